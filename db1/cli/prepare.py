@@ -1,0 +1,76 @@
+"""Collects what a command or an experiment asks for, with progress and a summary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from db1.errors import DataError
+from db1.tokens.text import TextTokenizer
+
+
+def collect_config(path: Path, *, processes: int, reference_episodes: int) -> None:
+    """Makes the text stores and demonstrations of an experiment's `data` section."""
+    from db1.sources.text import prepare_text
+    from db1.training.experiment import load_experiment
+
+    config = load_experiment(path)
+    data = config.data
+    given = TextTokenizer.load(data.tokenizer) if data.tokenizer else None
+    for name, text in data.text.items():
+        summary = prepare_text(
+            text.source,
+            data.text_folder(name),
+            vocabulary_text_size=config.vocabulary.text_size,
+            tokenizer=given,
+        )
+        given = given or TextTokenizer.load(data.text_folder(name))
+        Console().print(f"text {name}: {summary}")
+    requests = {task: (t.episodes, t.action_noise) for task, t in data.tasks.items()}
+    collect_tasks(requests, data.root, processes=processes, reference_episodes=reference_episodes)
+
+
+def collect_tasks(
+    requests: Mapping[str, tuple[int, float]],
+    out: Path,
+    *,
+    processes: int,
+    reference_episodes: int,
+) -> None:
+    """Collects demonstrations of several tasks at once.
+
+    Args:
+        requests: (episodes, action noise) by task id.
+        out: Folder of the stores.
+        processes: Tasks at once.
+        reference_episodes: Episodes of the random and expert references.
+
+    Raises:
+        DataError: After all tasks were tried, when some failed; names them.
+    """
+    from db1.experts.collect import collect_many
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console()
+    with Progress(*columns, console=console) as progress:
+        bars = {task: progress.add_task(task, total=n) for task, (n, _) in requests.items()}
+        summaries, failures = collect_many(
+            requests,
+            out,
+            processes=processes,
+            reference_episodes=reference_episodes,
+            progress=lambda task, done: progress.update(bars[task], completed=done),
+        )
+    table = Table("task", "episodes", "steps", "mean return", "expert", "random", "success")
+    for s in summaries:
+        success = "-" if s.success_rate is None else f"{s.success_rate:.2f}"
+        row = (s.mean_return, s.expert_return, s.random_return)
+        table.add_row(s.task, str(s.episodes), str(s.steps), *(f"{v:.2f}" for v in row), success)
+    console.print(table)
+    if failures:
+        lines = "; ".join(f"{task}: {reason}" for task, reason in failures.items())
+        raise DataError(f"{len(failures)} of {len(requests)} tasks failed: {lines}")

@@ -1,0 +1,1 @@
+"""Rollouts, normalised scores, held-out text, and the report over them."""

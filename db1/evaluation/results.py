@@ -1,0 +1,106 @@
+"""results.json: read, checked against the settings at hand, and written atomically."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import db1
+from db1.errors import ConfigError, DataError
+from db1.runtime import atomic_write_text
+
+RESULTS_FILE = "results.json"
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """Reads a results folder (or the file itself).
+
+    Raises:
+        DataError: When there is none, or it is no results file.
+    """
+    path = folder / RESULTS_FILE if folder.is_dir() else folder
+    if not path.is_file():
+        raise DataError(f"{path}: no results; run `db1 eval RUN --out {folder}` first")
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: no JSON ({error}); evaluate again") from error
+    missing = {"tasks", "summary", "provenance", "settings"} - set(results)
+    if missing:
+        raise DataError(f"{path}: no results file of db1, it lacks {sorted(missing)}")
+    return results
+
+
+def write_results(folder: Path, results: Mapping[str, Any]) -> None:
+    """Writes results.json so that a reader sees the old file or the new one, never half of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(results, indent=1, allow_nan=False)
+    atomic_write_text(folder / RESULTS_FILE, text + "\n")
+
+
+def resume(
+    folder: Path,
+    settings: Mapping[str, Any],
+    checkpoint: Mapping[str, Any] | None,
+    overwrite: bool,
+) -> dict[str, Any]:
+    """Returns the earlier results in `folder` that an evaluation can go on from; {} for none.
+
+    Raises:
+        ConfigError: When they are of another checkpoint or other settings and `overwrite` is off.
+    """
+    if overwrite or not (folder / RESULTS_FILE).exists():
+        return {}
+    earlier = read_results(folder)
+    differences = [
+        f"{key}: {earlier['settings'].get(key)!r} there, {settings.get(key)!r} now"
+        for key in sorted({*earlier["settings"], *settings})
+        if earlier["settings"].get(key) != settings.get(key)
+    ]
+    there, now = (_digest(entry) for entry in (earlier["provenance"].get("checkpoint"), checkpoint))
+    if there != now:
+        differences.insert(0, f"weights: {there} there, {now} now")
+    if differences:
+        raise ConfigError(
+            f"{folder / RESULTS_FILE} holds results of another evaluation "
+            f"({'; '.join(differences)}); choose another --out or pass --overwrite"
+        )
+    return earlier
+
+
+def versions(environments: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Versions of db1, Python, torch, NumPy and of the packages under the evaluated tasks."""
+    found = {
+        "db1": db1.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+    for environment in environments.values():
+        found |= {k: v for k, v in environment.items() if _is_package(k)}
+    return found
+
+
+def command_line() -> list[str]:
+    """The command that runs now."""
+    return list(sys.argv)
+
+
+def _is_package(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return False
+    return True
+
+
+def _digest(checkpoint: Mapping[str, Any] | None) -> str | None:
+    return None if checkpoint is None else str(checkpoint.get("sha256"))

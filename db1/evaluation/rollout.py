@@ -1,0 +1,141 @@
+"""Episodes of one task, several at a time in lockstep, with seeds that no training data has.
+
+wave 1   seeds 0 .. n - 1    one environment each; finished episodes drop out of the batch
+wave 2   seeds n .. 2n - 1   the same environments, reset
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from db1.errors import ConfigError
+from db1.evaluation.policies import RolloutPolicy
+from db1.suites import TaskEnv, make_env
+from db1.suites.seeds import check_seed
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+"""Called with (finished episodes, all episodes) whenever an episode ends."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeResult:
+    """What one episode came to.
+
+    Args:
+        seed: Seed of the environment.
+        total_reward: Undiscounted return.
+        length: Steps.
+        success: Whether any step succeeded; None where the task does not tell.
+    """
+
+    seed: int
+    total_reward: float
+    length: int
+    success: bool | None
+
+
+def rollout(
+    task_id: str,
+    policy: RolloutPolicy,
+    seeds: Sequence[int],
+    progress: Progress | None = None,
+    *,
+    num_environments: int = 16,
+) -> list[EpisodeResult]:
+    """Runs one episode for each seed.
+
+    Args:
+        task_id: `suite/task`.
+        policy: Who acts.
+        seeds: Evaluation seeds (`suites/seeds.py`), all different.
+        progress: Called whenever an episode ends.
+        num_environments: The most environments at once; results do not depend on it.
+
+    Returns:
+        Results in the order of `seeds`.
+
+    Raises:
+        ConfigError: For repeated seeds or no environment.
+        DataError: For a seed that is no evaluation seed.
+    """
+    if len(set(seeds)) != len(seeds):
+        raise ConfigError(f"{task_id}: {len(seeds) - len(set(seeds))} repeated seeds")
+    if num_environments < 1:
+        raise ConfigError(f"num_environments: got {num_environments}, expected at least 1")
+    for seed in seeds:
+        check_seed("evaluation", seed)
+    envs: list[TaskEnv] = []
+    results: list[EpisodeResult] = []
+    try:
+        for first in range(0, len(seeds), num_environments):
+            wave = list(seeds[first : first + num_environments])
+            while len(envs) < len(wave):
+                envs.append(make_env(task_id))
+            results += _run_wave(envs[: len(wave)], policy, wave, _shifted(progress, first, seeds))
+    finally:
+        for env in envs:
+            env.close()
+    return results
+
+
+def _shifted(progress: Progress | None, first: int, seeds: Sequence[int]) -> Callable[[int], None]:
+    """A call of `progress` that knows the episodes of earlier waves."""
+    return lambda finished: progress(first + finished, len(seeds)) if progress else None
+
+
+class _Tally:
+    """Sums of one running episode."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.total_reward = 0.0
+        self.length = 0
+        self.success: bool | None = None
+
+    def add(self, reward: float, info: dict[str, Any]) -> None:
+        """Takes in one step."""
+        self.total_reward += reward
+        self.length += 1
+        if "success" in info:
+            self.success = bool(self.success or info["success"])
+
+    def result(self) -> EpisodeResult:
+        """The finished episode."""
+        return EpisodeResult(
+            seed=self.seed,
+            total_reward=self.total_reward,
+            length=self.length,
+            success=self.success,
+        )
+
+
+def _run_wave(
+    envs: Sequence[TaskEnv],
+    policy: RolloutPolicy,
+    seeds: Sequence[int],
+    progress: Callable[[int], None],
+) -> list[EpisodeResult]:
+    """Runs one episode in each environment until all are over."""
+    tallies = [_Tally(seed) for seed in seeds]
+    observations = [env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)]
+    policy.start(envs, seeds)
+    running = np.arange(len(envs))
+    while len(running):
+        actions = policy.act([observations[row] for row in running], running)
+        over = np.zeros(len(running), dtype=bool)
+        for i, row in enumerate(running):
+            step = envs[row].step(actions[i])
+            observations[row], reward, terminated, truncated, info = step
+            tallies[row].add(reward, info)
+            over[i] = terminated or truncated
+        running = running[~over]
+        if over.any():
+            progress(len(envs) - len(running))
+    return [tally.result() for tally in tallies]

@@ -1,0 +1,124 @@
+"""Expert-normalised scores, their bootstrap intervals, and the summary over tasks.
+
+A task's score is (mean return - random) / (expert - random): 0 is uniform random, 1 the expert.
+Source: Reed et al. 2022, section 4.1 ("percentage of expert score").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from db1.errors import DataError
+
+NUM_RESAMPLES = 2_000
+CONFIDENCE = 0.95
+THRESHOLDS = tuple(range(0, 101, 5))
+"""Percentages of expert score of the threshold curve."""
+
+
+def normalise(returns: np.ndarray, random: float, expert: float) -> np.ndarray:
+    """(returns - random) / (expert - random), float64, same shape.
+
+    Raises:
+        DataError: When expert and random reference are equal or not finite.
+    """
+    span = expert - random
+    if not np.isfinite(span) or span == 0:
+        raise DataError(
+            f"reference returns random {random}, expert {expert} span no score; "
+            f"collect the references again with a better expert"
+        )
+    return (np.asarray(returns, dtype=np.float64) - random) / span
+
+
+def resampled_means(
+    values: np.ndarray, rng: np.random.Generator, num_resamples: int = NUM_RESAMPLES
+) -> np.ndarray:
+    """Means of `num_resamples` draws with replacement of all values (E,), float64."""
+    values = np.asarray(values, dtype=np.float64)
+    picks = rng.integers(0, len(values), size=(num_resamples, len(values)))
+    return values[picks].mean(axis=1)
+
+
+def percentile_interval(samples: np.ndarray) -> list[float]:
+    """[low, high] that hold the middle 95 % of the samples."""
+    tail = 50.0 * (1.0 - CONFIDENCE)
+    low, high = np.percentile(samples, [tail, 100.0 - tail])
+    return [float(low), float(high)]
+
+
+def bootstrap_interval(values: np.ndarray, seed: int = 0) -> list[float]:
+    """95 % percentile bootstrap interval of the mean of `values` (E,): [low, high]."""
+    return percentile_interval(resampled_means(values, np.random.default_rng(seed)))
+
+
+def interquartile_mean(values: np.ndarray) -> np.ndarray:
+    """Mean of the values between the quartiles, over the last axis.
+
+    floor(n / 4) values are dropped at each end (Agarwal et al. 2021, "Deep Reinforcement Learning
+    at the Edge of the Statistical Precipice").
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64), axis=-1)
+    cut = ordered.shape[-1] // 4
+    return ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1)
+
+
+def threshold_curve(task_means: np.ndarray) -> dict[str, list[int]]:
+    """Number of tasks at or above each percentage of expert score."""
+    counts = [int((np.asarray(task_means) >= percent / 100).sum()) for percent in THRESHOLDS]
+    return {"thresholds": list(THRESHOLDS), "num_tasks": counts}
+
+
+def _statistics(means: np.ndarray) -> dict[str, np.ndarray]:
+    """The headline numbers over the last axis (tasks)."""
+    return {
+        "share_at_least_50": (means >= 0.5).mean(axis=-1),
+        "mean_normalised": means.mean(axis=-1),
+        "median_normalised": np.median(means, axis=-1),
+        "interquartile_mean": interquartile_mean(means),
+    }
+
+
+def summarise(scores: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, Any]:
+    """The `summary` of results.json over tasks.
+
+    Args:
+        scores: Task id -> normalised return of each episode, float (E,).
+        seed: Of the stratified bootstrap: each task's episodes are drawn again within the task.
+
+    Returns:
+        num_tasks, num_at_least_50, share_at_least_50, mean_normalised, median_normalised,
+        interquartile_mean, intervals (name -> [low, high]), threshold_curve and by_suite. With no
+        task, the statistics are None.
+    """
+    summary = _summarise_group(scores, seed)
+    suites = sorted({task.split("/", 1)[0] for task in scores})
+    summary["by_suite"] = {
+        suite: _summarise_group(
+            {task: v for task, v in scores.items() if task.split("/", 1)[0] == suite}, seed
+        )
+        for suite in suites
+    }
+    return summary
+
+
+def _summarise_group(scores: Mapping[str, np.ndarray], seed: int) -> dict[str, Any]:
+    tasks = sorted(scores)
+    means = np.array([np.mean(scores[task], dtype=np.float64) for task in tasks])
+    summary: dict[str, Any] = {
+        "num_tasks": len(tasks),
+        "num_at_least_50": int((means >= 0.5).sum()),
+    }
+    if tasks:
+        rng = np.random.default_rng(seed)
+        resampled = np.stack([resampled_means(scores[task], rng) for task in tasks], axis=1)
+        summary |= {name: float(value) for name, value in _statistics(means).items()}
+        intervals = {n: percentile_interval(v) for n, v in _statistics(resampled).items()}
+    else:
+        names = _statistics(np.zeros(1))
+        summary |= dict.fromkeys(names)
+        intervals = dict.fromkeys(names)
+    return summary | {"intervals": intervals, "threshold_curve": threshold_curve(means)}

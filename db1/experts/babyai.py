@@ -1,0 +1,54 @@
+"""The planning bot that ships with minigrid, told what was really executed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from db1.errors import DataError
+from db1.experts.base import EXPERTS
+from db1.suites.base import Observation, TaskEnv
+
+
+class BabyAIBotExpert:
+    """Plans on what has been seen so far in the episode; looks at the simulator.
+
+    After a step that noise has changed, the bot undoes what matters (an object dropped, a door
+    closed) or goes on from where it is. When its plan breaks all the same, a new bot starts in
+    the current state, remembering what was seen.
+
+    Args:
+        task_name: The level.
+    """
+
+    def __init__(self, task_name: str) -> None:
+        self._level = task_name
+        self._bot: Any = None
+
+    def reset(self, env: TaskEnv, seed: int) -> None:
+        """Starts a bot on the episode's mission."""
+        self._bot = _new_bot(env)
+
+    def act(self, env: TaskEnv, observation: Observation) -> int:
+        """Returns the bot's next action; DataError when no plan is left."""
+        try:
+            return int(self._bot.replan(env.last_action))
+        except Exception:  # the bot asserts its way: any error means that the plan is broken
+            seen = self._bot.vis_mask
+            self._bot = _new_bot(env)
+            self._bot.vis_mask |= seen
+        try:
+            return int(self._bot.replan())
+        except Exception as error:
+            why = str(error) or type(error).__name__
+            raise DataError(
+                f"babyai/{self._level} step {env.unwrapped.num_steps}: the bot has no plan ({why})"
+            ) from error
+
+
+def _new_bot(env: TaskEnv) -> Any:
+    from minigrid.utils.baby_ai_bot import BabyAIBot
+
+    return BabyAIBot(env.unwrapped.simulator)
+
+
+EXPERTS.register("babyai_bot")(BabyAIBotExpert)

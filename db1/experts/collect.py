@@ -1,0 +1,193 @@
+"""Demonstrations: the episodes of a task's expert in a store, and the task's references.
+
+    out/<suite>/<task>/          an episode store (see `db1.store.episodes`)
+    out/<suite>/<task>/references.json
+
+Collecting again goes on behind the last stored episode, so an interrupted run loses at most the
+episode it was in.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from db1.errors import ConfigError, DataError
+from db1.experts import make_expert
+from db1.experts.demonstrate import check_noise, demonstrate
+from db1.experts.references import measure_references, read_references, write_references
+from db1.store.episodes import EpisodeStore, EpisodeWriter, StoreHeader
+from db1.suites import make_env, parse_task_id
+from db1.suites.seeds import COLLECTION, EVALUATION, REFERENCE, check_seed, seed_for
+
+logger = logging.getLogger(__name__)
+
+MAX_GIVEN_UP = 0.2
+"""Collecting stops when the expert gives up on more than this share of the seeds (and on 10)."""
+
+Progress = Callable[[int, int], None]
+"""Called with (episodes done, episodes in all); references count as episodes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectSummary:
+    """What `collect` has done.
+
+    Args:
+        task: Task id.
+        path: Folder of the store.
+        episodes: Episodes in the store now.
+        new_episodes: Of these, how many this call added.
+        steps: Steps in the store now.
+        mean_return: Over the stored episodes (with noise, if there was any).
+        success_rate: Over the stored episodes; None where the task has no notion of success.
+        given_up: Seeds that this call left out because the expert gave up on them.
+        seconds: Wall time of this call.
+        references: Contents of `references.json`.
+    """
+
+    task: str
+    path: Path
+    episodes: int
+    new_episodes: int
+    steps: int
+    mean_return: float
+    success_rate: float | None
+    given_up: tuple[int, ...]
+    seconds: float
+    references: dict[str, Any]
+
+
+def collect(
+    task_id: str,
+    episodes: int,
+    out: Path,
+    *,
+    action_noise: float = 0.0,
+    reference_episodes: int = 20,
+    progress: Progress | None = None,
+) -> CollectSummary:
+    """Fills the task's store up to `episodes` episodes and measures its references.
+
+    Args:
+        task_id: `suite/task`.
+        episodes: Number of episodes that the store shall hold.
+        out: Folder that holds the stores of all tasks.
+        action_noise: See `db1.experts.demonstrate.demonstrate`; written into the header.
+        reference_episodes: Episodes of the random and of the expert reference.
+        progress: Called after every episode.
+
+    Raises:
+        ConfigError: For an unknown task, one without expert, or impossible numbers.
+        DataError: When the store belongs to another task, noise or environment version, the disk
+            is full (what is stored stays valid), or the expert fails too often.
+    """
+    started = time.monotonic()
+    suite, task_name = parse_task_id(task_id)
+    if not 1 <= episodes <= len(COLLECTION):
+        raise ConfigError(f"episodes: got {episodes}, expected 1..{len(COLLECTION)}")
+    expert = make_expert(task_id)
+    path = Path(out) / suite.name / task_name
+    report = progress or (lambda done, total: None)
+    total = episodes + 2 * reference_episodes
+    given_up: list[int] = []
+    env = make_env(task_id)
+    try:
+        check_noise(action_noise, env.step_spec)
+        header = StoreHeader(
+            task=task_id,
+            spec=env.step_spec,
+            environment=suite.environment_version(task_name),
+            expert=suite.expert_name(task_name),
+            action_noise=action_noise,
+        )
+        forbidden = range(REFERENCE.start, EVALUATION.stop)
+        with EpisodeWriter(path, header, forbidden_seeds=forbidden) as writer:
+            before = writer.num_episodes
+            seeds = _seeds_after(path, before)
+            report(before, total)
+            while writer.num_episodes < episodes:
+                num_good = writer.num_episodes - before
+                seed = next(seeds)
+                try:
+                    episode = demonstrate(env, expert, seed, action_noise=action_noise)
+                except DataError as error:
+                    logger.warning("%s seed %d left out: %s", task_id, seed, error)
+                    given_up.append(seed)
+                    _check_given_up(task_id, given_up, num_good)
+                    continue
+                writer.append(episode)
+                report(writer.num_episodes, total)
+    finally:
+        env.close()
+    references = _references(task_id, path, reference_episodes, episodes, report)
+    return _summary(path, before, given_up, time.monotonic() - started, references)
+
+
+def _seeds_after(path: Path, num_episodes: int) -> Iterator[int]:
+    """Yields the collection seeds behind the store's last episode."""
+    first = 0
+    if num_episodes:
+        last = int(EpisodeStore(path).seeds[-1])
+        check_seed("collection", last)
+        first = last - COLLECTION.start + 1
+    return (seed_for("collection", index) for index in itertools.count(first))
+
+
+def _check_given_up(task_id: str, given_up: list[int], num_good: int) -> None:
+    if len(given_up) > 10 and len(given_up) > MAX_GIVEN_UP * (len(given_up) + num_good):
+        raise DataError(
+            f"{task_id}: the expert gave up on {len(given_up)} of "
+            f"{len(given_up) + num_good} seeds (first: {given_up[:3]}); lower action_noise, or "
+            f"leave this task out"
+        )
+
+
+def _references(
+    task_id: str, path: Path, episodes: int, offset: int, report: Progress
+) -> dict[str, Any]:
+    """Returns the stored references where they fit, else measures and writes them."""
+    suite, task_name = parse_task_id(task_id)
+    references = read_references(path)
+    total = offset + 2 * episodes
+    if (
+        references is None
+        or references.get("environment") != suite.environment_version(task_name)
+        or references["expert"]["episodes"] < episodes
+    ):
+        references = measure_references(
+            task_id, episodes, lambda done, _: report(offset + done, total)
+        )
+        write_references(path, references)
+    report(total, total)
+    return references
+
+
+def _summary(
+    path: Path,
+    before: int,
+    given_up: list[int],
+    seconds: float,
+    references: dict[str, Any],
+) -> CollectSummary:
+    store = EpisodeStore(path)
+    known = store.successes[~np.isnan(store.successes)]
+    return CollectSummary(
+        task=store.header.task,
+        path=path,
+        episodes=store.num_episodes,
+        new_episodes=store.num_episodes - before,
+        steps=store.num_steps,
+        mean_return=float(store.returns.mean()),
+        success_rate=float(known.mean()) if known.size else None,
+        given_up=tuple(given_up),
+        seconds=seconds,
+        references=references,
+    )

@@ -1,0 +1,170 @@
+"""Demonstrations of many tasks at once: every task in a process of its own.
+
+A task that fails, or whose process dies (a simulator may crash), is reported; the others go on.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from db1.errors import ConfigError, Db1Error
+from db1.experts.collect import CollectSummary, collect
+
+TaskProgress = Callable[[str, int, int], None]
+"""Called with (task id, episodes done, episodes in all)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectManySummary:
+    """What `collect_many` has done.
+
+    Args:
+        summaries: By task id, in the order in which the tasks were given.
+        errors: One line by task id, for the tasks that failed.
+    """
+
+    summaries: dict[str, CollectSummary]
+    errors: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectJob:
+    """What one process does: the arguments of `db1.experts.collect.collect`."""
+
+    task_id: str
+    episodes: int
+    out: Path
+    action_noise: float = 0.0
+    reference_episodes: int = 20
+
+
+@dataclass
+class _Running:
+    """The processes at work, by the pipe that each reports through."""
+
+    jobs: dict[Connection, tuple[BaseProcess, str]] = field(default_factory=dict)
+
+    def start(self, job: CollectJob) -> None:
+        context = multiprocessing.get_context("spawn")
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(job, sender), daemon=True)
+        process.start()
+        sender.close()
+        self.jobs[receiver] = (process, job.task_id)
+
+    def end(self, receiver: Connection) -> int | None:
+        """Waits for one process; returns its exit code."""
+        process, _ = self.jobs.pop(receiver)
+        process.join()
+        receiver.close()
+        return process.exitcode
+
+    def stop(self) -> None:
+        for process, _ in self.jobs.values():
+            process.terminate()
+        for receiver in list(self.jobs):
+            self.end(receiver)
+
+
+def collect_many(
+    task_ids: Sequence[str],
+    episodes: int,
+    out: Path,
+    *,
+    action_noise: float = 0.0,
+    reference_episodes: int = 20,
+    processes: int = 2,
+    progress: TaskProgress | None = None,
+) -> CollectManySummary:
+    """Collects several tasks, `processes` of them at a time; see `collect`.
+
+    The processes are spawned: a script that calls this needs `if __name__ == "__main__":`.
+
+    Args:
+        task_ids: Tasks, each once.
+        episodes: Episodes of each task.
+        out: Folder that holds the stores of all tasks.
+        action_noise: As in `collect`, the same for all tasks.
+        reference_episodes: As in `collect`.
+        processes: Tasks collected at the same time.
+        progress: Called in this process after every episode.
+    """
+    if processes < 1:
+        raise ConfigError(f"processes: got {processes}, expected at least 1")
+    if len(set(task_ids)) < len(task_ids):
+        raise ConfigError("tasks: one is named twice; name each task once")
+    waiting = deque(
+        CollectJob(
+            task_id=task_id,
+            episodes=episodes,
+            out=Path(out),
+            action_noise=action_noise,
+            reference_episodes=reference_episodes,
+        )
+        for task_id in task_ids
+    )
+    outcomes: dict[str, CollectSummary | str] = {}
+    running = _Running()
+    try:
+        while waiting or running.jobs:
+            while waiting and len(running.jobs) < processes:
+                running.start(waiting.popleft())
+            for receiver in wait(list(running.jobs)):
+                _receive(receiver, running, outcomes, progress)
+    finally:
+        running.stop()
+    found = [(task_id, outcomes[task_id]) for task_id in task_ids]
+    return CollectManySummary(
+        summaries={task: result for task, result in found if isinstance(result, CollectSummary)},
+        errors={task: result for task, result in found if isinstance(result, str)},
+    )
+
+
+def _receive(
+    receiver: Connection,
+    running: _Running,
+    outcomes: dict[str, CollectSummary | str],
+    progress: TaskProgress | None,
+) -> None:
+    """Takes one message; an ended pipe without an outcome means that the process died."""
+    task_id = running.jobs[receiver][1]
+    try:
+        message = receiver.recv()
+    except EOFError:
+        code = running.end(receiver)
+        outcomes.setdefault(
+            task_id,
+            f"{task_id}: the process ended with status {code} without a result; run it alone "
+            f"to see why (stored episodes are kept)",
+        )
+        return
+    if isinstance(message, tuple):
+        if progress is not None:
+            progress(task_id, *message)
+    else:
+        outcomes[task_id] = message
+
+
+def _work(job: CollectJob, sender: Connection) -> None:
+    """Runs in the child: sends (done, total) after each episode, then a summary or an error."""
+    try:
+        result: CollectSummary | str = collect(
+            job.task_id,
+            job.episodes,
+            job.out,
+            action_noise=job.action_noise,
+            reference_episodes=job.reference_episodes,
+            progress=lambda done, total: sender.send((done, total)),
+        )
+    except Db1Error as error:
+        result = str(error)
+    except Exception as error:  # a bug, of db1 or of a simulator: the other tasks go on
+        result = f"{job.task_id}: {type(error).__name__}: {error}"
+    sender.send(result)
+    sender.close()

@@ -1,0 +1,102 @@
+"""Multi-head attention with content bias u, position bias v and an optional memory.
+
+Scores are ((q + u) . k + (q + v) . r[distance]) / sqrt(K).
+
+Shapes: B batch, T query tokens, M memory tokens, S = M + T key tokens, H heads, K head width,
+D width, P = S + 1 distances.
+
+Source: Dai et al. 2019, section 3.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from db1.model.config import ModelConfig
+from db1.model.kernels import BlockedAttention, whole_attention
+from db1.model.positions import POSITION_ENCODINGS
+from db1.model.visibility import Visibility
+
+ExtendKeys = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Puts the memory's keys and values (B, H, M, K) before those of the new tokens."""
+
+
+class RelativeAttention(nn.Module):
+    """The attention sub-layer.
+
+    Args:
+        config: Width, heads, position encoding, and whether u and v are this layer's own.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.scale = config.head_dim**-0.5
+        self.dropout = config.attention_dropout
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.output = nn.Linear(config.width, config.width, bias=False)
+        self.positions = POSITION_ENCODINGS[config.position_encoding](config)
+        if not config.share_biases:
+            shape = (config.num_heads, config.head_dim)
+            self.content_bias = nn.Parameter(torch.zeros(shape))
+            self.position_bias = nn.Parameter(torch.zeros(shape))
+
+    def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, T, D) -> queries, keys and values, each (B, H, T, K), views."""
+        qkv = self.qkv(x_BTD).unflatten(-1, (3, self.num_heads, -1))
+        q, k, v = qkv.transpose(1, 3).unbind(2)
+        return q, k, v
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        r_HPK: Tensor | None,
+        biases: tuple[Tensor, Tensor] | None,
+        visibility: Visibility,
+        extend: ExtendKeys | None = None,
+    ) -> Tensor:
+        """Attends from x to itself and to the memory.
+
+        Args:
+            x_BTD: Input of the sub-layer.
+            r_HPK: Position vectors in descending distance; None without position term.
+            biases: Shared u and v, each (H, K); None: the layer's own.
+            visibility: Which keys are seen.
+            extend: Puts the memory's keys and values before the new ones; None: no memory.
+
+        Returns:
+            (B, T, D).
+        """
+        u, v = biases if biases is not None else (self.content_bias, self.position_bias)
+        q, keys, values = self.project(x_BTD)
+        if extend is not None:
+            keys, values = extend(keys, values)
+        q = q * self.scale
+        qu = q + (u * self.scale)[:, None]
+        qv = None if r_HPK is None else q + (v * self.scale)[:, None]
+        dropout = self.dropout if self.training else 0.0
+        mixed = attend(qu, qv, keys, values, r_HPK, visibility, dropout)
+        return self.output(mixed.transpose(1, 2).flatten(2))
+
+
+def attend(
+    qu_BHTK: Tensor,
+    qv_BHTK: Tensor | None,
+    k_BHSK: Tensor,
+    v_BHSK: Tensor,
+    r_HPK: Tensor | None,
+    visibility: Visibility,
+    dropout: float,
+) -> Tensor:
+    """`whole_attention`, or its blocked form where that is the faster one: learning on a CPU."""
+    arguments = (qu_BHTK, qv_BHTK, k_BHSK, v_BHSK, r_HPK, visibility)
+    blocked = (
+        qu_BHTK.device.type == "cpu"
+        and torch.is_grad_enabled()
+        and dropout == 0.0
+        and visibility.valid_keys is None
+    )
+    return BlockedAttention.apply(*arguments) if blocked else whole_attention(*arguments, dropout)

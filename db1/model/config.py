@@ -1,0 +1,173 @@
+"""Sizes and options of the decoder; the defaults are the released 1.2B model's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from db1.errors import ConfigError
+
+_CHOICES = {
+    "normalization": ("post", "pre"),
+    "activation": ("geglu", "gelu", "relu"),
+    "memory_start": ("empty", "zeros"),
+    "bin_init": ("normal", "smooth"),
+}
+_COUNTS = (
+    "num_layers",
+    "num_heads",
+    "width",
+    "num_local_positions",
+    "patch_size",
+    "image_channels",
+    "num_image_positions",
+    "vision_channels",
+    "vision_groups",
+)
+_RATES = ("embedding_dropout", "residual_dropout", "attention_dropout")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What a `TransformerXL` is built from.
+
+    Args:
+        num_layers: Decoder layers.
+        num_heads: Attention heads; divides width.
+        width: Width D of the hidden states.
+        inner_width: Output width of the feed-forward's first matrix (GEGLU halves it); None means
+            4 * width.
+        memory_length: Tokens of memory M; also the attention span under `same_length`. 0 means no
+            memory.
+        same_length: Every query sees itself and the memory_length - 1 keys before it, no further.
+        clamp_length: Distances beyond it share one position vector; None means no limit.
+        memory_start: What stands in a memory before tokens do: nothing (`empty`), or vectors of
+            zeros that are attended to (`zeros`, the released model).
+        position_encoding: Name in `db1.model.positions.POSITION_ENCODINGS`.
+        share_biases: One content bias u and position bias v for all layers, not one a layer.
+        normalization: LayerNorm after each residual sum (`post`) or before each sub-layer (`pre`).
+        deepnorm: Multiply the residual by (2 * num_layers) ** 0.25 (`post` only).
+        layer_norm_epsilon: Epsilon of every LayerNorm.
+        activation: `geglu`, `gelu` or `relu`.
+        tie_embeddings: Score tokens with the embedding table instead of a matrix of their own.
+        embedding_dropout: Rate on the embedded tokens.
+        residual_dropout: Rate on each sub-layer's output.
+        attention_dropout: Rate on the attention weights.
+        num_local_positions: Rows of the table of places inside an environment step.
+        patch_size: Side of an image patch in pixels.
+        image_channels: Channels of every image.
+        num_image_positions: Rows of the row and of the column embedding table.
+        vision_channels: Channels inside the patch encoder.
+        vision_groups: Groups of its GroupNorm; divides vision_channels.
+        init_std: Standard deviation of initial weights.
+        bin_init: `smooth` starts neighbouring continuous bins with near-equal embeddings.
+        activation_checkpointing: Keep only each layer's input for the backward pass.
+
+    Raises:
+        ConfigError: For a size or a combination that no model can have.
+
+    Source: Dai et al. 2019, "Transformer-XL"; Wang et al. 2022, "DeepNet"; released DB1 model.
+    """
+
+    num_layers: int = 24
+    num_heads: int = 16
+    width: int = 2_048
+    inner_width: int | None = None
+    memory_length: int = 1_024
+    same_length: bool = True
+    clamp_length: int | None = None
+    memory_start: str = "empty"
+    position_encoding: str = "transformer_xl"
+    share_biases: bool = True
+    normalization: str = "post"
+    deepnorm: bool = False
+    layer_norm_epsilon: float = 1e-5
+    activation: str = "geglu"
+    tie_embeddings: bool = True
+    embedding_dropout: float = 0.0
+    residual_dropout: float = 0.0
+    attention_dropout: float = 0.0
+    num_local_positions: int = 513
+    patch_size: int = 16
+    image_channels: int = 3
+    num_image_positions: int = 128
+    vision_channels: int = 64
+    vision_groups: int = 32
+    init_std: float = 0.02
+    bin_init: str = "normal"
+    activation_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        self._check_ranges()
+        self._check_combinations()
+
+    @property
+    def head_dim(self) -> int:
+        """Width K of one head."""
+        return self.width // self.num_heads
+
+    @property
+    def feed_forward_width(self) -> int:
+        """`inner_width` with its default filled in."""
+        return 4 * self.width if self.inner_width is None else self.inner_width
+
+    @property
+    def attention_span(self) -> int | None:
+        """Number of keys a query sees, itself included; None where only the causal rule holds."""
+        return self.memory_length if self.same_length else None
+
+    @property
+    def residual_scale(self) -> float:
+        """Factor of the residual branch (DeepNorm's alpha; 1 without)."""
+        return (2.0 * self.num_layers) ** 0.25 if self.deepnorm else 1.0
+
+    def _check_ranges(self) -> None:
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(
+                    f"model.{name}: got {getattr(self, name)!r}, expected one of {known}"
+                )
+        for name in _COUNTS:
+            if getattr(self, name) < 1:
+                raise ConfigError(f"model.{name}: got {getattr(self, name)}, expected at least 1")
+        for name in _RATES:
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ConfigError(f"model.{name}: got {getattr(self, name)}, expected [0, 1)")
+        for name in ("memory_length", "init_std"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"model.{name}: got {getattr(self, name)}, expected at least 0")
+        for name in ("inner_width", "clamp_length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"model.{name}: got {value}, expected at least 1 or null")
+        if self.layer_norm_epsilon <= 0:
+            raise ConfigError(
+                f"model.layer_norm_epsilon: got {self.layer_norm_epsilon}, expected > 0"
+            )
+
+    def _check_combinations(self) -> None:
+        if self.width % self.num_heads:
+            raise ConfigError(
+                f"model.width {self.width} is not a multiple of model.num_heads {self.num_heads}"
+            )
+        if self.position_encoding == "transformer_xl" and self.width % 2:
+            raise ConfigError(
+                f"model.width {self.width}: sinusoids come in pairs, expected an even width"
+            )
+        if self.activation == "geglu" and self.feed_forward_width % 2:
+            raise ConfigError(
+                f"model.inner_width {self.inner_width}: geglu halves it, expected an even number"
+            )
+        if self.vision_channels % self.vision_groups:
+            raise ConfigError(
+                f"model.vision_channels {self.vision_channels} is not a multiple of "
+                f"model.vision_groups {self.vision_groups}"
+            )
+        if self.same_length and self.memory_length == 0:
+            raise ConfigError(
+                "model.same_length needs a model.memory_length of at least 1, got 0; "
+                "set same_length: false"
+            )
+        if self.deepnorm and self.normalization != "post":
+            raise ConfigError(
+                f"model.deepnorm goes with normalization: post, got {self.normalization!r}"
+            )

@@ -1,0 +1,185 @@
+"""The two kernels of relative-position attention; both compute
+
+    softmax(qu . k + qv . r[distance]) v        qu = (q + u) / sqrt(K),  qv = (q + v) / sqrt(K)
+
+The position vectors r come in descending distance with one for distance -1 at the end, so that
+the position scores (T, S + 1), laid out flat, hold the scores by key in order: skip T - 1 numbers
+and cut rows of S. For T = 2, M = 1, S = 3, written as distances:
+
+    2  1  0 -1 |  2  1  0 -1      ->      1  0 -1 |  2  1  0
+
+The shift of Transformer-XL is thus a view of contiguous memory, and so is its gradient.
+
+Shapes: B batch, T query tokens, M memory tokens, S = M + T key tokens, H heads, K head width,
+P = S + 1 distances.
+
+Source: Dai et al. 2019, section 3.3 and appendix B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+from db1.model.visibility import KeyBlock, Visibility
+
+CHUNK_SCORES = 1 << 18
+"""Scores that the blocked kernel works on at once: 1 MiB in float32, what a core's cache holds."""
+
+
+def shift(scores_TP: Tensor) -> Tensor:
+    """Position scores by distance (..., T, P) -> by key (..., T, S), a view."""
+    num_queries, num_keys = scores_TP.shape[-2], scores_TP.shape[-1] - 1
+    skipped = num_queries - 1
+    by_key = scores_TP.flatten(-2)[..., skipped : skipped + num_queries * num_keys]
+    return by_key.unflatten(-1, (num_queries, num_keys))
+
+
+def whole_attention(
+    qu_BHTK: Tensor,
+    qv_BHTK: Tensor | None,
+    k_BHSK: Tensor,
+    v_BHSK: Tensor,
+    r_HPK: Tensor | None,
+    visibility: Visibility,
+    dropout: float,
+) -> Tensor:
+    """All scores at once, through PyTorch's fused attention with the position term as its mask.
+
+    Args:
+        qu_BHTK: Queries plus content bias, scaled.
+        qv_BHTK: Queries plus position bias, scaled; None without position term.
+        k_BHSK: Keys.
+        v_BHSK: Values.
+        r_HPK: Position vectors in descending distance; None without position term.
+        visibility: Which keys are seen.
+        dropout: Rate on the attention weights.
+
+    Returns:
+        (B, H, T, K).
+    """
+    added = visibility.additive
+    if r_HPK is not None:
+        by_key = shift(qv_BHTK @ r_HPK.transpose(-1, -2))
+        added = by_key if added is None else by_key + added
+    return F.scaled_dot_product_attention(
+        qu_BHTK, k_BHSK, v_BHSK, attn_mask=added, dropout_p=dropout, scale=1.0
+    )
+
+
+class BlockedAttention(torch.autograd.Function):
+    """The same on a CPU, block by block: scores stay in the cache, hidden blocks are skipped.
+
+    Takes and returns what `whole_attention` does, without dropout and `valid_keys`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        qu: Tensor,
+        qv: Tensor | None,
+        k: Tensor,
+        v: Tensor,
+        r: Tensor | None,
+        visibility: Visibility,
+    ) -> Tensor:
+        out = torch.empty_like(qu)
+        weights = []
+        for part in _parts(qu, visibility):
+            scores = torch.bmm(part.queries_of(qu), part.keys_of(k).transpose(1, 2))
+            if r is not None:
+                flat = part.queries_of(qv).flatten(0, 1) @ part.distances_of(r).t()
+                scores += shift(flat.unflatten(0, scores.shape[:2]))
+            for run, added in part.block.hidden:
+                scores[..., run] += added
+            weights.append(scores.softmax(dim=-1))
+            part.queries_of(out).copy_(weights[-1] @ part.keys_of(v))
+        ctx.visibility = visibility
+        ctx.save_for_backward(qu, qv, k, v, r, out, *weights)
+        return out
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        qu, qv, k, v, r, out, *weights = ctx.saved_tensors
+        inputs = (qu, qv, k, v, r)
+        grads = tuple(None if x is None else torch.zeros_like(x) for x in inputs)
+        delta = (grad_out * out).sum(dim=-1, keepdim=True)
+        for part, weight in zip(_parts(qu, ctx.visibility), weights, strict=True):
+            _add_gradients(part, weight, grad_out, delta, inputs, grads)
+        return *grads, None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What the blocked kernel does at once: one head, some rows, one block."""
+
+    block: KeyBlock
+    rows: slice
+    head: int
+
+    def queries_of(self, x_BHTK: Tensor) -> Tensor:
+        """(rows, queries, K), a view."""
+        return x_BHTK[self.rows, self.head, self.block.queries]
+
+    def keys_of(self, x_BHSK: Tensor) -> Tensor:
+        """(rows, keys, K), a view."""
+        return x_BHSK[self.rows, self.head, self.block.keys]
+
+    def distances_of(self, r_HPK: Tensor) -> Tensor:
+        """(keys + 1, K), a view: a block's distances, too, end at -1."""
+        return r_HPK[self.head, -(self.block.num_keys + 1) :]
+
+
+def _parts(qu_BHTK: Tensor, visibility: Visibility) -> Iterator[_Part]:
+    batch_size, num_heads = qu_BHTK.shape[:2]
+    for block in visibility.blocks:
+        num_rows = max(1, CHUNK_SCORES // (block.num_queries * block.num_keys))
+        for head in range(num_heads):
+            for row in range(0, batch_size, num_rows):
+                yield _Part(block, slice(row, min(row + num_rows, batch_size)), head)
+
+
+def _add_gradients(
+    part: _Part,
+    weight: Tensor,
+    grad_out: Tensor,
+    delta: Tensor,
+    inputs: tuple[Tensor | None, ...],
+    grads: tuple[Tensor | None, ...],
+) -> None:
+    """Adds one part's share to the gradients of qu, qv, k, v and r.
+
+    Args:
+        part: The part.
+        weight: Its attention weights (rows, queries, keys).
+        grad_out: Gradient of the output (B, H, T, K).
+        delta: Sum of output times gradient, (B, H, T, 1).
+        inputs: qu, qv, k, v, r.
+        grads: Their gradients.
+    """
+    qu, qv, k, v, r = inputs
+    grad_qu, grad_qv, grad_k, grad_v, grad_r = grads
+    grad = part.queries_of(grad_out)
+    part.keys_of(grad_v).add_(weight.transpose(1, 2) @ grad)
+    rows, num_queries, num_keys = weight.shape
+    by_distance = weight.new_empty(rows, num_queries, num_keys + 1)
+    flat = by_distance.flatten(1)
+    flat[:, : num_queries - 1] = 0
+    flat[:, num_queries - 1 + num_queries * num_keys :] = 0
+    grad_scores = shift(by_distance)
+    torch.sub(grad @ part.keys_of(v).transpose(1, 2), part.queries_of(delta), out=grad_scores)
+    grad_scores *= weight
+    part.queries_of(grad_qu).copy_(grad_scores @ part.keys_of(k))
+    part.keys_of(grad_k).add_(grad_scores.transpose(1, 2) @ part.queries_of(qu))
+    if r is None:
+        return
+    by_distance = by_distance.flatten(0, 1)
+    part.queries_of(grad_qv).copy_(
+        (by_distance @ part.distances_of(r)).unflatten(0, (rows, num_queries))
+    )
+    part.distances_of(grad_r).addmm_(by_distance.t(), part.queries_of(qv).flatten(0, 1))

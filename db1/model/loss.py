@@ -1,0 +1,85 @@
+"""Masked cross-entropy that scores only the tokens to be predicted.
+
+Shapes: B batch, T tokens, N tokens under the mask, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+MAX_LOGITS = 1 << 26
+"""Logits held at once; more are scored in chunks, and again in the backward pass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOutput:
+    """What a training forward returns.
+
+    Args:
+        loss: Scalar: sum of masked losses / sum of the mask (0 when nothing is to be predicted).
+        loss_sum: Scalar: sum of masked losses.
+        num_targets: int64 scalar: sum of the mask.
+        sample_loss: float32 (B,): summed loss of each sequence, detached.
+        sample_targets: int64 (B,): tokens under the mask in each sequence.
+    """
+
+    loss: Tensor
+    loss_sum: Tensor
+    num_targets: Tensor
+    sample_loss: Tensor
+    sample_targets: Tensor
+
+
+def masked_loss(
+    hidden_BTD: Tensor,
+    labels_BT: Tensor,
+    loss_mask_BT: Tensor,
+    score: Callable[[Tensor], Tensor],
+    vocabulary_size: int,
+) -> TrainOutput:
+    """Cross-entropy of the labels under the mask.
+
+    Args:
+        hidden_BTD: Last hidden states.
+        labels_BT: int64; ignored outside the mask.
+        loss_mask_BT: bool.
+        score: Hidden states (N, D) -> logits (N, V).
+        vocabulary_size: V.
+    """
+    chosen_N = loss_mask_BT.flatten().nonzero().squeeze(1)
+    hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, chosen_N)
+    labels_N = labels_BT.flatten().index_select(0, chosen_N)
+    losses_N = _cross_entropy(hidden_ND, labels_N, score, vocabulary_size)
+    sample_targets = loss_mask_BT.sum(dim=1)
+    num_targets = sample_targets.sum()
+    loss_sum = losses_N.sum()
+    rows_N = torch.div(chosen_N, loss_mask_BT.shape[1], rounding_mode="floor")
+    sample_loss = losses_N.new_zeros(len(sample_targets)).index_add(0, rows_N, losses_N.detach())
+    return TrainOutput(
+        loss=loss_sum / num_targets.clamp(min=1),
+        loss_sum=loss_sum,
+        num_targets=num_targets,
+        sample_loss=sample_loss,
+        sample_targets=sample_targets,
+    )
+
+
+def _cross_entropy(
+    hidden_ND: Tensor, labels_N: Tensor, score: Callable[[Tensor], Tensor], vocabulary_size: int
+) -> Tensor:
+    """Losses float32 (N,), in chunks when there are more than `MAX_LOGITS` logits."""
+
+    def losses(hidden: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(score(hidden).float(), labels, reduction="none")
+
+    size = max(1, MAX_LOGITS // vocabulary_size)
+    if len(labels_N) <= size:
+        return losses(hidden_ND, labels_N)
+    chunks = zip(hidden_ND.split(size), labels_N.split(size), strict=True)
+    return torch.cat([checkpoint(losses, h, y, use_reentrant=False) for h, y in chunks])

@@ -1,0 +1,273 @@
+"""Memory for acting: the projected keys and values of the last tokens of each row.
+
+All rows end at the same column, the newest token at the right; a row with fewer tokens has unused
+columns at its left. New tokens are written behind the end, and what is visible slides along:
+
+    capacity        |<--------- filled --------->|
+    . . . . . . . . | - - a b c d e f g h i j k l | . . . . . . .     row 0: 12 tokens
+    . . . . . . . . | m n o p q r s t u v w x y z | . . . . . . .     row 1: 14 tokens
+                                                 stop
+
+A `Memory` is never changed: a step returns another one, which shares the storage while its columns
+are free. So a memory can be kept and continued in several ways.
+
+Shapes: L layers, B batch rows, H heads, K head width, T new tokens, S = filled + T keys, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from db1.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from db1.model.transformer_xl import TransformerXL
+
+
+class _Storage:
+    """Keys and values (L, 2, B, H, C, K), and the column up to which they are written."""
+
+    def __init__(self, columns: Tensor, written: int) -> None:
+        self.columns = columns
+        self.written = written
+
+    def can_append(self, stop: int, num_tokens: int) -> bool:
+        """Whether columns [stop, stop + num_tokens) are free for a memory that ends at `stop`."""
+        frozen = self.columns.is_inference() and not torch.is_inference_mode_enabled()
+        fits = stop + num_tokens <= self.columns.shape[4]
+        return fits and self.written == stop and not frozen
+
+
+class PositionCache:
+    """Each layer's projected position vectors r, which depend on the distance alone."""
+
+    def __init__(self, model: TransformerXL) -> None:
+        self._model = model
+        self._span = 0
+        self._vectors: list[Tensor | None] = []
+
+    def vectors(self, span: int) -> list[Tensor | None]:
+        """r (H, span + 1, K) of each layer in descending distance; None without position term."""
+        if span > self._span:
+            self._span = max(span, self._span + self._span // 2)
+            self._vectors = self._model.position_vectors(self._span)
+        return [r if r is None else r[:, self._span - span :] for r in self._vectors]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Keys and values of the last tokens of each row; made by `Memory.empty`.
+
+    Args:
+        length: Tokens held at most.
+        filled: Columns in use, at least any row's number of tokens.
+        counts: int64 (B,) tokens of each row; None when all rows have `filled`.
+        start: Keys and values (L, 2, H, K) that a new row is filled with; None: it is empty.
+    """
+
+    length: int
+    filled: int
+    counts: Tensor | None
+    start: Tensor | None
+    positions: PositionCache
+    _storage: _Storage
+    _stop: int
+
+    @classmethod
+    def empty(
+        cls,
+        model: TransformerXL,
+        batch_size: int,
+        memory_length: int,
+        device: torch.device | str | None = None,
+    ) -> Memory:
+        """A memory before the first token.
+
+        It belongs to the model's present weights: drop it when they change.
+
+        Args:
+            model: The decoder that will use it.
+            batch_size: B.
+            memory_length: Tokens held at most.
+            device: Where it lies; the model's device when None.
+
+        Raises:
+            ConfigError: For a negative length.
+        """
+        if memory_length < 0:
+            raise ConfigError(f"memory_length: got {memory_length}, expected at least 0")
+        config, weight = model.config, model.embedding.token.weight
+        shape = (config.num_layers, 2, batch_size, config.num_heads, 0, config.head_dim)
+        columns = torch.empty(shape, dtype=weight.dtype, device=device or weight.device)
+        memory = cls(
+            length=memory_length,
+            filled=0,
+            counts=None,
+            start=model.zero_memory() if config.memory_start == "zeros" else None,
+            positions=PositionCache(model),
+            _storage=_Storage(columns, 0),
+            _stop=0,
+        )
+        return memory if memory.start is None else memory.reset_rows(torch.ones(batch_size).bool())
+
+    @property
+    def batch_size(self) -> int:
+        """B."""
+        return self._storage.columns.shape[2]
+
+    @property
+    def num_tokens(self) -> Tensor:
+        """Tokens held by each row, int64 (B,)."""
+        if self.counts is not None:
+            return self.counts
+        return torch.full((self.batch_size,), self.filled, device=self._storage.columns.device)
+
+    def layer(self, index: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of one layer, each (B, H, filled, K); older columns to the left."""
+        keys, values = self._columns[index]
+        return keys, values
+
+    def reset_rows(self, mask: Tensor) -> Memory:
+        """The memory with the rows where `mask`, bool (B,), is True back at their start."""
+        mask = mask.to(self._storage.columns.device)
+        if self.start is None:
+            return replace(self, counts=self.num_tokens.masked_fill(mask, 0))
+        full = replace(self, filled=self.length, counts=self.num_tokens)
+        columns = torch.where(
+            mask[:, None, None, None], self.start[:, :, None, :, None], self._padded(self.length)
+        )
+        counts = full.num_tokens.masked_fill(mask, self.length)
+        return full._with_columns(columns, counts)
+
+    def select_rows(self, index: Tensor) -> Memory:
+        """The memory with row `index[i]` as row i; -1 stands for a new row.
+
+        Args:
+            index: int64 (N,).
+        """
+        index = index.to(self._storage.columns.device)
+        kept = index.clamp(min=0)
+        selected = self._with_columns(self._columns[:, :, kept], self.num_tokens[kept])
+        return selected.reset_rows(index < 0) if bool((index < 0).any()) else selected
+
+    def truncated(self, length: int) -> Memory:
+        """The memory with the last `length` tokens of each row; it may grow again."""
+        if length >= self.filled:
+            return self
+        counts = None if self.counts is None else self.counts.clamp(max=length)
+        return replace(self, filled=length, counts=counts)
+
+    def extended(self, num_tokens: int, lengths: Tensor | None) -> Extension:
+        """Makes room for `num_tokens` new columns.
+
+        Args:
+            num_tokens: T.
+            lengths: int64 (B,), how many of them are tokens, at the right; None: all.
+
+        Raises:
+            DataError: For lengths outside [0, T].
+        """
+        if lengths is None:
+            return Extension(self, num_tokens, None)
+        lengths = lengths.to(self._storage.columns.device)
+        if lengths.shape != (self.batch_size,) or lengths.min() < 0 or lengths.max() > num_tokens:
+            raise DataError(
+                f"lengths {lengths.tolist()}: expected {self.batch_size} numbers in 0..{num_tokens}"
+            )
+        return Extension(self, num_tokens, None if lengths.min() == num_tokens else lengths)
+
+    @property
+    def _columns(self) -> Tensor:
+        return self._storage.columns[:, :, :, :, self._stop - self.filled : self._stop]
+
+    def _padded(self, width: int) -> Tensor:
+        """The columns in use behind unused ones, (L, 2, B, H, width, K)."""
+        missing = width - self.filled
+        return torch.nn.functional.pad(self._columns, (0, 0, missing, 0))
+
+    def _with_columns(self, columns: Tensor, counts: Tensor | None) -> Memory:
+        stop = columns.shape[4]
+        return replace(
+            self, filled=stop, counts=counts, _storage=_Storage(columns, stop), _stop=stop
+        )
+
+
+class Extension:
+    """One forward pass's view of a memory: takes each layer's new keys and values.
+
+    Args:
+        memory: The memory before.
+        num_tokens: T.
+        lengths: int64 (B,) or None, as in `Memory.extended`.
+    """
+
+    def __init__(self, memory: Memory, num_tokens: int, lengths: Tensor | None) -> None:
+        self._memory = memory
+        self._lengths = lengths
+        self.num_tokens = num_tokens
+        self.num_keys = memory.filled + num_tokens
+        if lengths is None and memory._storage.can_append(memory._stop, num_tokens):
+            self._storage, stop = memory._storage, memory._stop
+        else:
+            self._storage, stop = self._moved(), memory.filled
+        self._stop = stop + num_tokens
+        self._storage.written = self._stop
+
+    @property
+    def valid_keys(self) -> Tensor | None:
+        """Keys of each row, int64 (B,); None when all rows have all."""
+        if self._lengths is None:
+            counts = self._memory.counts
+            return None if counts is None else counts + self.num_tokens
+        return self._memory.num_tokens + self._lengths
+
+    def appender(self, layer: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """`append` for one layer."""
+        return partial(self.append, layer)
+
+    def append(self, layer: int, k_BHTK: Tensor, v_BHTK: Tensor) -> tuple[Tensor, Tensor]:
+        """Writes one layer's new keys and values; returns all S of them, (B, H, S, K)."""
+        columns = self._storage.columns[layer]
+        new = columns[..., self._stop - self.num_tokens : self._stop, :]
+        fresh = torch.stack([k_BHTK, v_BHTK])
+        if self._lengths is not None:
+            places = torch.arange(self.num_tokens, device=fresh.device)
+            is_token = places >= self.num_tokens - self._lengths[:, None]
+            fresh = torch.where(is_token[None, :, None, :, None], fresh, new)
+        new.copy_(fresh)
+        keys, values = columns[..., self._stop - self.num_keys : self._stop, :]
+        return keys, values
+
+    def finish(self) -> Memory:
+        """The memory after the forward pass, cut to its length."""
+        memory = self._memory
+        grown = replace(
+            memory,
+            filled=self.num_keys,
+            counts=self.valid_keys,
+            _storage=self._storage,
+            _stop=self._stop,
+        )
+        return grown.truncated(memory.length)
+
+    def _moved(self) -> _Storage:
+        """Copies the memory to a storage with room, each row shifted over its padding."""
+        old = self._memory._columns
+        shape = list(old.shape)
+        shape[4] = self.num_keys + max(16, self._memory.length // 4)
+        columns = old.new_zeros(shape)
+        if self._lengths is None:
+            columns[..., : self._memory.filled, :] = old
+        elif self._memory.filled:
+            padding = self.num_tokens - self._lengths
+            source = torch.arange(self.num_keys, device=old.device) - padding[:, None]
+            index = source.clamp(0, self._memory.filled - 1)[None, None, :, None, :, None]
+            shape[4] = self.num_keys
+            columns[..., : self.num_keys, :] = old.gather(4, index.expand(shape))
+        return _Storage(columns, self.num_keys)

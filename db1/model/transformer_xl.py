@@ -1,0 +1,271 @@
+"""The TransformerXL decoder: training loss, acting with a memory, and scoring of id ranges.
+
+    ids, images, local positions -> Embedding -> DecoderLayer x L -> hidden -> logits of some ids
+
+    post-LN  x = LN(a x + attention(x))      x = LN(a x + feed_forward(x))      a: DeepNorm or 1
+    pre-LN   x = x + attention(LN(x))        x = x + feed_forward(LN(x))
+
+Shapes: B batch, T query tokens, M memory tokens, S = M + T keys, H heads, K head width, D width,
+L layers, P = S + 1 distances, V vocabulary.
+
+Source: Dai et al. 2019, "Transformer-XL"; released DB1 model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from db1.errors import ConfigError
+from db1.model.attention import ExtendKeys, RelativeAttention
+from db1.model.config import ModelConfig
+from db1.model.embedding import Embedding
+from db1.model.feed_forward import FeedForward
+from db1.model.loss import TrainOutput, masked_loss
+from db1.model.memory import Memory
+from db1.model.visibility import Visibility
+from db1.sequence.sample import Batch, ImageGroup
+
+
+class DecoderLayer(nn.Module):
+    """Attention and feed-forward, each with its residual and LayerNorm."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.pre = config.normalization == "pre"
+        self.residual_scale = config.residual_scale
+        self.dropout = config.residual_dropout
+        self.attention = RelativeAttention(config)
+        self.attention_norm = nn.LayerNorm(config.width, eps=config.layer_norm_epsilon)
+        self.feed_forward = FeedForward(config)
+        self.feed_forward_norm = nn.LayerNorm(config.width, eps=config.layer_norm_epsilon)
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        r_HPK: Tensor | None,
+        biases: tuple[Tensor, Tensor] | None,
+        visibility: Visibility,
+        extend: ExtendKeys | None = None,
+    ) -> Tensor:
+        """Arguments as `RelativeAttention.forward`; returns (B, T, D)."""
+        inputs = self.attention_norm(x_BTD) if self.pre else x_BTD
+        mixed = self.attention(inputs, r_HPK, biases, visibility, extend)
+        x_BTD = self._join(x_BTD, mixed, self.attention_norm)
+        inputs = self.feed_forward_norm(x_BTD) if self.pre else x_BTD
+        return self._join(x_BTD, self.feed_forward(inputs), self.feed_forward_norm)
+
+    def memory_keys(self, memory_BMD: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, H, M, K) of remembered inputs of this layer."""
+        inputs = self.attention_norm(memory_BMD) if self.pre else memory_BMD
+        return self.attention.project(inputs)[1:]
+
+    def _join(self, x: Tensor, update: Tensor, norm: nn.LayerNorm) -> Tensor:
+        if self.dropout and self.training:
+            update = F.dropout(update, self.dropout)
+        if self.pre:
+            return x + update
+        return norm(x + update if self.residual_scale == 1.0 else self.residual_scale * x + update)
+
+
+class TransformerXL(nn.Module):
+    """One decoder for text, images with text, and behaviour.
+
+    Args:
+        config: Sizes and options.
+        vocabulary_size: Number of ids V.
+        bin_range: Ids of the continuous bins; needed for `bin_init: smooth`.
+
+    Raises:
+        ConfigError: For an unknown position encoding or a vocabulary without ids.
+    """
+
+    def __init__(
+        self, config: ModelConfig, vocabulary_size: int, bin_range: range | None = None
+    ) -> None:
+        super().__init__()
+        if vocabulary_size < 1:
+            raise ConfigError(f"vocabulary_size: got {vocabulary_size}, expected at least 1")
+        self.config = config
+        self.vocabulary_size = vocabulary_size
+        self.embedding = Embedding(config, vocabulary_size, bin_range)
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
+        if config.share_biases:
+            self.content_bias = nn.Parameter(torch.zeros(config.num_heads, config.head_dim))
+            self.position_bias = nn.Parameter(torch.zeros(config.num_heads, config.head_dim))
+        if not config.tie_embeddings:
+            self.output = nn.Linear(config.width, vocabulary_size, bias=False)
+        self._initialize()
+
+    def forward(self, batch: Batch) -> TrainOutput:
+        """Loss of a batch; logits are computed under the loss mask only."""
+        return masked_loss(
+            self.hidden(batch), batch.labels, batch.loss_mask, self.logits, self.vocabulary_size
+        )
+
+    def hidden(self, batch: Batch) -> Tensor:
+        """Last hidden states (B, T, D) of a batch, without memory."""
+        x_BTD = self._embed(batch.ids, batch.local_positions, batch.images)
+        num_tokens = x_BTD.shape[1]
+        visibility = self._visibility(x_BTD, num_tokens, None)
+        for layer, r_HPK in zip(self.layers, self.position_vectors(num_tokens), strict=True):
+            arguments = (x_BTD, r_HPK, self._biases, visibility)
+            if self.config.activation_checkpointing and torch.is_grad_enabled():
+                x_BTD = checkpoint(layer, *arguments, use_reentrant=False)
+            else:
+                x_BTD = layer(*arguments)
+        return x_BTD
+
+    @torch.no_grad()
+    def decode(
+        self,
+        ids_BT: Tensor,
+        local_positions_BT: Tensor,
+        images: tuple[ImageGroup, ...] = (),
+        memory: Memory | None = None,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, Memory]:
+        """Runs new tokens behind a memory, for acting.
+
+        Args:
+            ids_BT: int64; row b's tokens are its last lengths[b], the rest is padding of any
+                allowed id.
+            local_positions_BT: int64.
+            images: Images by size, with positions in the flattened (B * T) tokens.
+            memory: What came before; None: nothing, with room for `config.memory_length` tokens.
+            lengths: int64 (B,), tokens of each row in 0..T; None: T.
+
+        Returns:
+            Hidden states (B, T, D), meaningless at padding, and the memory behind these tokens.
+
+        Raises:
+            DataError: For lengths outside their range, or placeholders without image.
+        """
+        if memory is None:
+            memory = Memory.empty(self, len(ids_BT), self.config.memory_length, ids_BT.device)
+        x_BTD = self._embed(ids_BT, local_positions_BT, images)
+        extension = memory.extended(x_BTD.shape[1], lengths)
+        visibility = self._visibility(x_BTD, extension.num_keys, extension.valid_keys)
+        vectors = memory.positions.vectors(extension.num_keys)
+        for index, (layer, r_HPK) in enumerate(zip(self.layers, vectors, strict=True)):
+            x_BTD = layer(x_BTD, r_HPK, self._biases, visibility, extension.appender(index))
+        return x_BTD, extension.finish()
+
+    def recur(
+        self,
+        ids_BT: Tensor,
+        local_positions_BT: Tensor,
+        images: tuple[ImageGroup, ...] = (),
+        memory_LBMD: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Runs a segment behind remembered hidden states, as the released model does.
+
+        Gradients flow through the segment, not into the memory.
+
+        Args:
+            ids_BT: int64.
+            local_positions_BT: int64.
+            images: Images by size.
+            memory_LBMD: Inputs of each layer at the last tokens; None: the start of a sequence,
+                that is, nothing or zeros as `config.memory_start` says.
+
+        Returns:
+            Hidden states (B, T, D), and the inputs of each layer at the last
+            `config.memory_length` tokens, detached.
+        """
+        x_BTD = self._embed(ids_BT, local_positions_BT, images)
+        if memory_LBMD is None:
+            length = self.config.memory_length if self.config.memory_start == "zeros" else 0
+            memory_LBMD = x_BTD.new_zeros(len(self.layers), x_BTD.shape[0], length, x_BTD.shape[2])
+        num_keys = memory_LBMD.shape[2] + x_BTD.shape[1]
+        visibility = self._visibility(x_BTD, num_keys, None)
+        inputs = []
+        vectors = self.position_vectors(num_keys)
+        for layer, r_HPK, memory in zip(self.layers, vectors, memory_LBMD, strict=True):
+            inputs.append(x_BTD.detach())
+            past = layer.memory_keys(memory)
+            x_BTD = layer(x_BTD, r_HPK, self._biases, visibility, _prepend(past))
+        grown = torch.cat([memory_LBMD, torch.stack(inputs)], dim=2)
+        return x_BTD, grown[:, :, max(0, num_keys - self.config.memory_length) :]
+
+    def logits(self, hidden: Tensor, ids: slice | range | None = None) -> Tensor:
+        """Scores ids: (..., D) -> (..., number of ids).
+
+        Args:
+            hidden: Hidden states.
+            ids: The ids to score; None: all V.
+        """
+        tied = self.config.tie_embeddings
+        weight = self.embedding.token.weight if tied else self.output.weight
+        if ids is not None:
+            weight = weight[slice(ids.start, ids.stop, ids.step)]
+        return F.linear(hidden, weight)
+
+    def position_vectors(self, span: int) -> list[Tensor | None]:
+        """Each layer's r (H, span + 1, K), by distance from span - 1 down to -1."""
+        weight = self.embedding.token.weight
+        features = self.layers[0].attention.positions.features(self.config, span, weight)
+        return [layer.attention.positions(features) for layer in self.layers]
+
+    def zero_memory(self) -> Tensor:
+        """Keys and values of a remembered vector of zeros, (L, 2, H, K)."""
+        with torch.no_grad():
+            zero = self.embedding.token.weight.new_zeros(1, 1, self.config.width)
+            pairs = [torch.stack(layer.memory_keys(zero)) for layer in self.layers]
+        return torch.stack(pairs)[:, :, 0, :, 0]
+
+    @property
+    def _biases(self) -> tuple[Tensor, Tensor] | None:
+        return (self.content_bias, self.position_bias) if self.config.share_biases else None
+
+    def _embed(
+        self, ids_BT: Tensor, local_positions_BT: Tensor, images: Sequence[ImageGroup]
+    ) -> Tensor:
+        x_BTD = self.embedding(ids_BT, local_positions_BT, tuple(images))
+        if self.config.embedding_dropout and self.training:
+            x_BTD = F.dropout(x_BTD, self.config.embedding_dropout)
+        return x_BTD
+
+    def _visibility(self, x_BTD: Tensor, num_keys: int, valid_keys: Tensor | None) -> Visibility:
+        return Visibility(
+            num_queries=x_BTD.shape[1],
+            num_keys=num_keys,
+            span=self.config.attention_span,
+            valid_keys=valid_keys,
+            dtype=x_BTD.dtype,
+            device=x_BTD.device,
+        )
+
+    def _initialize(self) -> None:
+        """Normal weights; DeepNorm shrinks what feeds the residuals (Wang et al. 2022)."""
+        config = self.config
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias") and parameter.dim() == 1:
+                nn.init.zeros_(parameter)
+            elif parameter.dim() == 2:
+                nn.init.normal_(parameter, std=config.init_std)
+        if config.deepnorm:
+            self._shrink_for_deepnorm((8.0 * config.num_layers) ** -0.25)
+        if config.bin_init == "smooth":
+            self.embedding.initialize_bins()
+
+    @torch.no_grad()
+    def _shrink_for_deepnorm(self, beta: float) -> None:
+        for layer in self.layers:
+            layer.attention.qkv.weight[2 * self.config.width :] *= beta
+            layer.attention.output.weight *= beta
+            layer.feed_forward.expand.weight *= beta
+            layer.feed_forward.contract.weight *= beta
+
+
+def _prepend(past: tuple[Tensor, Tensor]) -> ExtendKeys:
+    """Puts remembered keys and values before new ones."""
+
+    def extend(k_BHTK: Tensor, v_BHTK: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.cat([past[0], k_BHTK], dim=2), torch.cat([past[1], v_BHTK], dim=2)
+
+    return extend

@@ -1,0 +1,1 @@
+"""A checkpoint that acts and writes."""

@@ -1,0 +1,114 @@
+"""Choosing one id among the allowed ids only: greedy, or sampled with a temperature.
+
+Randomness comes in as one uniform number a row, drawn from that row's own generator, so that a
+row's choice never depends on what else is in the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from db1.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeConfig:
+    """How an id is chosen from its scores.
+
+    Args:
+        greedy: Take the best allowed id (the lowest of equals); the rest is then unused.
+        temperature: Divides the scores before the softmax; below 1 sharpens.
+        top_k: Keep only the k best ids; None keeps all.
+        top_p: Keep the smallest set of best ids whose probability reaches p (nucleus sampling,
+            Holtzman et al. 2020); None keeps all.
+    """
+
+    greedy: bool = True
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ConfigError(f"temperature: got {self.temperature}, expected above 0")
+        if self.top_k is not None and self.top_k < 1:
+            raise ConfigError(f"top_k: got {self.top_k}, expected at least 1")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p: got {self.top_p}, expected in (0, 1]")
+
+
+def draw_uniforms(generators: Sequence[torch.Generator]) -> torch.Tensor:
+    """One number in [0, 1) from each row's generator, float64 (B,), on the CPU."""
+    draws = [torch.rand(1, generator=generator, dtype=torch.float64) for generator in generators]
+    return torch.cat(draws)
+
+
+def choose(
+    logits_BN: torch.Tensor,
+    allowed_BN: torch.Tensor | None,
+    config: DecodeConfig,
+    generators: Sequence[torch.Generator],
+) -> torch.Tensor:
+    """Chooses one of the N candidates of each row.
+
+    Args:
+        logits_BN: Scores of the N candidate ids, float (B, N).
+        allowed_BN: bool (B, N), True where a candidate may be chosen; None allows all.
+        config: Greedy or sampled, and how.
+        generators: One CPU generator a row; unused when greedy.
+
+    Returns:
+        int64 (B,): index into the N candidates, always an allowed one.
+
+    Raises:
+        DataError: When a row allows nothing, or an allowed score is not a number.
+    """
+    logits_BN = logits_BN.float()
+    if allowed_BN is not None:
+        _check_allowed(logits_BN, allowed_BN)
+        logits_BN = logits_BN.masked_fill(~allowed_BN, float("-inf"))
+    if torch.isnan(logits_BN).any():
+        raise DataError("the model's scores are not numbers; the weights are broken")
+    if config.greedy:
+        return logits_BN.argmax(dim=1)
+    kept_BN = _restrict(logits_BN / config.temperature, config)
+    return _inverse_cdf(kept_BN.softmax(dim=1), draw_uniforms(generators).to(kept_BN.device))
+
+
+def _check_allowed(logits_BN: torch.Tensor, allowed_BN: torch.Tensor) -> None:
+    if allowed_BN.shape != logits_BN.shape:
+        raise DataError(
+            f"mask of allowed ids has shape {tuple(allowed_BN.shape)}, "
+            f"expected {tuple(logits_BN.shape)}"
+        )
+    empty = (~allowed_BN.any(dim=1)).nonzero().flatten().tolist()
+    if empty:
+        raise DataError(f"rows {empty} allow no action; the environment's action mask is all zero")
+
+
+def _restrict(logits_BN: torch.Tensor, config: DecodeConfig) -> torch.Tensor:
+    """Sets all but the top-k and nucleus candidates to -inf; the best one always stays."""
+    if config.top_k is not None and config.top_k < logits_BN.shape[1]:
+        worst_B1 = logits_BN.topk(config.top_k, dim=1).values[:, -1:]
+        logits_BN = logits_BN.masked_fill(logits_BN < worst_B1, float("-inf"))
+    if config.top_p is not None and config.top_p < 1:
+        sorted_BN, order_BN = logits_BN.sort(dim=1, descending=True, stable=True)
+        probability_BN = sorted_BN.softmax(dim=1)
+        before_BN = probability_BN.cumsum(dim=1) - probability_BN
+        drop_BN = torch.zeros_like(before_BN, dtype=torch.bool)
+        drop_BN.scatter_(1, order_BN, before_BN >= config.top_p)
+        drop_BN.scatter_(1, order_BN[:, :1], False)
+        logits_BN = logits_BN.masked_fill(drop_BN, float("-inf"))
+    return logits_BN
+
+
+def _inverse_cdf(probability_BN: torch.Tensor, uniforms_B: torch.Tensor) -> torch.Tensor:
+    """The first candidate whose cumulated probability exceeds the row's uniform number."""
+    cdf_BN = probability_BN.double().cumsum(dim=1)
+    target_B1 = (uniforms_B * cdf_BN[:, -1])[:, None]
+    index_B = torch.searchsorted(cdf_BN, target_B1, right=True).squeeze(1)
+    last_B = probability_BN.shape[1] - 1 - (probability_BN.flip(1) > 0).int().argmax(dim=1)
+    return torch.minimum(index_B, last_B)

@@ -1,0 +1,54 @@
+"""Name -> factory. Every table of interchangeable parts in db1 is one `Registry`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from db1.errors import ConfigError, nearest
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """A named table that refuses duplicates and names near matches for an unknown key.
+
+    Example:
+        >>> shapes = Registry("shape")
+        >>> shapes.register("square")(lambda side: side * side)(3)
+        9
+        >>> shapes["square"](4)
+        16
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Returns a decorator that enters its argument under `name`."""
+
+        def enter(entry: T) -> T:
+            if name in self._entries:
+                raise ConfigError(f"{self.what} {name!r} is registered twice")
+            self._entries[name] = entry
+            return entry
+
+        return enter
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._entries:
+            raise ConfigError(
+                f"unknown {self.what} {name!r}, expected one of {sorted(self._entries)}"
+                f"{nearest(name, self._entries)}"
+            )
+        return self._entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)

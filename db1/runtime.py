@@ -1,0 +1,277 @@
+"""What a process needs around its work: its rank, seeds, logging, metrics and safe file writes.
+
+The only module below the command line that reads or sets environment variables.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import random
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from db1.errors import ConfigError
+
+METRICS_FILE = "metrics.jsonl"
+TENSORBOARD_FOLDER = "tensorboard"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rank:
+    """Place of this process among all processes of a training.
+
+    Args:
+        rank: Number of this process, 0 for the one that writes logs and metrics.
+        local_rank: Its number on this machine; picks the GPU.
+        world_size: Number of processes.
+    """
+
+    rank: int = 0
+    local_rank: int = 0
+    world_size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """True for the process that logs and writes files."""
+        return self.rank == 0
+
+
+def current_rank() -> Rank:
+    """Reads the rank that a launcher (deepspeed, torchrun) set; one process without a launcher.
+
+    Raises:
+        ConfigError: When a launcher set RANK or WORLD_SIZE to something that is no such number.
+    """
+    values = {}
+    for field, name, default in (
+        ("rank", "RANK", "0"),
+        ("local_rank", "LOCAL_RANK", "0"),
+        ("world_size", "WORLD_SIZE", "1"),
+    ):
+        text = os.environ.get(name) or default
+        if not text.isdigit():
+            raise ConfigError(f"environment variable {name}: got {text!r}, expected a number")
+        values[field] = int(text)
+    if values["rank"] >= values["world_size"]:
+        raise ConfigError(
+            f"environment variable RANK is {values['rank']}, expected below WORLD_SIZE "
+            f"{values['world_size']}; start through `deepspeed` or `torchrun`, or unset both"
+        )
+    return Rank(**values)
+
+
+def publish_rank(rank: Rank, device_type: str) -> None:
+    """Sets the variables that DeepSpeed reads; what a launcher or the user set stays as it is.
+
+    Args:
+        rank: Place of this process.
+        device_type: `cpu` or `cuda`; spares DeepSpeed its search for an accelerator.
+    """
+    os.environ.setdefault("RANK", str(rank.rank))
+    os.environ.setdefault("LOCAL_RANK", str(rank.local_rank))
+    os.environ.setdefault("WORLD_SIZE", str(rank.world_size))
+    os.environ.setdefault("DS_ACCELERATOR", device_type)
+
+
+class _RankFilter(logging.Filter):
+    """Lets everything of rank 0 pass, and warnings of the others with their rank in front."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__()
+        self._rank = rank
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.rank_prefix = f"[rank {self._rank}] " if self._rank else ""
+        return self._rank == 0 or record.levelno >= logging.WARNING
+
+
+class _StderrHandler(logging.StreamHandler):
+    """Writes to what `sys.stderr` is now, so that a progress bar can put lines above itself."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+
+def setup_logging(rank: int = 0, level: int = logging.INFO, handler: Any = None) -> None:
+    """Sends the log of the package `db1` to stderr (or `handler`), filtered by rank.
+
+    Calling it again replaces the handler, so that tests and notebooks do not log twice.
+
+    Args:
+        rank: Rank of this process; only rank 0 logs below warnings.
+        level: Lowest level that is shown.
+        handler: A `logging.Handler` to use in place of one for stderr.
+    """
+    handler = handler or _StderrHandler()
+    handler.setFormatter(
+        logging.Formatter("%(asctime)s %(levelname).1s %(rank_prefix)s%(message)s", "%H:%M:%S")
+    )
+    handler.addFilter(_RankFilter(rank))
+    package = logging.getLogger("db1")
+    for old in list(package.handlers):
+        package.removeHandler(old)
+    package.addHandler(handler)
+    package.setLevel(level)
+    package.propagate = False
+
+
+def seed_everything(seed: int, rank: int = 0, step: int = 0) -> None:
+    """Seeds Python, NumPy and torch (all devices) from (seed, rank, step)."""
+    import torch
+
+    state = np.random.SeedSequence([seed, rank, step]).generate_state(3)
+    random.seed(int(state[0]))
+    np.random.seed(int(state[1]))
+    torch.manual_seed(int(state[2]))
+
+
+def random_states() -> dict[str, Any]:
+    """Returns the states of all random generators as tensors, numbers, strings and tuples only.
+
+    `torch.load(weights_only=True)` reads them back.
+    """
+    import torch
+
+    name, keys, position, has_gauss, gauss = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (str(name), torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+    }
+
+
+def restore_random_states(states: Mapping[str, Any]) -> None:
+    """Inverse of `random_states`."""
+    import torch
+
+    version, numbers, gauss = states["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, position, has_gauss, cached = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(states["torch"])
+    if states["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+def atomic_write_bytes(path: Path | str, data: bytes) -> None:
+    """Writes a file so that a crash at any moment leaves the old file or the new one, whole."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def atomic_write_text(path: Path | str, text: str) -> None:
+    """`atomic_write_bytes` for UTF-8 text."""
+    atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def sync_folder(folder: Path | str) -> None:
+    """Flushes a folder's entries (names, renames) to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class MetricsWriter:
+    """Appends records to metrics.jsonl and mirrors their numbers to TensorBoard.
+
+    A record is one JSON line: `{"kind": "train", "step": 10, "time": ..., "loss": ...,
+    "loss_by_source": {"atari/pong": ...}}`. In TensorBoard a nested value is called
+    `kind/loss_by_source/atari/pong`.
+
+    Args:
+        folder: The run folder.
+        after_step: Step that the run resumes from. Records behind it were written by a run that
+            was cut off after its last checkpoint; they are removed, for they come again.
+    """
+
+    def __init__(self, folder: Path | str, after_step: int = 0) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / METRICS_FILE
+        self._cut(after_step)
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
+        self._board = SummaryWriter(
+            str(folder / TENSORBOARD_FOLDER), purge_step=after_step + 1 if after_step else None
+        )
+
+    def _cut(self, after_step: int) -> None:
+        if not self._path.exists():
+            return
+        lines = self._path.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if _step_of(line, default=after_step + 1) <= after_step]
+        if len(kept) < len(lines):
+            atomic_write_text(self._path, "".join(f"{line}\n" for line in kept))
+
+    def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """Appends one record.
+
+        Args:
+            kind: `train` or `evaluation`.
+            step: Number of finished optimizer steps.
+            values: Numbers, and dicts of numbers by name. A number that is not finite is null in
+                the file and left out of TensorBoard.
+        """
+        values = {name: _finite(value) for name, value in values.items()}
+        record = {"kind": kind, "step": step, "time": round(time.time(), 3), **values}
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            items = value.items() if isinstance(value, Mapping) else [("", value)]
+            for sub, number in items:
+                tag = f"{kind}/{name}/{sub}" if sub else f"{kind}/{name}"
+                if number is not None:
+                    self._board.add_scalar(tag, number, step)
+
+    def close(self) -> None:
+        """Flushes and closes both files."""
+        self._file.close()
+        self._board.close()
+
+
+def read_metrics(folder: Path | str, kind: str | None = None) -> list[dict[str, Any]]:
+    """Returns the records of a run folder's metrics.jsonl, those of one kind if given."""
+    path = Path(folder) / METRICS_FILE
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [record for record in records if kind is None or record["kind"] == kind]
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinity -> None, in dicts too: JSON has no word for them."""
+    if isinstance(value, Mapping):
+        return {name: _finite(number) for name, number in value.items()}
+    return value if value is None or math.isfinite(value) else None
+
+
+def _step_of(line: str, default: int) -> int:
+    """Step of a JSON line; `default` for a line torn by a crash."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return default

@@ -1,0 +1,98 @@
+"""A window of one episode, with or without a prompt from another one -> a training sequence.
+
+    without prompt   step s | step s+1 | ... cut at T + 1 tokens
+    with prompt      first half of the steps from another episode | steps of this episode
+
+Loss falls on the action tokens of the body only; a sequence that ends early is padded with
+separators that are never predicted. Source: Reed et al. 2022, section 2.2; released DB1 model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from db1.errors import ConfigError
+from db1.sequence.sample import NO_LOCAL_POSITION, Sample
+from db1.sequence.step import StepCodec
+from db1.tokens.spec import Episode
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceConfig:
+    """Shape of the training sequences.
+
+    Args:
+        length: Tokens of a sequence that the model sees (Gato: 1,024).
+        prompt_probability: Share of control sequences that start with a prompt (Gato: 0.25).
+        prompt_goal_share: Share of prompts taken from the end of the other episode (Gato: 0.5).
+        prompt_steps_share: Share of a sequence's steps that the prompt takes (released: half).
+    """
+
+    length: int = 1_024
+    prompt_probability: float = 0.25
+    prompt_goal_share: float = 0.5
+    prompt_steps_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.length < 8:
+            raise ConfigError(f"length: got {self.length}, expected at least 8 tokens")
+        for name in ("prompt_probability", "prompt_goal_share", "prompt_steps_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"{name}: got {getattr(self, name)}, expected 0..1")
+
+
+def encode_episode(codec: StepCodec, episode: Episode, source: str) -> Sample:
+    """All steps of `episode` as one sequence of any length; every action token is a target."""
+    actions = codec.encode_actions(episode.actions)
+    ids, positions, targets, images = [], [], [], []
+    not_predicted: dict[int, np.ndarray] = {}
+    action_positions = np.zeros(codec.num_action_tokens, dtype=np.int32)
+    action_targets = np.ones(codec.num_action_tokens, dtype=bool)
+    for step, action in zip(codec.encode_observations(episode.observations), actions, strict=True):
+        length = len(step.ids)
+        ids += [step.ids, action]
+        positions += [step.local_positions, action_positions]
+        targets += [not_predicted.setdefault(length, np.zeros(length, bool)), action_targets]
+        images += step.images
+    return Sample(
+        ids=np.concatenate(ids),
+        local_positions=np.concatenate(positions),
+        target_mask=np.concatenate(targets),
+        images=tuple(images),
+        source=source,
+    )
+
+
+def join(prompt: Sample | None, body: Sample) -> Sample:
+    """Puts a prompt in front of a body; nothing of the prompt is predicted."""
+    if prompt is None:
+        return body
+    return Sample(
+        ids=np.concatenate([prompt.ids, body.ids]),
+        local_positions=np.concatenate([prompt.local_positions, body.local_positions]),
+        target_mask=np.concatenate([np.zeros_like(prompt.target_mask), body.target_mask]),
+        images=prompt.images + body.images,
+        source=body.source,
+        prompt_length=len(prompt.ids),
+    )
+
+
+def fit(sample: Sample, num_tokens: int, pad_id: int) -> Sample:
+    """Cuts or pads a sequence to exactly `num_tokens`; padding is never predicted.
+
+    Images whose patches are all cut off stay; `collate` drops their positions.
+    """
+    length = len(sample.ids)
+    padding = max(0, num_tokens - length)
+    return Sample(
+        ids=np.pad(sample.ids[:num_tokens], (0, padding), constant_values=pad_id),
+        local_positions=np.pad(
+            sample.local_positions[:num_tokens], (0, padding), constant_values=NO_LOCAL_POSITION
+        ),
+        target_mask=np.pad(sample.target_mask[:num_tokens], (0, padding)),
+        images=sample.images,
+        source=sample.source,
+        prompt_length=min(sample.prompt_length, num_tokens),
+    )

@@ -1,0 +1,256 @@
+"""What every suite gives: tasks by name, each a `TaskEnv` that speaks one `StepSpec`.
+
+A suite is one file in this folder. It subclasses `TaskEnv` (the environment) and `Suite` (the list
+of its tasks) and enters one instance with `SUITES.register(name)(instance)`. Its environment
+library is imported inside functions, so that listing tasks needs no optional package.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from db1.errors import ConfigError, DataError, MissingExtra, nearest
+from db1.registry import Registry
+from db1.tokens.spec import FieldSpec, StepSpec
+
+Observation = dict[str, Any]
+StepResult = tuple[Observation, float, bool, bool, dict[str, Any]]
+
+
+class TaskEnv(gymnasium.Env, ABC):
+    """One task as a gymnasium environment over the fields of a `StepSpec`.
+
+    Subclasses write `_reset` and `_step`; this class checks seeds and actions, casts observations
+    to the dtypes of the spec and cuts an episode after `max_steps` steps (truncated).
+
+    Args:
+        task_id: `suite/task`.
+        step_spec: Fields of one step.
+        max_steps: The most steps an episode can have; None where the task itself ends it and the
+            limit differs between episodes.
+        simulator: The environment underneath; experts may look at it.
+    """
+
+    def __init__(
+        self, *, task_id: str, step_spec: StepSpec, max_steps: int | None, simulator: Any = None
+    ) -> None:
+        self.task_id = task_id
+        self.step_spec = step_spec
+        self.max_steps = max_steps
+        self.simulator = simulator
+        self.num_steps = 0
+        self.last_action: Any = None
+        """The action that was really executed last; None right after a reset."""
+        self._running = False
+        self.observation_space = gymnasium.spaces.Dict(
+            {key: _space(field) for key, field in step_spec.observation.items()}
+        )
+        self.action_space = _space(step_spec.action)
+
+    @abstractmethod
+    def _reset(self, seed: int) -> tuple[Observation, dict[str, Any]]:
+        """Starts the episode that `seed` names; equal seeds give equal episodes."""
+
+    @abstractmethod
+    def _step(self, action: Any) -> StepResult:
+        """Executes a checked action: an int, or float32 of the action's shape in [-1, 1]."""
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Starts the episode that `seed` names.
+
+        Returns:
+            The observation by key (arrays of the spec's shape and dtype, text as str) and info.
+
+        Raises:
+            DataError: Without a seed; db1 has no unseeded episodes.
+        """
+        if seed is None or seed < 0:
+            raise DataError(f"{self.task_id}: reset(seed={seed}), expected a seed of at least 0")
+        self.num_steps = 0
+        self.last_action = None
+        self._running = True
+        observation, info = self._reset(int(seed))
+        return self._cast(observation), info
+
+    def step(self, action: Any) -> StepResult:
+        """Executes one action; see `gymnasium.Env.step`.
+
+        Raises:
+            DataError: When the action lies outside the space, or the episode is over.
+        """
+        if not self._running:
+            raise DataError(f"{self.task_id}: step() outside an episode; call reset(seed=...)")
+        checked = self.check_action(action)
+        observation, reward, terminated, truncated, info = self._step(checked)
+        self.num_steps += 1
+        self.last_action = checked
+        if self.max_steps is not None and self.num_steps >= self.max_steps and not terminated:
+            truncated = True
+        self._running = not (terminated or truncated)
+        return self._cast(observation), float(reward), bool(terminated), bool(truncated), info
+
+    def check_action(self, action: Any) -> Any:
+        """Returns the action as an int or float32 array; DataError when it is no allowed one."""
+        where = f"{self.task_id} step {self.num_steps}: action"
+        field = self.step_spec.action
+        array = np.asarray(action)
+        field.check(array, where)
+        if field.kind == "discrete":
+            if array.dtype.kind not in "iu":
+                raise DataError(f"{where}: got dtype {array.dtype}, expected an integer")
+            return int(array) if field.shape == () else array.astype(np.int32)
+        if np.abs(array).max(initial=0.0) > 1.0:
+            raise DataError(
+                f"{where}: got {array[np.abs(array) > 1.0].flat[0]}, expected -1..1; "
+                f"clip the action before step()"
+            )
+        return array.astype(np.float32)
+
+    def sample_action(self, rng: np.random.Generator, observation: Observation) -> Any:
+        """Draws an action uniformly from those allowed in `observation`."""
+        spec = self.step_spec
+        if spec.action.kind == "continuous":
+            return rng.uniform(-1.0, 1.0, size=spec.action.shape).astype(np.float32)
+        if spec.action_mask is None:
+            drawn = rng.integers(spec.action.num_values, size=spec.action.shape)
+            return int(drawn) if spec.action.shape == () else drawn.astype(np.int32)
+        return int(rng.choice(np.flatnonzero(observation[spec.action_mask])))
+
+    def _cast(self, observation: Mapping[str, Any]) -> Observation:
+        cast = {}
+        for key, field in self.step_spec.observation.items():
+            value = observation[key]
+            if field.kind != "text":
+                value = np.array(value, dtype=field.dtype).reshape(field.shape)
+                if field.kind == "continuous" and not np.isfinite(value).all():
+                    raise DataError(
+                        f"{self.task_id} step {self.num_steps}: observation {key!r} has "
+                        f"{int((~np.isfinite(value)).sum())} values not finite; "
+                        f"the simulation diverged"
+                    )
+            cast[key] = value
+        return cast
+
+
+class Suite(ABC):
+    """A family of tasks that share one environment library.
+
+    Attributes:
+        name: First part of the task ids.
+        extra: pip extra of db1 that installs the library.
+        packages: Distribution name of each needed package by its import name.
+        rules: Version of the rules where db1 itself makes them; raised when returns change.
+    """
+
+    name: str
+    extra: str
+    packages: Mapping[str, str] = {}
+    rules: str | None = None
+
+    @abstractmethod
+    def task_names(self) -> list[str]:
+        """Returns the names of all tasks; needs no optional package where the list is fixed."""
+
+    @abstractmethod
+    def _make_env(self, task_name: str) -> TaskEnv:
+        """Builds the environment of a known task; the packages are there."""
+
+    @abstractmethod
+    def horizon(self, task_name: str) -> int | None:
+        """Returns the most steps an episode can have; None where it differs by episode."""
+
+    def expert_name(self, task_name: str) -> str | None:
+        """Returns the name of the task's expert in `db1.experts`; None where there is none."""
+        return None
+
+    def make_env(self, task_name: str) -> TaskEnv:
+        """Builds a task's environment.
+
+        Raises:
+            ConfigError: For an unknown task.
+            MissingExtra: When the suite's packages are not installed.
+        """
+        self.check_task(task_name)
+        self._require_packages(f"{self.name}/{task_name}")
+        return self._make_env(task_name)
+
+    def step_spec(self, task_name: str) -> StepSpec:
+        """Returns the fields of one step; builds the environment to find out."""
+        env = self.make_env(task_name)
+        try:
+            return env.step_spec
+        finally:
+            env.close()
+
+    def environment_version(self, task_name: str) -> dict[str, str]:
+        """Returns what must agree for returns to be comparable: id, package versions, horizon."""
+        self.check_task(task_name)
+        self._require_packages(f"{self.name}/{task_name}")
+        versions = {name: importlib.metadata.version(name) for name in self.packages.values()}
+        if self.rules is not None:
+            versions["rules"] = self.rules
+        horizon = self.horizon(task_name)
+        return {
+            "id": f"{self.name}/{task_name}",
+            **versions,
+            "horizon": "by episode" if horizon is None else str(horizon),
+        }
+
+    def missing(self) -> str | None:
+        """Returns why the suite cannot run here, with the pip command; None when it can."""
+        absent = self._absent_packages()
+        if not absent:
+            return None
+        return str(MissingExtra(absent[0], self.extra, f"suite {self.name}"))
+
+    def task_missing(self, task_name: str) -> str | None:
+        """Returns why this task cannot run here; None when it can."""
+        self.check_task(task_name)
+        return self.missing()
+
+    def check_task(self, task_name: str) -> None:
+        """Raises ConfigError for a task that the suite does not have."""
+        names = self.task_names()
+        if task_name not in names:
+            raise ConfigError(
+                f"unknown task '{self.name}/{task_name}', {self.name} has {len(names)} tasks"
+                f"{nearest(task_name, names)}; run `db1 tasks --suite {self.name}`"
+            )
+
+    def _absent_packages(self) -> list[str]:
+        return [
+            package
+            for module, package in self.packages.items()
+            if importlib.util.find_spec(module) is None
+        ]
+
+    def _require_packages(self, needed_for: str) -> None:
+        absent = self._absent_packages()
+        if absent:
+            raise MissingExtra(absent[0], self.extra, needed_for)
+
+
+SUITES: Registry[Suite] = Registry("suite")
+
+
+def _space(field: FieldSpec) -> gymnasium.Space:
+    if field.kind == "text":
+        return gymnasium.spaces.Text(max_length=4096)
+    if field.kind == "image":
+        return gymnasium.spaces.Box(0, 255, field.shape, np.uint8)
+    if field.kind == "continuous":
+        return gymnasium.spaces.Box(-np.inf, np.inf, field.shape, np.float32)
+    if field.shape == ():
+        return gymnasium.spaces.Discrete(field.num_values)
+    return gymnasium.spaces.MultiDiscrete(
+        np.full(field.shape, field.num_values), dtype=np.int32
+    )

@@ -1,0 +1,183 @@
+"""Text <-> tokenizer ids: a byte-level BPE that can write any text.
+
+The ids here are the tokenizer's own, [0, size); `vocabulary.py` places them in the id space.
+
+Source: Radford et al. 2019, section 2.2 (byte-level BPE); the released DB1 model uses a GPT-2
+byte-level BPE of 32,000 ids with `<|endoftext|>`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from db1.errors import ConfigError, DataError
+
+END_OF_TEXT = "<|endoftext|>"
+FILE_NAME = "tokenizer.json"
+MIN_SIZE = 257
+"""The 256 bytes and the end of text."""
+
+
+class TextTokenizer:
+    """Encodes text as ids and back; `decode(encode(text)) == text` for byte-level BPE.
+
+    A text that merely spells `<|endoftext|>` is encoded as ordinary text; only `end_of_text`
+    itself ends a document.
+
+    Args:
+        content: Contents of a tokenizer.json of the `tokenizers` library.
+        where: Named in errors.
+
+    Attributes:
+        size: Number of ids.
+        end_of_text: Id that ends a document.
+        fingerprint: sha256 (hex) of the tokenizer's JSON with sorted keys and no spaces, so that
+            neither a reformatted file nor another library version changes it.
+
+    Raises:
+        DataError: `content` is no tokenizer, or it has no `<|endoftext|>`.
+    """
+
+    def __init__(self, content: str, where: str = FILE_NAME) -> None:
+        try:
+            parsed = json.loads(content)
+            self._tokenizer = Tokenizer.from_str(content)
+        except Exception as error:  # the library raises a bare Exception
+            raise DataError(
+                f"{where}: not a tokenizer file ({error}); expected a tokenizer.json of the "
+                "tokenizers library"
+            ) from None
+        self._content = content
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._tokenizer.encode_special_tokens = True
+        end_of_text = self._tokenizer.token_to_id(END_OF_TEXT)
+        if end_of_text is None:
+            raise DataError(f"{where}: the tokenizer has no {END_OF_TEXT} token")
+        self.end_of_text = int(end_of_text)
+        self.size = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        canonical = json.dumps(parsed, sort_keys=True, separators=(",", ":"))
+        self.fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> TextTokenizer:
+        """Reads a tokenizer.json, or the one in a folder.
+
+        Raises:
+            DataError: There is no such file, or it is no tokenizer.
+        """
+        file = Path(path)
+        file = file / FILE_NAME if file.is_dir() else file
+        try:
+            content = file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise DataError(f"{file}: no such tokenizer file") from None
+        except (OSError, ValueError) as error:
+            raise DataError(f"{file}: not a tokenizer file ({error})") from None
+        return cls(content, where=str(file))
+
+    @classmethod
+    def train(cls, texts: Iterable[str], size: int) -> TextTokenizer:
+        """Learns a byte-level BPE.
+
+        Args:
+            texts: Documents; read once.
+            size: Largest number of ids, at least 257; a small corpus gives fewer.
+
+        Raises:
+            ConfigError: `size` is too small.
+            DataError: There is no text.
+        """
+        if size < MIN_SIZE:
+            raise ConfigError(
+                f"tokenizer size {size}, expected at least {MIN_SIZE} (256 bytes + 1)"
+            )
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=size,
+            special_tokens=[END_OF_TEXT],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        counter = _Counter(texts)
+        tokenizer.train_from_iterator(iter(counter), trainer)
+        if counter.num_characters == 0:
+            raise DataError("no text to train a tokenizer on")
+        return cls(tokenizer.to_str())
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the JSON to a file (or to tokenizer.json in an existing folder) in one move."""
+        file = Path(path)
+        file = file / FILE_NAME if file.is_dir() else file
+        temporary = file.with_name(f"{file.name}.tmp{os.getpid()}")
+        temporary.write_text(self._content, encoding="utf-8")
+        os.replace(temporary, file)
+
+    def encode(self, text: str) -> np.ndarray:
+        """Text -> ids, int32 (num_tokens,); no end of text is added.
+
+        Raises:
+            DataError: Not a str, or one that has no UTF-8 (a lone surrogate).
+        """
+        _check_text(text)
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return np.array(encoding.ids, dtype=np.int32)
+
+    def encode_many(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Encodes texts on several threads; equals `encode` of each."""
+        for text in texts:
+            _check_text(text)
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+    def decode(self, ids: np.ndarray | Sequence[int]) -> str:
+        """Ids -> text; bytes that are no UTF-8 become U+FFFD, `end_of_text` shows as its name.
+
+        Raises:
+            DataError: An id outside [0, size).
+        """
+        ids = np.asarray(ids, dtype=np.int64).reshape(-1)
+        if ids.size and (ids.min() < 0 or ids.max() >= self.size):
+            bad = ids[(ids < 0) | (ids >= self.size)][0]
+            raise DataError(f"text id {bad}, expected 0..{self.size - 1}")
+        return self._tokenizer.decode(ids.tolist(), skip_special_tokens=False)
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"content": self._content}
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        self.__init__(state["content"])
+
+
+class _Counter:
+    """Passes texts on, checked, and counts their characters."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.texts = texts
+        self.num_characters = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for text in self.texts:
+            _check_text(text)
+            self.num_characters += len(text)
+            yield text
+
+
+def _check_text(text: str) -> None:
+    if not isinstance(text, str):
+        raise DataError(f"text: got {type(text).__name__}, expected a str")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"text: character {error.start} is a lone surrogate, which is no valid Unicode"
+        ) from None

@@ -1,0 +1,164 @@
+"""How a model is trained: batch sizes, optimizer, precision, engine, and when to report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from db1.errors import ConfigError, nearest
+
+ENGINES = ("deepspeed", "torch")
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+NEUTRAL_KEYS = frozenset(
+    {
+        "num_steps",
+        "micro_batch_size",
+        "log_every",
+        "eval_every",
+        "eval_batches",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "num_workers",
+        "num_threads",
+    }
+)
+"""Keys of `TrainingConfig` that may change when a run is resumed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Settings of one training run.
+
+    Args:
+        num_steps: Optimizer steps in all; the cosine decay ends there.
+        global_batch_size: Sequences an optimizer step, over all processes.
+        micro_batch_size: Sequences a process takes through the model at once. The gradient is
+            accumulated over global_batch_size / (micro_batch_size * processes) of them.
+        learning_rate: Highest learning rate.
+        min_learning_rate_ratio: Last learning rate divided by the highest.
+        warmup_steps: Steps from `initial_learning_rate` to `learning_rate`.
+        initial_learning_rate: Learning rate of the first step.
+        weight_decay: Decoupled weight decay, applied to matrices only (no biases, no norms).
+        betas: Decay rates of Adam's two moments.
+        epsilon: Adam's epsilon.
+        gradient_clipping: Largest global gradient norm; 0 switches clipping off.
+        precision: `fp32`, `bf16` or `fp16` (GPU only).
+        engine: `deepspeed` (any number of processes) or `torch` (one process).
+        zero_stage: What DeepSpeed shards: 0 nothing, 1 optimizer states, 2 and gradients, 3 and
+            parameters.
+        seed: Seeds weights, dropout and the data order.
+        log_every: Steps between two training records.
+        eval_every: Steps between two evaluations; 0: at the end only.
+        eval_batches: Micro-batches of each evaluation set, over all processes.
+        checkpoint_every: Steps between two checkpoints; 0: at the end only.
+        keep_checkpoints: Number of newest checkpoints that are kept.
+        num_workers: Processes that read data for each training process; 0 reads in place.
+        num_threads: Threads of torch; None leaves torch's choice.
+    """
+
+    num_steps: int
+    global_batch_size: int
+    micro_batch_size: int
+    learning_rate: float
+    warmup_steps: int = 0
+    min_learning_rate_ratio: float = 0.1
+    initial_learning_rate: float = 1e-7
+    weight_decay: float = 0.1
+    betas: tuple[float, ...] = (0.9, 0.95)
+    epsilon: float = 1e-8
+    gradient_clipping: float = 1.0
+    precision: str = "fp32"
+    engine: str = "deepspeed"
+    zero_stage: int = 1
+    seed: int = 0
+    log_every: int = 10
+    eval_every: int = 0
+    eval_batches: int = 8
+    checkpoint_every: int = 0
+    keep_checkpoints: int = 2
+    num_workers: int = 0
+    num_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        self._check_choices()
+        self._check_ranges()
+        if self.engine == "deepspeed" and self.precision == "bf16" and self.zero_stage == 0:
+            raise ConfigError(
+                "precision bf16 with zero_stage 0: DeepSpeed computes wrong Adam steps there; "
+                "set zero_stage=1"
+            )
+        if self.global_batch_size % self.micro_batch_size:
+            raise ConfigError(self._batch_message(1))
+
+    def _check_choices(self) -> None:
+        for name, known in (("engine", ENGINES), ("precision", PRECISIONS)):
+            value = getattr(self, name)
+            if value not in known:
+                raise ConfigError(
+                    f"{name}: got {value!r}, expected one of {list(known)}{nearest(value, known)}"
+                )
+        if self.zero_stage not in (0, 1, 2, 3):
+            raise ConfigError(f"zero_stage: got {self.zero_stage}, expected 0, 1, 2 or 3")
+        if len(self.betas) != 2 or not all(0.0 <= beta < 1.0 for beta in self.betas):
+            raise ConfigError(f"betas: got {self.betas}, expected two numbers in [0, 1)")
+
+    def _check_ranges(self) -> None:
+        minima = {
+            **dict.fromkeys(("num_steps", "global_batch_size", "micro_batch_size", "log_every"), 1),
+            **dict.fromkeys(("eval_batches", "keep_checkpoints"), 1),
+            **dict.fromkeys(("warmup_steps", "eval_every", "checkpoint_every"), 0),
+            **dict.fromkeys(("num_workers", "seed", "weight_decay", "gradient_clipping"), 0),
+            **dict.fromkeys(("initial_learning_rate", "min_learning_rate_ratio"), 0),
+        }
+        for name, minimum in minima.items():
+            if not getattr(self, name) >= minimum:
+                raise ConfigError(f"{name}: got {getattr(self, name)}, expected >= {minimum}")
+        for name in ("learning_rate", "epsilon"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name}: got {getattr(self, name)}, expected above 0")
+        if self.min_learning_rate_ratio > 1:
+            raise ConfigError(
+                f"min_learning_rate_ratio: got {self.min_learning_rate_ratio}, expected at most 1"
+            )
+        if self.warmup_steps > self.num_steps:
+            raise ConfigError(
+                f"warmup_steps: got {self.warmup_steps}, expected at most num_steps "
+                f"{self.num_steps}"
+            )
+        if self.num_threads is not None and self.num_threads < 1:
+            raise ConfigError(f"num_threads: got {self.num_threads}, expected >= 1 or null")
+
+    def _batch_message(self, world_size: int) -> str:
+        unit = self.micro_batch_size * world_size
+        below = self.global_batch_size // unit * unit
+        neighbours = f"{below} or {below + unit}" if below else f"{unit}"
+        return (
+            f"global_batch_size: got {self.global_batch_size}, expected a multiple of "
+            f"micro_batch_size * processes = {self.micro_batch_size} * {world_size}; "
+            f"set global_batch_size={neighbours}, or another micro_batch_size"
+        )
+
+    def check_processes(self, world_size: int, device_type: str) -> None:
+        """Checks the settings against the machine.
+
+        Args:
+            world_size: Number of processes.
+            device_type: `cpu` or `cuda`.
+
+        Raises:
+            ConfigError: When they do not fit, with values that would.
+        """
+        if self.engine == "torch" and world_size > 1:
+            raise ConfigError(
+                f"engine torch runs one process, got {world_size}; set engine=deepspeed"
+            )
+        if self.precision == "fp16" and device_type == "cpu":
+            raise ConfigError(
+                "precision fp16 needs a GPU, and none is here; set precision=bf16 or fp32"
+            )
+        if self.global_batch_size % (self.micro_batch_size * world_size):
+            raise ConfigError(self._batch_message(world_size))
+
+    def accumulation(self, world_size: int) -> int:
+        """Micro-batches that each process takes in one optimizer step."""
+        return self.global_batch_size // (self.micro_batch_size * world_size)

@@ -1,0 +1,55 @@
+"""Losses on fixed samples, the same for any number of processes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from db1.data.loader import SampleDataset, load_batches
+from db1.training.engine import TrainingEngine
+from db1.training.images import image_sizes, with_image_sizes
+from db1.training.tally import Tally
+
+
+def evaluate_sets(
+    engine: TrainingEngine, sets: Mapping[str, SampleDataset]
+) -> tuple[float, dict[str, float]]:
+    """Evaluates the first `eval_batches` micro-batches of each set.
+
+    Args:
+        engine: Holds the model; left in training mode.
+        sets: Fixed samples by task.
+
+    Returns:
+        The mean loss of all targets, and the mean loss by task (tasks without targets left out).
+    """
+    tallies = {name: _evaluate_set(engine, dataset) for name, dataset in sets.items()}
+    by_task = {name: t.loss for name, t in tallies.items() if sum(t.targets.values())}
+    return Tally.merged(tallies.values()).loss, by_task
+
+
+def _evaluate_set(engine: TrainingEngine, dataset: SampleDataset) -> Tally:
+    """Micro-batch i goes to process i modulo their number.
+
+    A process that is out of micro-batches repeats the last one and does not count it: with
+    sharded parameters all of them must run the model equally often.
+    """
+    processes, size = engine.processes, engine.config.micro_batch_size
+    count = min(engine.config.eval_batches, math.ceil(len(dataset) / size))
+    rounds = math.ceil(count / processes.world_size)
+    mine = [turn * processes.world_size + processes.rank for turn in range(rounds)]
+    numbers = [_batch_numbers(min(index, count - 1), size, len(dataset)) for index in mine]
+    batches = load_batches(dataset, numbers)
+    tally = Tally()
+    for index in mine:
+        batch, sizes = processes.together(lambda: next(batches), image_sizes)
+        if processes.world_size > 1:
+            batch = with_image_sizes(batch, frozenset().union(*sizes))
+        losses = engine.evaluate(batch)
+        if index < count:
+            tally.add(losses, batch.sources, batch.ids.numel())
+    return Tally.merged(processes.gather(tally))
+
+
+def _batch_numbers(index: int, size: int, length: int) -> list[int]:
+    return list(range(index * size, min((index + 1) * size, length)))

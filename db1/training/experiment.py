@@ -1,0 +1,100 @@
+"""One YAML file -> one run: builds data, model and trainer from an `ExperimentConfig`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from db1.config import build, load_yaml, save_yaml, to_dict
+from db1.data.build import DataConfig, SourceFactory
+from db1.data.sources import EpisodeSource
+from db1.errors import ConfigError
+from db1.model.config import ModelConfig
+from db1.model.transformer_xl import TransformerXL
+from db1.sequence.episode import SequenceConfig
+from db1.tokens.vocabulary import Vocabulary, VocabularyConfig
+from db1.training.config import TrainingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """Everything that defines a run.
+
+    Args:
+        name: Name of the run; its folder is `<runs>/<name>`.
+        runs: Folder of all runs.
+        vocabulary: Id ranges and number binning.
+        sequence: Length and prompting of the training sequences.
+        data: Stores and mixture.
+        model: Architecture.
+        training: Optimizer, schedule, engine, checkpoints.
+    """
+
+    name: str
+    data: DataConfig
+    training: TrainingConfig
+    runs: Path = Path("runs")
+    vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
+    sequence: SequenceConfig = field(default_factory=SequenceConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+
+    def __post_init__(self) -> None:
+        if not self.name or "/" in self.name:
+            raise ConfigError(f"name: got {self.name!r}, expected a folder name without '/'")
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the run's files go."""
+        return self.runs / self.name
+
+
+def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """Reads and checks an experiment file; raises ConfigError naming what is wrong."""
+    return build(ExperimentConfig, load_yaml(path, overrides))
+
+
+def build_model(config: ExperimentConfig, vocabulary: Vocabulary) -> TransformerXL:
+    """Builds the decoder with fresh weights."""
+    return TransformerXL(config.model, vocabulary.size, vocabulary.bin_range())
+
+
+def run_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Path:
+    """Trains the experiment of a YAML file, resuming where its run folder left off.
+
+    Returns:
+        The run folder.
+    """
+    from db1.training.loop import Trainer  # imports DeepSpeed
+
+    config = load_experiment(path, overrides)
+    vocabulary = Vocabulary(config.vocabulary)
+    seed = config.training.seed
+    factory = SourceFactory(config.data, config.sequence, vocabulary, seed)
+    dataset = factory.mixture(config.training.num_steps * config.training.global_batch_size)
+    trainer = Trainer(
+        make_model=lambda: build_model(config, vocabulary),
+        dataset=dataset,
+        evaluation_sets=factory.evaluation_sets(),
+        training=config.training,
+        run_folder=config.run_folder,
+        config=to_dict(config),
+        run_files=_run_files(config, factory, dataset.sources),
+    )
+    trainer.run()
+    return config.run_folder
+
+
+def _run_files(
+    config: ExperimentConfig, factory: SourceFactory, sources: Sequence[object]
+) -> dict[str, str]:
+    """Text files that make the run folder self-contained."""
+    specs = {s.name: s.codec.spec.to_dict() for s in sources if isinstance(s, EpisodeSource)}
+    files = {
+        "config.yaml": save_yaml(to_dict(config)),
+        "specs.json": json.dumps(specs, indent=1),
+    }
+    if factory.tokenizer is not None:
+        files["tokenizer.json"] = factory.tokenizer.to_json()
+    return files

@@ -1,0 +1,336 @@
+"""The training loop: data, engine, reports, checkpoints, and going on after an interruption."""
+
+from __future__ import annotations
+
+import logging
+import math
+import resource
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from db1.checkpoint.run import Checkpoint, find_checkpoint, save_checkpoint, tidy_checkpoints
+from db1.data.loader import SampleDataset, make_loader
+from db1.errors import DataError
+from db1.runtime import (
+    MetricsWriter,
+    random_states,
+    restore_random_states,
+    seed_everything,
+)
+from db1.sequence.sample import Batch
+from db1.training.config import TrainingConfig
+from db1.training.engine import TrainingEngine, make_engine
+from db1.training.evaluate import evaluate_sets
+from db1.training.images import image_sizes, with_image_sizes
+from db1.training.processes import Processes
+from db1.training.progress import TrainingProgress
+from db1.training.resume import config_hash, prepare_folder
+from db1.training.schedule import learning_rate_at
+from db1.training.tally import Tally
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+    """How a training ended.
+
+    Args:
+        step: Optimizer steps done.
+        stopped: True when a SIGTERM ended it before the last step.
+    """
+
+    step: int
+    stopped: bool
+
+
+@dataclass
+class _Window:
+    """What is summed between two records."""
+
+    tally: Tally
+    steps: int = 0
+    seconds: float = 0.0
+    wait_seconds: float = 0.0
+
+
+class Trainer:
+    """Trains a model; the same call goes on where an interrupted one was.
+
+    Args:
+        make_model: Builds the model; called once, under the run's seed.
+        dataset: Sample n of the run, a pure function of n.
+        evaluation_sets: Fixed samples by task.
+        training: Settings.
+        run_folder: Where everything goes.
+        config: The resolved experiment as plain dicts, to be compared when a run is resumed.
+        run_files: Text files that make the run folder self-contained, `config.yaml` among them.
+    """
+
+    def __init__(
+        self,
+        *,
+        make_model: Callable[[], nn.Module],
+        dataset: SampleDataset,
+        evaluation_sets: Mapping[str, SampleDataset],
+        training: TrainingConfig,
+        run_folder: Path,
+        config: Mapping[str, Any],
+        run_files: Mapping[str, str],
+    ) -> None:
+        needed = training.num_steps * training.global_batch_size
+        if len(dataset) < needed:
+            raise DataError(
+                f"dataset of {len(dataset)} samples, expected num_steps * global_batch_size = "
+                f"{training.num_steps} * {training.global_batch_size} = {needed}"
+            )
+        self._make_model = make_model
+        self._dataset = dataset
+        self._evaluation_sets = evaluation_sets
+        self._training = training
+        self._run_folder = Path(run_folder)
+        self._config = config
+        self._run_files = run_files
+        self._stop = False
+        self._metrics: MetricsWriter | None = None
+
+    def run(self) -> TrainingResult:
+        """Trains to the last step, or to a SIGTERM, from the newest valid checkpoint if any.
+
+        Raises:
+            ConfigError: When the settings fit neither the machine nor the run folder.
+            CheckpointError: When there are checkpoints and none is valid.
+            DataError: For a broken sample or a loss that is not finite; nothing is saved then.
+        """
+        training = self._training
+        if training.num_threads is not None:
+            torch.set_num_threads(training.num_threads)
+        self._processes = processes = Processes(training.engine)
+        training.check_processes(processes.world_size, processes.device.type)
+        found = self._prepare()
+        start = found.step if found else 0
+        if start >= training.num_steps:
+            logger.info("%s: already at step %d, nothing to do", self._run_folder, start)
+            return TrainingResult(step=start, stopped=False)
+        self._engine = self._build_engine(found)
+        if processes.rank == 0:
+            self._metrics = MetricsWriter(self._run_folder, after_step=start)
+        try:
+            with self._stopping_at_sigterm():
+                return self._train(start)
+        finally:
+            if self._metrics:
+                self._metrics.close()
+            self._engine.close()
+
+    def _prepare(self) -> Checkpoint | None:
+        """The first process checks the run folder and finds the checkpoint for all."""
+
+        def work() -> Checkpoint | None:
+            if self._processes.rank:
+                return None
+            prepare_folder(self._run_folder, self._config, self._run_files)
+            found = find_checkpoint(self._run_folder)
+            tidy_checkpoints(self._run_folder, found.step if found else 0)
+            return found
+
+        _, told = self._processes.together(work, lambda found: found)
+        if told[0]:
+            logger.info("%s: going on from step %d", self._run_folder, told[0].step)
+        return told[0]
+
+    def _build_engine(self, found: Checkpoint | None) -> TrainingEngine:
+        processes, training = self._processes, self._training
+        seed_everything(training.seed)  # the same weights in every process
+        written_by = found.trainer["world_size"] if found else None
+        engine = make_engine(self._make_model(), training, processes, written_by=written_by)
+        seed_everything(training.seed, processes.rank, step=found.step if found else 0)
+        if found:
+            engine.load(found.folder, written_by)
+            if written_by == processes.world_size:
+                path = found.folder / f"random-rank{processes.rank}.pt"
+                restore_random_states(torch.load(path, weights_only=True))
+            else:
+                logger.info("%d processes wrote it: new random states", written_by)
+        return engine
+
+    def _train(self, start: int) -> TrainingResult:
+        training, processes = self._training, self._processes
+        batches = make_loader(
+            self._dataset,
+            first_step=start,
+            num_steps=training.num_steps,
+            global_batch_size=training.global_batch_size,
+            micro_batch_size=training.micro_batch_size,
+            rank=processes.rank,
+            world_size=processes.world_size,
+            num_workers=training.num_workers,
+            pin_memory=processes.device.type == "cuda",
+        )
+        window = _Window(tally=Tally())
+        visible = processes.rank == 0
+        with TrainingProgress(training.num_steps, start, visible=visible) as progress:
+            for step in range(start, training.num_steps):
+                norm, stop = self._take_step(step, batches, window)
+                done = step + 1
+                last = stop or done == training.num_steps
+                progress.step(done)
+                if last or done % training.log_every == 0:
+                    self._log(done, window, norm, progress)
+                    window = _Window(tally=Tally())
+                if (last and not stop) or _is_due(done, training.eval_every):
+                    self._evaluate(done)
+                if last or _is_due(done, training.checkpoint_every):
+                    self._save(done)
+                if stop and done < training.num_steps:
+                    logger.info("SIGTERM: saved at step %d, the same command goes on", done)
+                    return TrainingResult(step=done, stopped=True)
+        return TrainingResult(step=training.num_steps, stopped=False)
+
+    def _take_step(
+        self, step: int, batches: Iterator[Batch], window: _Window
+    ) -> tuple[float, bool]:
+        """One optimizer step; returns the gradient norm and whether to stop behind it."""
+        started = time.perf_counter()
+        micro_batches, total_targets = self._draw(step, batches)
+        window.wait_seconds += time.perf_counter() - started
+        scale = self._engine.loss_scale(total_targets)
+        tally = Tally()
+        for batch in micro_batches:
+            losses = self._engine.train_micro_batch(batch, scale)
+            tally.add(losses, batch.sources, batch.ids.numel())
+        loss, stop = self._processes.sum([sum(tally.losses.values()), float(self._stop)])
+        self._check_finite(step, loss / total_targets, "loss", tally)
+        norm = self._engine.step(learning_rate_at(step, self._training))
+        if self._training.precision != "fp16":  # there DeepSpeed skips the step and goes on
+            self._check_finite(step, norm, "gradient norm", tally)
+        window.tally = Tally.merged([window.tally, tally])
+        window.steps += 1
+        window.seconds += time.perf_counter() - started
+        return norm, stop > 0
+
+    def _draw(self, step: int, batches: Iterator[Batch]) -> tuple[list[Batch], int]:
+        """This process's micro-batches of a step, and the targets of all processes' together."""
+
+        def work() -> list[Batch]:
+            return [next(batches) for _ in range(self._engine.accumulation)]
+
+        def tell(drawn: list[Batch]) -> tuple[int, list[frozenset]]:
+            targets = sum(int(batch.loss_mask.sum()) for batch in drawn)
+            return targets, [image_sizes(batch) for batch in drawn]
+
+        drawn, told = self._processes.together(work, tell)
+        if self._processes.world_size > 1:
+            sizes = zip(*(sizes for _, sizes in told), strict=True)
+            drawn = [
+                with_image_sizes(batch, frozenset().union(*of_all))
+                for batch, of_all in zip(drawn, sizes, strict=True)
+            ]
+        total_targets = sum(targets for targets, _ in told)
+        if not total_targets:
+            sources = sorted({source for batch in drawn for source in batch.sources})
+            raise DataError(
+                f"step {step}: no token of the whole batch is to be predicted (sources "
+                f"{', '.join(sources)}); raise sequence.length or mix other sources in"
+            )
+        return drawn, total_targets
+
+    def _check_finite(self, step: int, value: float, what: str, tally: Tally) -> None:
+        """Raises in every process alike, for `value` is the same in all."""
+        if math.isfinite(value):
+            return
+        total = Tally.merged(self._processes.gather(tally))
+        sources = total.broken_sources or sorted(total.losses)
+        raise DataError(
+            f"step {step}: {what} is {value} (sources {', '.join(sources)}); the newest "
+            f"checkpoint is unharmed; lower training.learning_rate or check those sources"
+        )
+
+    def _log(self, step: int, window: _Window, norm: float, progress: TrainingProgress) -> None:
+        gathered = self._processes.gather((window.tally, window.wait_seconds, self._peak_memory()))
+        tallies, waits, memories = zip(*gathered, strict=True)
+        tally = Tally.merged(tallies)
+        tokens_per_second = tally.tokens / window.seconds
+        if self._metrics:
+            values = {
+                "loss": tally.loss,
+                "loss_by_source": tally.by_source,
+                "gradient_norm": norm,
+                "learning_rate": learning_rate_at(step - 1, self._training),
+                "tokens_per_second": tokens_per_second,
+                "data_wait_seconds": max(waits) / window.steps,
+                "peak_memory_bytes": max(memories),
+            }
+            self._metrics.write("train", step, values)
+        progress.report(step, tally.loss, tokens_per_second, window.seconds / window.steps)
+
+    def _peak_memory(self) -> int:
+        """Bytes: of the GPU where there is one, else of the process."""
+        if self._processes.device.type == "cuda":
+            return torch.cuda.max_memory_allocated()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    def _evaluate(self, step: int) -> None:
+        """Leaves the random states as they are: evaluating more often changes no training."""
+        if not self._evaluation_sets:
+            return
+        states = random_states()
+        loss, by_task = evaluate_sets(self._engine, self._evaluation_sets)
+        restore_random_states(states)
+        if self._metrics:
+            self._metrics.write("evaluation", step, {"loss": loss, "loss_by_task": by_task})
+        logger.info("step %d  evaluation loss %.4f", step, loss)
+
+    def _save(self, step: int) -> None:
+        processes, training = self._processes, self._training
+
+        def write(folder: Path) -> None:
+            self._engine.save(folder)
+            torch.save(random_states(), folder / f"random-rank{processes.rank}.pt")
+
+        folder = save_checkpoint(
+            self._run_folder,
+            step,
+            write,
+            trainer={
+                "world_size": processes.world_size,
+                "engine": training.engine,
+                "zero_stage": training.zero_stage,
+                "precision": training.precision,
+                "seed": training.seed,
+                "config_hash": config_hash(self._config),
+            },
+            keep=training.keep_checkpoints,
+            rank=processes.rank,
+            barrier=processes.barrier,
+        )
+        logger.info("saved %s", folder)
+
+    @contextmanager
+    def _stopping_at_sigterm(self) -> Iterator[None]:
+        """SIGTERM asks for a stop behind the current step; only a main thread can listen."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(number: int, frame: object) -> None:
+            self._stop = True
+
+        before = signal.signal(signal.SIGTERM, ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _is_due(step: int, every: int) -> bool:
+    return bool(every) and step % every == 0

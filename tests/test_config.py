@@ -1,0 +1,86 @@
+"""YAML and overrides become dataclasses strictly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from db1.config import build, load_yaml, save_yaml, to_dict
+from db1.errors import ConfigError
+from db1.training.experiment import load_experiment
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    rate: float = 0.5
+    sizes: tuple[int, ...] = (1, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    name: str
+    inner: Inner = field(default_factory=Inner)
+    parts: dict[str, Inner] = field(default_factory=dict)
+    limit: int | None = None
+    folder: Path = Path("a")
+
+
+def _write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_nested_values_overrides_and_interpolation(tmp_path: Path) -> None:
+    path = _write(
+        tmp_path, "name: x\nfolder: b/${name}\ninner: {rate: 1}\nparts: {k: {sizes: [3]}}\n"
+    )
+    outer = build(Outer, load_yaml(path, ["inner.rate=1e-3", "limit=4"]))
+    assert outer == Outer(
+        name="x",
+        inner=Inner(rate=0.001),
+        parts={"k": Inner(sizes=(3,))},
+        limit=4,
+        folder=Path("b/x"),
+    )
+    assert build(Outer, load_yaml(_write(tmp_path, save_yaml(to_dict(outer))))) == outer
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("inner.rat=1", r"inner\.rat.*did you mean 'rate'"),
+        ("inner.rate=fast", r"inner\.rate.*'fast'.*expected float"),
+        ("limit=1.5", r"limit.*expected int"),
+        ("limit=true", r"limit.*expected int"),
+        ("inner.sizes=3", r"inner\.sizes.*expected a list"),
+        ("inner=3", r"inner.*expected a mapping"),
+        ("nonsense", "expected key=value"),
+    ],
+)
+def test_bad_overrides_name_the_place(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(Outer, load_yaml(_write(tmp_path, "name: x\n"), [override]))
+
+
+@pytest.mark.parametrize("text", ["- a\n", "name: [x\n", "name: ${nothing}\n"])
+def test_broken_yaml_is_one_error(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_yaml(_write(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_and_missing_key(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such configuration"):
+        load_yaml(tmp_path / "absent.yaml")
+    with pytest.raises(ConfigError, match="name: missing"):
+        build(Outer, {})
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
+def test_every_shipped_configuration_loads(path: Path) -> None:
+    assert load_experiment(path).name == path.stem

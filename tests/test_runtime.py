@@ -1,0 +1,143 @@
+"""Rank, seeds, logging, metrics and safe writes."""
+
+import io
+import json
+import logging
+import math
+import os
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from db1 import runtime
+from db1.errors import ConfigError
+
+
+def test_atomic_write_replaces_the_whole_file(tmp_path):
+    path = tmp_path / "latest"
+    runtime.atomic_write_text(path, "a long first text")
+    runtime.atomic_write_text(path, "short")
+    assert path.read_text() == "short"
+    assert os.listdir(tmp_path) == ["latest"]
+
+
+def test_atomic_write_that_fails_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "latest"
+    runtime.atomic_write_text(path, "old")
+
+    def fail(source, target):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        runtime.atomic_write_text(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["latest"]
+
+
+@pytest.fixture
+def no_rank(monkeypatch):
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def test_rank_without_a_launcher(no_rank):
+    assert runtime.current_rank() == runtime.Rank(rank=0, local_rank=0, world_size=1)
+
+
+def test_rank_of_a_launcher(no_rank):
+    no_rank.setenv("RANK", "3")
+    no_rank.setenv("LOCAL_RANK", "1")
+    no_rank.setenv("WORLD_SIZE", "4")
+    rank = runtime.current_rank()
+    assert (rank.rank, rank.local_rank, rank.world_size, rank.is_main) == (3, 1, 4, False)
+
+
+@pytest.mark.parametrize(("name", "value"), [("RANK", "two"), ("RANK", "1"), ("WORLD_SIZE", "0")])
+def test_rank_that_cannot_be(no_rank, name, value):
+    no_rank.setenv(name, value)
+    with pytest.raises(ConfigError, match="environment variable RANK"):
+        runtime.current_rank()
+
+
+@pytest.fixture
+def restored_logging():
+    package = logging.getLogger("db1")
+    before = package.handlers[:], package.level, package.propagate
+    yield
+    package.handlers[:], package.level, package.propagate = before
+
+
+@pytest.mark.parametrize(("rank", "expected"), [(0, ["note", "care"]), (2, ["[rank 2] care"])])
+def test_only_the_first_rank_logs_notes(rank, expected, restored_logging):
+    stream = io.StringIO()
+    runtime.setup_logging(rank, handler=logging.StreamHandler(stream))
+    logger = logging.getLogger("db1.some.module")
+    logger.info("note")
+    logger.warning("care")
+    lines = stream.getvalue().splitlines()
+    assert [line.split(" ", 2)[2] for line in lines] == expected
+
+
+def _draws():
+    return random.random(), np.random.rand(), torch.rand(1).item()
+
+
+def test_seeds_depend_on_seed_rank_and_step():
+    seen = set()
+    for arguments in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]:
+        runtime.seed_everything(*arguments)
+        first = _draws()
+        runtime.seed_everything(*arguments)
+        assert _draws() == first
+        seen.add(first)
+    assert len(seen) == 4
+
+
+def test_random_states_survive_a_restricted_file(tmp_path):
+    runtime.seed_everything(5)
+    np.random.randn()  # leaves a cached second number
+    torch.save(runtime.random_states(), tmp_path / "states.pt")
+    expected = [_draws(), np.random.randn()]
+    runtime.restore_random_states(torch.load(tmp_path / "states.pt", weights_only=True))
+    assert [_draws(), np.random.randn()] == expected
+
+
+def test_metrics_are_lines_and_tensorboard_scalars(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    writer = runtime.MetricsWriter(tmp_path)
+    writer.write("train", 1, {"loss": 2.5, "loss_by_source": {"atari/pong": 2.0, "text": 3.0}})
+    writer.write("evaluation", 1, {"loss": math.nan, "loss_by_task": {"a": math.inf, "b": 1.0}})
+    writer.close()
+    train, evaluation = runtime.read_metrics(tmp_path)
+    assert train["step"] == 1 and train["loss_by_source"]["text"] == 3.0
+    assert evaluation["loss"] is None and evaluation["loss_by_task"] == {"a": None, "b": 1.0}
+    assert runtime.read_metrics(tmp_path, "evaluation") == [evaluation]
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    assert set(board.Tags()["scalars"]) == {
+        "train/loss",
+        "train/loss_by_source/atari/pong",
+        "train/loss_by_source/text",
+        "evaluation/loss_by_task/b",
+    }
+    assert board.Scalars("train/loss")[0].value == 2.5
+
+
+def test_metrics_behind_the_resumed_step_are_cut(tmp_path):
+    writer = runtime.MetricsWriter(tmp_path)
+    for step in (1, 2, 3):
+        writer.write("train", step, {"loss": float(step)})
+    writer.close()
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"kind": "train", "st')  # torn by a crash
+    writer = runtime.MetricsWriter(tmp_path, after_step=2)
+    writer.write("train", 3, {"loss": 30.0})
+    writer.close()
+    assert [record["loss"] for record in runtime.read_metrics(tmp_path)] == [1.0, 2.0, 30.0]
+    for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
+        json.loads(line)
