@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from db1.errors import DataError
 from db1.experts.base import EXPERTS
 from db1.suites.base import Observation, TaskEnv
+
+logger = logging.getLogger(__name__)
 
 
 class BabyAIBotExpert:
@@ -32,7 +35,8 @@ class BabyAIBotExpert:
         """Returns the bot's next action; DataError when no plan is left."""
         try:
             return int(self._bot.replan(env.last_action))
-        except Exception:  # the bot asserts its way: any error means that the plan is broken
+        except Exception as error:  # the bot asserts its way: any error means a broken plan
+            logger.debug("%s step %d: plans anew: %r", env.task_id, env.num_steps, error)
             seen = self._bot.vis_mask
             self._bot = _new_bot(env)
             self._bot.vis_mask |= seen
@@ -41,14 +45,23 @@ class BabyAIBotExpert:
         except Exception as error:
             why = str(error) or type(error).__name__
             raise DataError(
-                f"babyai/{self._level} step {env.unwrapped.num_steps}: the bot has no plan ({why})"
+                f"babyai/{self._level} step {env.num_steps}: the bot has no plan ({why})"
             ) from error
 
 
 def _new_bot(env: TaskEnv) -> Any:
+    """Starts a bot; one that already carries what it should put somewhere need not fetch it."""
+    from minigrid.envs.babyai.core.verifier import PutNextInstr
     from minigrid.utils.baby_ai_bot import BabyAIBot
 
-    return BabyAIBot(env.unwrapped.simulator)
+    simulator = env.unwrapped.simulator
+    bot = BabyAIBot(simulator)
+    mission = simulator.instrs
+    if isinstance(mission, PutNextInstr) and any(
+        simulator.carrying is thing for thing in mission.desc_move.obj_set
+    ):
+        del bot.stack[-2:]  # its two topmost goals: go to the object, pick it up
+    return bot
 
 
 EXPERTS.register("babyai_bot")(BabyAIBotExpert)

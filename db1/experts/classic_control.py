@@ -84,22 +84,22 @@ class MountainCarExpert:
 class AcrobotExpert:
     """Tries every short plan on the known equations of motion and starts the best one.
 
-    A plan holds each of `NUM_HOLDS` torques for `HOLD` steps. The best plan reaches the goal
+    A plan holds each of `NUM_HOLDS` full torques for `HOLD` steps. The best plan reaches the goal
     height first; else it ends with the most energy.
     """
 
-    NUM_HOLDS = 5
+    NUM_HOLDS = 6
     HOLD = 4
 
     def __init__(self, task_name: str) -> None:
-        plans = itertools.product((-1.0, 0.0, 1.0), repeat=self.NUM_HOLDS)
+        plans = itertools.product((-1.0, 1.0), repeat=self.NUM_HOLDS)
         self._plans = np.array(list(plans))
 
     def reset(self, env: TaskEnv, seed: int) -> None:
         """Does nothing: every step plans anew."""
 
     def act(self, env: TaskEnv, observation: Observation) -> int:
-        """Returns 0, 1 or 2 for torque -1, 0, 1."""
+        """Returns 0 or 2 for torque -1 or 1."""
         cos1, sin1, cos2, sin2, speed1, speed2 = observation["state"].astype(np.float64)
         start = [np.arctan2(sin1, cos1), np.arctan2(sin2, cos2), speed1, speed2]
         state = np.tile(start, (len(self._plans), 1))

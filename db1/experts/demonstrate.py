@@ -47,9 +47,7 @@ def check_noise(action_noise: float, spec: StepSpec) -> None:
         )
 
 
-def demonstrate(
-    env: TaskEnv, expert: Expert, seed: int, *, action_noise: float = 0.0
-) -> Episode:
+def demonstrate(env: TaskEnv, expert: Expert, seed: int, *, action_noise: float = 0.0) -> Episode:
     """Runs one episode from `env.reset(seed=seed)` to its end.
 
     Args:

@@ -69,9 +69,7 @@ def _linearised(env: TaskEnv) -> tuple[np.ndarray, np.ndarray]:
     def after(disturbance: np.ndarray) -> np.ndarray:
         """Returns the state after one step from a disturbed state and control."""
         mujoco.mj_resetData(model, data)
-        data.qpos[:], data.qvel[:], data.ctrl[:] = np.split(
-            disturbance, [model.nv, 2 * model.nv]
-        )
+        data.qpos[:], data.qvel[:], data.ctrl[:] = np.split(disturbance, [model.nv, 2 * model.nv])
         mujoco.mj_step(model, data)
         return np.concatenate([data.qpos, data.qvel])
 

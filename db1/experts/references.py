@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +30,12 @@ FILE = "references.json"
 RANDOM_POLICY = "uniform over the action space"
 
 
-def measure_references(
-    task_id: str, episodes: int, progress: Callable[[int, int], None] | None = None
-) -> dict[str, Any]:
+def measure_references(task_id: str, episodes: int) -> dict[str, Any]:
     """Measures both references of a task.
 
     Args:
         task_id: `suite/task`.
         episodes: Number of episodes of each.
-        progress: Called with (episodes done, episodes in all) after each episode.
 
     Returns:
         The contents of `references.json`.
@@ -48,22 +44,13 @@ def measure_references(
     if episodes < 1:
         raise DataError(f"{task_id}: {episodes} reference episodes, expected at least 1")
     env = make_env(task_id)
-    report = progress or (lambda done, total: None)
     try:
         return {
             "task": task_id,
             "environment": suite.environment_version(task_name),
-            "random": {
-                **_measure(env, UniformExpert(), episodes, lambda i: report(i, 2 * episodes)),
-                "policy": RANDOM_POLICY,
-            },
+            "random": {**_measure(env, UniformExpert(), episodes), "policy": RANDOM_POLICY},
             "expert": {
-                **_measure(
-                    env,
-                    make_expert(task_id),
-                    episodes,
-                    lambda i: report(episodes + i, 2 * episodes),
-                ),
+                **_measure(env, make_expert(task_id), episodes),
                 "policy": suite.expert_name(task_name),
             },
         }
@@ -102,14 +89,9 @@ def read_references(folder: Path) -> dict[str, Any] | None:
     return references
 
 
-def _measure(
-    env: TaskEnv, expert: Expert, episodes: int, progress: Callable[[int], None]
-) -> dict[str, Any]:
+def _measure(env: TaskEnv, expert: Expert, episodes: int) -> dict[str, Any]:
     seeds = [seed_for("reference", index) for index in range(episodes)]
-    returns = []
-    for index, seed in enumerate(seeds):
-        returns.append(demonstrate(env, expert, seed).total_reward)
-        progress(index + 1)
+    returns = [demonstrate(env, expert, seed).total_reward for seed in seeds]
     return {
         "mean": float(np.mean(returns)),
         "std": float(np.std(returns)),

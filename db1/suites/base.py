@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import gymnasium
@@ -148,12 +149,14 @@ class Suite(ABC):
         name: First part of the task ids.
         extra: pip extra of db1 that installs the library.
         packages: Distribution name of each needed package by its import name.
+        listed_without_package: Whether `task_names` works where the packages are missing.
         rules: Version of the rules where db1 itself makes them; raised when returns change.
     """
 
     name: str
     extra: str
-    packages: Mapping[str, str] = {}
+    packages: Mapping[str, str] = MappingProxyType({})
+    listed_without_package: bool = True
     rules: str | None = None
 
     @abstractmethod
@@ -251,6 +254,4 @@ def _space(field: FieldSpec) -> gymnasium.Space:
         return gymnasium.spaces.Box(-np.inf, np.inf, field.shape, np.float32)
     if field.shape == ():
         return gymnasium.spaces.Discrete(field.num_values)
-    return gymnasium.spaces.MultiDiscrete(
-        np.full(field.shape, field.num_values), dtype=np.int32
-    )
+    return gymnasium.spaces.MultiDiscrete(np.full(field.shape, field.num_values), dtype=np.int32)

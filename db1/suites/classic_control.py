@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -52,9 +53,7 @@ class ClassicControlEnv(TaskEnv):
     def __init__(
         self, task_id: str, spec: StepSpec, max_steps: int, simulator: Any, knows_success: bool
     ) -> None:
-        super().__init__(
-            task_id=task_id, step_spec=spec, max_steps=max_steps, simulator=simulator
-        )
+        super().__init__(task_id=task_id, step_spec=spec, max_steps=max_steps, simulator=simulator)
         self._knows_success = knows_success
 
     def _reset(self, seed: int) -> tuple[Observation, dict[str, Any]]:
@@ -79,7 +78,7 @@ class ClassicControl(Suite):
 
     name = "classic_control"
     extra = "classic_control"
-    packages = {"gymnasium": "gymnasium"}
+    packages = MappingProxyType({"gymnasium": "gymnasium"})
 
     def task_names(self) -> list[str]:
         return list(TASKS)

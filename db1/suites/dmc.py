@@ -15,6 +15,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from db1.tokens.spec import FieldSpec, StepSpec
 
 HORIZON = 1000
 PIXELS = "-pixels"
-TASKS = (
+_NAMES = (
     "acrobot-swingup acrobot-swingup_sparse ball_in_cup-catch cartpole-balance "
     "cartpole-balance_sparse cartpole-swingup cartpole-swingup_sparse cartpole-two_poles "
     "cartpole-three_poles cheetah-run dog-stand dog-walk dog-trot dog-run dog-fetch finger-spin "
@@ -36,7 +37,8 @@ TASKS = (
     "point_mass-easy point_mass-hard quadruped-walk quadruped-run quadruped-escape "
     "quadruped-fetch reacher-easy reacher-hard stacker-stack_2 stacker-stack_4 swimmer-swimmer6 "
     "swimmer-swimmer15 walker-stand walker-walk walker-run"
-).split()
+)
+TASKS = tuple(_NAMES.split())
 IMAGE_SIZE = 64
 UNBOUNDED = 1e9
 RENDERED = frozenset({"quadruped-escape", "quadruped-fetch"})
@@ -102,7 +104,7 @@ class Dmc(Suite):
 
     name = "dmc"
     extra = "dmc"
-    packages = {"dm_control": "dm-control", "mujoco": "mujoco"}
+    packages = MappingProxyType({"dm_control": "dm-control", "mujoco": "mujoco"})
 
     def task_names(self) -> list[str]:
         return [*TASKS, *(name + PIXELS for name in TASKS)]

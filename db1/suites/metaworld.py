@@ -12,6 +12,7 @@ Episodes do not stop at success, so returns compare with published 500-step scor
 from __future__ import annotations
 
 import copy
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ STEP_SPEC = StepSpec(
     observation={"state": FieldSpec(kind="continuous", shape=(39,))},
     action=FieldSpec(kind="continuous", shape=(4,)),
 )
-TASKS = (
+_NAMES = (
     "assembly basketball bin-picking box-close button-press-topdown button-press-topdown-wall "
     "button-press button-press-wall coffee-button coffee-pull coffee-push dial-turn disassemble "
     "door-close door-lock door-open door-unlock hand-insert drawer-close drawer-open faucet-open "
@@ -32,7 +33,8 @@ TASKS = (
     "peg-insert-side pick-place-wall pick-out-of-hole reach push-back push pick-place plate-slide "
     "plate-slide-side plate-slide-back plate-slide-back-side peg-unplug-side soccer stick-push "
     "stick-pull push-wall reach-wall shelf-place sweep-into sweep window-open window-close"
-).split()
+)
+TASKS = tuple(_NAMES.split())
 
 
 class MetaWorldEnv(TaskEnv):
@@ -67,7 +69,7 @@ class MetaWorld(Suite):
 
     name = "metaworld"
     extra = "metaworld"
-    packages = {"metaworld": "metaworld", "mujoco": "mujoco"}
+    packages = MappingProxyType({"metaworld": "metaworld", "mujoco": "mujoco"})
 
     def __init__(self) -> None:
         self._compiled: dict[str, Any] = {}

@@ -61,9 +61,7 @@ class TspEnv(TaskEnv):
     """
 
     def __init__(self, task_id: str, num_cities: int, instance: int | None) -> None:
-        super().__init__(
-            task_id=task_id, step_spec=step_spec(num_cities), max_steps=num_cities - 1
-        )
+        super().__init__(task_id=task_id, step_spec=step_spec(num_cities), max_steps=num_cities - 1)
         self.num_cities = num_cities
         self._fixed = None if instance is None else _draw((num_cities, instance), num_cities)
 

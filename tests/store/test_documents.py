@@ -149,6 +149,13 @@ def test_truncated_at_every_byte(tmp_path: Path, suffix: str) -> None:
         DocumentStore(prefix)
 
 
+def test_ids_of_another_index(tmp_path: Path) -> None:
+    prefix = write(tmp_path / "d")
+    (tmp_path / "d.bin").write_bytes(bytes(24))
+    with pytest.raises(DataError, match="24 bytes, its index expects 22"):
+        DocumentStore(prefix)
+
+
 @pytest.mark.parametrize(
     ("position", "value", "named"),
     [

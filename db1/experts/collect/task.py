@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 MAX_GIVEN_UP = 0.2
 """Collecting stops when the expert gives up on more than this share of the seeds (and on 10)."""
 
-Progress = Callable[[int, int], None]
-"""Called with (episodes done, episodes in all); references count as episodes."""
+Progress = Callable[[int], None]
+"""Called with the number of episodes in the store, after each one that is added."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +63,16 @@ class CollectSummary:
     given_up: tuple[int, ...]
     seconds: float
     references: dict[str, Any]
+
+    @property
+    def random_return(self) -> float:
+        """Mean return of the random reference."""
+        return float(self.references["random"]["mean"])
+
+    @property
+    def expert_return(self) -> float:
+        """Mean return of the expert reference (without noise)."""
+        return float(self.references["expert"]["mean"])
 
 
 def collect(
@@ -95,8 +105,7 @@ def collect(
         raise ConfigError(f"episodes: got {episodes}, expected 1..{len(COLLECTION)}")
     expert = make_expert(task_id)
     path = Path(out) / suite.name / task_name
-    report = progress or (lambda done, total: None)
-    total = episodes + 2 * reference_episodes
+    report = progress or (lambda done: None)
     given_up: list[int] = []
     env = make_env(task_id)
     try:
@@ -112,7 +121,7 @@ def collect(
         with EpisodeWriter(path, header, forbidden_seeds=forbidden) as writer:
             before = writer.num_episodes
             seeds = _seeds_after(path, before)
-            report(before, total)
+            report(before)
             while writer.num_episodes < episodes:
                 num_good = writer.num_episodes - before
                 seed = next(seeds)
@@ -124,10 +133,10 @@ def collect(
                     _check_given_up(task_id, given_up, num_good)
                     continue
                 writer.append(episode)
-                report(writer.num_episodes, total)
+                report(writer.num_episodes)
     finally:
         env.close()
-    references = _references(task_id, path, reference_episodes, episodes, report)
+    references = _references(task_id, path, reference_episodes)
     return _summary(path, before, given_up, time.monotonic() - started, references)
 
 
@@ -150,23 +159,17 @@ def _check_given_up(task_id: str, given_up: list[int], num_good: int) -> None:
         )
 
 
-def _references(
-    task_id: str, path: Path, episodes: int, offset: int, report: Progress
-) -> dict[str, Any]:
+def _references(task_id: str, path: Path, episodes: int) -> dict[str, Any]:
     """Returns the stored references where they fit, else measures and writes them."""
     suite, task_name = parse_task_id(task_id)
     references = read_references(path)
-    total = offset + 2 * episodes
     if (
         references is None
         or references.get("environment") != suite.environment_version(task_name)
         or references["expert"]["episodes"] < episodes
     ):
-        references = measure_references(
-            task_id, episodes, lambda done, _: report(offset + done, total)
-        )
+        references = measure_references(task_id, episodes)
         write_references(path, references)
-    report(total, total)
     return references
 
 

@@ -7,30 +7,30 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import NamedTuple
 
 from db1.errors import ConfigError, Db1Error
-from db1.experts.collect import CollectSummary, collect
+from db1.experts.collect.task import CollectSummary, collect
 
-TaskProgress = Callable[[str, int, int], None]
-"""Called with (task id, episodes done, episodes in all)."""
+TaskProgress = Callable[[str, int], None]
+"""Called with (task id, episodes in its store)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class CollectManySummary:
+class CollectManySummary(NamedTuple):
     """What `collect_many` has done.
 
     Args:
-        summaries: By task id, in the order in which the tasks were given.
-        errors: One line by task id, for the tasks that failed.
+        summaries: One for each task that is complete, in the order in which they were given.
+        failures: One line by task id, for the tasks that failed.
     """
 
-    summaries: dict[str, CollectSummary]
-    errors: dict[str, str]
+    summaries: list[CollectSummary]
+    failures: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +73,9 @@ class _Running:
 
 
 def collect_many(
-    task_ids: Sequence[str],
-    episodes: int,
+    requests: Mapping[str, tuple[int, float]],
     out: Path,
     *,
-    action_noise: float = 0.0,
     reference_episodes: int = 20,
     processes: int = 2,
     progress: TaskProgress | None = None,
@@ -87,18 +85,14 @@ def collect_many(
     The processes are spawned: a script that calls this needs `if __name__ == "__main__":`.
 
     Args:
-        task_ids: Tasks, each once.
-        episodes: Episodes of each task.
+        requests: (episodes, action noise) by task id.
         out: Folder that holds the stores of all tasks.
-        action_noise: As in `collect`, the same for all tasks.
         reference_episodes: As in `collect`.
         processes: Tasks collected at the same time.
         progress: Called in this process after every episode.
     """
     if processes < 1:
         raise ConfigError(f"processes: got {processes}, expected at least 1")
-    if len(set(task_ids)) < len(task_ids):
-        raise ConfigError("tasks: one is named twice; name each task once")
     waiting = deque(
         CollectJob(
             task_id=task_id,
@@ -107,7 +101,7 @@ def collect_many(
             action_noise=action_noise,
             reference_episodes=reference_episodes,
         )
-        for task_id in task_ids
+        for task_id, (episodes, action_noise) in requests.items()
     )
     outcomes: dict[str, CollectSummary | str] = {}
     running = _Running()
@@ -119,10 +113,10 @@ def collect_many(
                 _receive(receiver, running, outcomes, progress)
     finally:
         running.stop()
-    found = [(task_id, outcomes[task_id]) for task_id in task_ids]
+    found = [(task_id, outcomes[task_id]) for task_id in requests]
     return CollectManySummary(
-        summaries={task: result for task, result in found if isinstance(result, CollectSummary)},
-        errors={task: result for task, result in found if isinstance(result, str)},
+        summaries=[result for _, result in found if isinstance(result, CollectSummary)],
+        failures={task: result for task, result in found if isinstance(result, str)},
     )
 
 
@@ -144,15 +138,15 @@ def _receive(
             f"to see why (stored episodes are kept)",
         )
         return
-    if isinstance(message, tuple):
+    if isinstance(message, int):
         if progress is not None:
-            progress(task_id, *message)
+            progress(task_id, message)
     else:
         outcomes[task_id] = message
 
 
 def _work(job: CollectJob, sender: Connection) -> None:
-    """Runs in the child: sends (done, total) after each episode, then a summary or an error."""
+    """Runs in the child: sends the number of episodes as it grows, then a summary or an error."""
     try:
         result: CollectSummary | str = collect(
             job.task_id,
@@ -160,7 +154,7 @@ def _work(job: CollectJob, sender: Connection) -> None:
             job.out,
             action_noise=job.action_noise,
             reference_episodes=job.reference_episodes,
-            progress=lambda done, total: sender.send((done, total)),
+            progress=sender.send,
         )
     except Db1Error as error:
         result = str(error)

@@ -1,0 +1,8 @@
+"""Demonstrations from experts: one task (`collect`), or many at once (`collect_many`)."""
+
+from __future__ import annotations
+
+from db1.experts.collect.many import CollectManySummary, collect_many
+from db1.experts.collect.task import CollectSummary, collect
+
+__all__ = ["CollectManySummary", "CollectSummary", "collect", "collect_many"]

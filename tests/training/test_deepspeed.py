@@ -1,0 +1,191 @@
+"""DeepSpeed against plain torch, many processes against one, and resuming between them.
+
+Starting DeepSpeed takes seconds, so three launches do all the work: two processes; one process
+that is killed; one process that repeats the work of the two, goes on with theirs, and goes on with
+the killed one's.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_training
+import torch
+
+from db1.checkpoint.run import load_weights
+from db1.errors import ConfigError
+from db1.runtime import read_metrics
+from db1.training.__main__ import main
+
+pytestmark = [
+    pytest.mark.deepspeed,
+    pytest.mark.skipif(
+        importlib.util.find_spec("deepspeed") is None, reason="pip install deepspeed"
+    ),
+]
+
+SCRIPT = Path(tiny_training.__file__)
+STAGES = (0, 1, 2, 3)
+IMAGES = {"images": 0.15}  # some steps, micro-batches and processes have images, some have none
+
+
+def _job(folder, stage, **changes):
+    values = {"folder": folder, "engine": "deepspeed", "zero_stage": stage, "num_steps": 8}
+    return values | {"data": IMAGES} | changes
+
+
+def _environment():
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
+
+
+def _launch(folder, jobs, processes=1, expected=0):
+    command = [sys.executable, str(SCRIPT), str(folder), json.dumps(jobs)]
+    if processes > 1:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node"]
+        command = [*launcher, str(processes), "--master_port", str(_free_port()), *command[1:]]
+    done = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=150)
+    assert done.returncode == expected, done.stdout + done.stderr
+
+
+def _free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def _without_last_checkpoint(source, destination):
+    """A copy of a run as if it had been cut off after step 6."""
+    shutil.copytree(source, destination)
+    shutil.rmtree(destination / "checkpoints" / "step-00000008")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Folder of runs: one/N, two/N, cut/N by ZeRO stage N, same/N, killed, long."""
+    root = tmp_path_factory.mktemp("deepspeed")
+    two = [_job(f"/two/{stage}", stage) for stage in STAGES]
+    _launch(root, two, processes=2)
+    for stage in STAGES:
+        _without_last_checkpoint(root / "two" / str(stage), root / "cut" / str(stage))
+    _launch(root, _job("/killed", 1, dropout=0.2, data={"kill_at": 45}), expected=-signal.SIGKILL)
+    one = [_job(f"/one/{stage}", stage) for stage in STAGES]
+    cut = [_job(f"/cut/{stage}", stage) for stage in STAGES]
+    dropout = {"dropout": 0.2, "data": {}}
+    others = [
+        _job("/killed", 1, **dropout),
+        _job("/whole", 1, **dropout),
+        _job("/long", 1, num_steps=20, data={}),
+        _job("/bf16", 2, precision="bf16"),
+    ]
+    _launch(root, one + cut + others)
+    return root
+
+
+def _losses(folder):
+    return [record["loss"] for record in read_metrics(folder)]
+
+
+def _largest_difference(left, right):
+    left, right = load_weights(left), load_weights(right)
+    assert left.keys() == right.keys()
+    return max((left[name] - right[name]).abs().max().item() for name in left)
+
+
+def test_one_process_equals_plain_torch(runs, tmp_path):
+    tiny_training.train(tmp_path, num_steps=20)
+    assert _losses(runs / "long") == pytest.approx(_losses(tmp_path), abs=1e-6)
+    assert len(read_metrics(tmp_path, "train")) == 20
+    assert _largest_difference(runs / "long", tmp_path) < 1e-5
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stages_equal_plain_torch_with_images(runs, tmp_path, stage):
+    tiny_training.train(tmp_path, num_steps=8, data=IMAGES)
+    assert _losses(runs / "one" / str(stage)) == pytest.approx(_losses(tmp_path), abs=1e-6)
+    norms = [
+        [record["gradient_norm"] for record in read_metrics(folder, "train")]
+        for folder in (tmp_path, runs / "one" / str(stage))
+    ]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_processes_equal_one(runs, stage):
+    one, two = runs / "one" / str(stage), runs / "two" / str(stage)
+    assert _losses(two) == pytest.approx(_losses(one), abs=1e-6)
+    assert _largest_difference(one, two) < 1e-5
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_one_process_goes_on_with_the_run_of_two(runs, stage):
+    cut, two = runs / "cut" / str(stage), runs / "two" / str(stage)
+    trainer = json.loads((cut / "checkpoints" / "step-00000008" / "trainer.json").read_text())
+    assert trainer["world_size"] == 1
+    assert _losses(cut) == pytest.approx(_losses(two), abs=1e-6)
+    assert _largest_difference(cut, two) < 1e-5
+    assert not list((cut / "checkpoints").glob("*.partial"))
+
+
+def test_killed_run_goes_on_to_the_same_weights(runs):
+    assert _largest_difference(runs / "killed", runs / "whole") == 0
+    assert _losses(runs / "killed") == _losses(runs / "whole")
+
+
+def test_bf16(runs):
+    weights = load_weights(runs / "bf16")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+    assert _losses(runs / "bf16") == pytest.approx(_losses(runs / "one" / "2"), abs=0.02)
+
+
+def test_every_process_has_its_random_states(runs):
+    folder = runs / "two" / "1" / "checkpoints" / "step-00000008"
+    assert {path.name for path in folder.glob("random-*")} == {"random-rank0.pt", "random-rank1.pt"}
+    states = [torch.load(path, weights_only=True) for path in sorted(folder.glob("random-*"))]
+    assert not torch.equal(states[0]["torch"], states[1]["torch"])
+
+
+def test_nothing_was_compiled(runs):
+    """A compiled extension would have taken minutes, and left its build folder."""
+    build = Path(os.environ.get("TORCH_EXTENSIONS_DIR", Path.home() / ".cache/torch_extensions"))
+    assert not list(build.glob("*/deepspeed_shm_comm"))
+
+
+def test_two_processes_need_a_batch_for_both(tmp_path):
+    with pytest.raises(ConfigError, match="set global_batch_size=8 or 12"):
+        tiny_training.settings(global_batch_size=10, engine="deepspeed").check_processes(2, "cpu")
+
+
+def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("db1.training.__main__.setup_logging", lambda *arguments: None)
+    assert main(["--local_rank=0", str(tmp_path / "missing.yaml"), "training.seed=1"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and "missing.yaml" in error
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_with_the_run_of_one(runs, tmp_path):
+    for stage in STAGES:
+        _without_last_checkpoint(runs / "one" / str(stage), tmp_path / str(stage))
+    _launch(tmp_path, [_job(f"/{stage}", stage) for stage in STAGES], processes=2)
+    for stage in STAGES:
+        expected = _losses(runs / "one" / str(stage))
+        assert _losses(tmp_path / str(stage)) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_the_launcher_hands_the_status_through(tmp_path):
+    command = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "2"]
+    command += ["--master_port", str(_free_port()), "--module", "db1.training"]
+    command += [str(tmp_path / "missing.yaml"), "training.seed=1"]
+    done = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.count("error: ") == 1
