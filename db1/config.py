@@ -93,9 +93,7 @@ def build(cls: type[T], data: Mapping[str, Any] | None, where: str = "") -> T:
                 f"unknown key {_join(where, key)!r}, expected one of {sorted(fields)}"
                 f"{nearest(str(key), fields)}"
             )
-    values = {
-        key: _convert(hints[key], value, _join(where, key)) for key, value in data.items()
-    }
+    values = {key: _convert(hints[key], value, _join(where, key)) for key, value in data.items()}
     for name, field in fields.items():
         no_default = field.default is dataclasses.MISSING
         if name not in values and no_default and field.default_factory is dataclasses.MISSING:

@@ -101,7 +101,9 @@ def _build(arrays: Mapping[str, np.ndarray], path: Path | str) -> TransformerXL:
     try:
         model.load_state_dict(state_dict_from_released(weights))
     except RuntimeError as error:
-        raise DataError(f"{path}: weights do not fit the config: {' '.join(str(error).split())}") from error
+        raise DataError(
+            f"{path}: weights do not fit the config: {' '.join(str(error).split())}"
+        ) from error
     return model.eval()
 
 

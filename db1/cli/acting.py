@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from db1.cli.progress import task_bars
 from db1.errors import CheckpointError
 
 
@@ -56,15 +56,7 @@ def eval_(
         random_weights=random_weights,
     )
     out = out or run / "evaluation"
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console()) as bars:
-        shown: dict[str, object] = {}
-
-        def progress(name: str, done: int, total: int) -> None:
-            if name not in shown:
-                shown[name] = bars.add_task(name, total=total)
-            bars.update(shown[name], completed=done, total=total)
-
+    with task_bars(Console()) as progress:
         results = evaluate(
             run,
             config,

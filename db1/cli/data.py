@@ -12,8 +12,8 @@ from db1.errors import ConfigError
 
 
 def collect(
-    task: Annotated[list[str] | None, typer.Argument(help="Task ids, such as tsp/uniform20.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Collect all that this YAML file needs.")] = None,
+    task: Annotated[list[str] | None, typer.Argument(help="Task ids.")] = None,
+    config: Annotated[Path | None, typer.Option(help="All that this YAML needs.")] = None,
     episodes: Annotated[int, typer.Option(help="Episodes a task.", min=1)] = 100,
     out: Annotated[Path, typer.Option(help="Folder of the stores.")] = Path("data/demonstrations"),
     action_noise: Annotated[
@@ -39,7 +39,7 @@ def collect(
     if config is not None:
         collect_config(config, processes=processes, reference_episodes=reference_episodes)
         return
-    requests = {name: (episodes, action_noise) for name in task or []}
+    requests = dict.fromkeys(task or [], (episodes, action_noise))
     collect_tasks(requests, out, processes=processes, reference_episodes=reference_episodes)
 
 

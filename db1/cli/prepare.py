@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from db1.cli.progress import task_bars
 from db1.errors import DataError
 from db1.tokens.text import TextTokenizer
 
@@ -54,16 +54,16 @@ def collect_tasks(
     """
     from db1.experts.collect import collect_many
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console()
-    with Progress(*columns, console=console) as progress:
-        bars = {task: progress.add_task(task, total=n) for task, (n, _) in requests.items()}
+    with task_bars(console) as report:
+        for task, (episodes, _) in requests.items():
+            report(task, 0, episodes)
         summaries, failures = collect_many(
             requests,
             out,
             processes=processes,
             reference_episodes=reference_episodes,
-            progress=lambda task, done: progress.update(bars[task], completed=done),
+            progress=lambda task, done: report(task, done, requests[task][0]),
         )
     table = Table("task", "episodes", "steps", "mean return", "expert", "random", "success")
     for s in summaries:

@@ -118,9 +118,7 @@ class SourceFactory:
         if not path.exists():
             raise DataError(f"{path}: no demonstrations; run `db1 collect --config CONFIG` first")
         share = self._config.heldout_share
-        return EpisodeSource(
-            path, self._vocabulary, self.tokenizer, self._sequence, heldout, share
-        )
+        return EpisodeSource(path, self._vocabulary, self.tokenizer, self._sequence, heldout, share)
 
     def corpus(self, name: str, part: str = "train") -> TextSource:
         """Source of one corpus; `part` is train or heldout."""

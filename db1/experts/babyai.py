@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import cache
 from typing import Any
+
+import numpy as np
 
 from db1.errors import DataError
 from db1.experts.base import EXPERTS
 from db1.suites.base import Observation, TaskEnv
 
 logger = logging.getLogger(__name__)
+
+MAX_SEARCHES = 500
+"""Path searches within one step after which a plan counts as broken."""
 
 
 class BabyAIBotExpert:
@@ -52,16 +59,49 @@ class BabyAIBotExpert:
 def _new_bot(env: TaskEnv) -> Any:
     """Starts a bot; one that already carries what it should put somewhere need not fetch it."""
     from minigrid.envs.babyai.core.verifier import PutNextInstr
-    from minigrid.utils.baby_ai_bot import BabyAIBot
 
     simulator = env.unwrapped.simulator
-    bot = BabyAIBot(simulator)
+    bot = _bot_class()(simulator)
     mission = simulator.instrs
     if isinstance(mission, PutNextInstr) and any(
         simulator.carrying is thing for thing in mission.desc_move.obj_set
     ):
         del bot.stack[-2:]  # its two topmost goals: go to the object, pick it up
     return bot
+
+
+@cache
+def _bot_class() -> type:
+    """Returns minigrid's bot, kept from planning in circles for ever."""
+    from minigrid.utils.baby_ai_bot import BabyAIBot
+
+    class BoundedBot(BabyAIBot):
+        num_searches = 0
+
+        def replan(self, action_taken: int | None = None) -> int:
+            self.num_searches = 0
+            return super().replan(action_taken)
+
+        def _shortest_path(self, *args: Any, **kwargs: Any) -> Any:
+            self.num_searches += 1
+            if self.num_searches > MAX_SEARCHES:
+                raise RuntimeError("it plans in circles")
+            accept, *rest = args
+            if getattr(accept, "__name__", "") == "unopened_door":
+                # Any locked door would do for the bot, which may lie before its own key.
+                found = super()._shortest_path(self._with_key(accept), *rest, **kwargs)
+                if found[1] is not None:
+                    return found
+            return super()._shortest_path(accept, *rest, **kwargs)
+
+        def _with_key(self, accept: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+            """Returns `accept`, but only for doors whose key is carried or has been seen."""
+            env = self.mission.unwrapped
+            seen = [env.grid.get(*place) for place in np.argwhere(self.vis_mask)]
+            keys = {thing.color for thing in [*seen, env.carrying] if thing and thing.type == "key"}
+            return lambda pos, cell: bool(accept(pos, cell)) and cell.color in keys
+
+    return BoundedBot
 
 
 EXPERTS.register("babyai_bot")(BabyAIBotExpert)

@@ -3,7 +3,8 @@
 `references.json` beside the demonstrations of a task:
 
     {"task": id, "environment": {...},
-     "random": {"mean": m, "std": s, "episodes": n, "seeds": [first, last], "policy": "..."},
+     "random": {"mean": m, "std": s, "episodes": n, "seeds": [first, last],
+                "given_up": [seeds left out, where the expert had no plan], "policy": "..."},
      "expert": the same}
 
 Both are measured without noise on reference seeds, which neither learning nor evaluation uses.
@@ -12,6 +13,7 @@ Both are measured without noise on reference seeds, which neither learning nor e
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ from db1.experts.demonstrate import UniformExpert, demonstrate
 from db1.suites import make_env, parse_task_id
 from db1.suites.base import TaskEnv
 from db1.suites.seeds import seed_for
+
+logger = logging.getLogger(__name__)
 
 FILE = "references.json"
 RANDOM_POLICY = "uniform over the action space"
@@ -81,7 +85,7 @@ def read_references(folder: Path) -> dict[str, Any] | None:
     try:
         references = json.loads(path.read_text(encoding="utf-8"))
         for policy in ("random", "expert"):
-            float(references[policy]["mean"]), int(references[policy]["episodes"])
+            float(references[policy]["mean"]), int(references[policy]["seeds"][1])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: no valid references ({error!r}); delete it and collect again"
@@ -91,10 +95,20 @@ def read_references(folder: Path) -> dict[str, Any] | None:
 
 def _measure(env: TaskEnv, expert: Expert, episodes: int) -> dict[str, Any]:
     seeds = [seed_for("reference", index) for index in range(episodes)]
-    returns = [demonstrate(env, expert, seed).total_reward for seed in seeds]
+    returns, given_up, why = [], [], ""
+    for seed in seeds:
+        try:
+            returns.append(demonstrate(env, expert, seed).total_reward)
+        except DataError as error:
+            logger.warning("%s seed %d left out: %s", env.task_id, seed, error)
+            given_up.append(seed)
+            why = str(error)
+    if not returns:
+        raise DataError(f"{env.task_id}: none of {episodes} reference episodes was played: {why}")
     return {
         "mean": float(np.mean(returns)),
         "std": float(np.std(returns)),
-        "episodes": episodes,
+        "episodes": len(returns),
         "seeds": [seeds[0], seeds[-1]],
+        "given_up": given_up,
     }

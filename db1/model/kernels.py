@@ -28,8 +28,8 @@ from torch.autograd.function import FunctionCtx
 
 from db1.model.visibility import KeyBlock, Visibility
 
-CHUNK_SCORES = 1 << 18
-"""Scores that the blocked kernel works on at once: 1 MiB in float32, what a core's cache holds."""
+CHUNK_SCORES = 1 << 19
+"""Scores that the blocked kernel works on at once: 2 MiB in float32, about a core's cache."""
 
 
 def shift(scores_TP: Tensor) -> Tensor:
@@ -65,11 +65,18 @@ def whole_attention(
     """
     added = visibility.additive
     if r_HPK is not None:
-        by_key = shift(qv_BHTK @ r_HPK.transpose(-1, -2))
+        by_key = _position_scores(qv_BHTK, r_HPK)
         added = by_key if added is None else by_key + added
     return F.scaled_dot_product_attention(
         qu_BHTK, k_BHSK, v_BHSK, attn_mask=added, dropout_p=dropout, scale=1.0
     )
+
+
+def _position_scores(qv_BHTK: Tensor, r_HPK: Tensor) -> Tensor:
+    """(B, H, T, S) by key; one product a head, as r is the same for all rows."""
+    qv_HBTK = qv_BHTK.transpose(0, 1)
+    by_distance = qv_HBTK.flatten(1, 2) @ r_HPK.transpose(1, 2)
+    return shift(by_distance.unflatten(1, qv_HBTK.shape[1:3])).transpose(0, 1)
 
 
 class BlockedAttention(torch.autograd.Function):
@@ -79,6 +86,7 @@ class BlockedAttention(torch.autograd.Function):
     """
 
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(
         ctx: FunctionCtx,
         qu: Tensor,
@@ -104,10 +112,13 @@ class BlockedAttention(torch.autograd.Function):
         return out
 
     @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: FunctionCtx, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         qu, qv, k, v, r, out, *weights = ctx.saved_tensors
         inputs = (qu, qv, k, v, r)
-        grads = tuple(None if x is None else torch.zeros_like(x) for x in inputs)
+        blanks = (torch.empty_like, torch.empty_like, *[torch.zeros_like] * 3)
+        pairs = zip(blanks, inputs, strict=True)
+        grads = tuple(None if x is None else blank(x) for blank, x in pairs)
         delta = (grad_out * out).sum(dim=-1, keepdim=True)
         for part, weight in zip(_parts(qu, ctx.visibility), weights, strict=True):
             _add_gradients(part, weight, grad_out, delta, inputs, grads)
@@ -160,7 +171,7 @@ def _add_gradients(
         grad_out: Gradient of the output (B, H, T, K).
         delta: Sum of output times gradient, (B, H, T, 1).
         inputs: qu, qv, k, v, r.
-        grads: Their gradients.
+        grads: Their gradients; those of qu and qv are written here, the others added to.
     """
     qu, qv, k, v, r = inputs
     grad_qu, grad_qv, grad_k, grad_v, grad_r = grads

@@ -171,8 +171,10 @@ class Episode:
             )
         if len(self) == 0:
             raise DataError(f"{where}: an episode of length 0")
-        arrays = {f"observation {key!r}": (self.observations[key], spec.observation[key])
-                  for key in spec.observation}
+        arrays = {
+            f"observation {key!r}": (self.observations[key], spec.observation[key])
+            for key in spec.observation
+        }
         arrays["action"] = (self.actions, spec.action)
         for name, (values, field_spec) in arrays.items():
             if values.shape != (len(self), *field_spec.shape):

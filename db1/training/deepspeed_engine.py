@@ -173,7 +173,7 @@ class DeepSpeedEngine(TrainingEngine):
 
     def load(self, folder: Path, world_size: int) -> None:
         if self._universal:
-            logger.info("converting %s from %d processes", folder.name, world_size)
+            logger.info("converting %s, written by %d process(es)", folder.name, world_size)
             with self._universal_copy(folder) as parent:
                 decays = [group["weight_decay"] for group in self._engine.optimizer.param_groups]
                 self._load(parent)
@@ -204,6 +204,7 @@ class DeepSpeedEngine(TrainingEngine):
     @contextmanager
     def _universal_copy(self, folder: Path) -> Iterator[Path]:
         """A folder beside the checkpoint with its state in the universal format, then removed."""
+        logging.getLogger("DeepSpeed").setLevel(logging.ERROR)  # warns of no tensor parallelism
         copy = folder.parent / UNIVERSAL_FOLDER
         if self.processes.rank == 0:
             shutil.rmtree(copy, ignore_errors=True)
@@ -212,6 +213,7 @@ class DeepSpeedEngine(TrainingEngine):
         try:
             yield copy
         finally:
+            logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
             self.processes.barrier()
             if self.processes.rank == 0:
                 shutil.rmtree(copy, ignore_errors=True)

@@ -160,7 +160,7 @@ class Trainer:
                 path = found.folder / f"random-rank{processes.rank}.pt"
                 restore_random_states(torch.load(path, weights_only=True))
             else:
-                logger.info("%d processes wrote it: new random states", written_by)
+                logger.info("written by %d process(es): new random states", written_by)
         return engine
 
     def _train(self, start: int) -> TrainingResult:

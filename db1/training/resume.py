@@ -15,7 +15,10 @@ from db1.training.config import NEUTRAL_KEYS
 
 CONFIG_FILE = "config.yaml"
 
-NEUTRAL = frozenset({f"training.{key}" for key in NEUTRAL_KEYS} | {"name", "runs"})
+NEUTRAL = frozenset(
+    {f"training.{key}" for key in NEUTRAL_KEYS}
+    | {"name", "runs", "data.root", "data.evaluation_samples"}
+)
 """Dotted keys of an experiment that may change between a run and its resumption."""
 
 

@@ -33,7 +33,7 @@ def changed(tmp_path: Path, changes: dict[str, np.ndarray | None]) -> Path:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_recordings_agree(name: str, dtype: torch.dtype) -> None:
-    results = {result.name: result.max_difference for result in compare(GOLDEN / f"{name}.npz", dtype)}
+    results = {r.name: r.max_difference for r in compare(GOLDEN / f"{name}.npz", dtype)}
     expected = ["text", "control", "pixels"] + (SEGMENTS if name != "no_memory" else [])
     assert list(results) == expected
     assert max(results.values()) < TOLERANCE

@@ -56,7 +56,7 @@ def test_many_processes_take_the_micro_batches_of_one(world_size):
     ranks = [_numbers(rank, world_size) for rank in range(world_size)]
     in_turn = [batch for turn in zip(*ranks, strict=True) for batch in turn]
     assert in_turn == one
-    assert sum(one, []) == list(range(32))
+    assert [number for batch in one for number in batch] == list(range(32))
 
 
 def test_going_on_at_a_step_gives_the_rest():

@@ -154,13 +154,19 @@ def test_lower_precision_stays_close(make_model, make_batch, dtype: torch.dtype)
     assert out.loss.item() == pytest.approx(exact, rel=1e-5 if dtype == torch.float32 else 0.1)
 
 
-def test_gato_79m_has_79m_parameters() -> None:
-    """79M without the tables of tokens and positions (Reed et al. 2022, appendix C)."""
-    config = ModelConfig(num_layers=8, num_heads=24, width=768, inner_width=3_072)
+def test_autocast_stays_close(make_model, make_batch) -> None:
+    model, batch = make_model().float(), make_batch(images=True)
+    exact = model(batch).loss.item()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(batch).loss
+    loss.backward()
+    assert loss.item() == pytest.approx(exact, rel=0.1)
+
+
+def test_defaults_are_the_released_1_2b() -> None:
     with torch.device("meta"):
-        model = TransformerXL(config, 33_025)
-    total = sum(p.numel() for p in model.parameters())
-    assert 70e6 < total < 90e6
+        model = TransformerXL(ModelConfig(), 33_025)
+    assert 1.15e9 < sum(p.numel() for p in model.parameters()) < 1.25e9
 
 
 def test_empty_vocabulary_raises() -> None:

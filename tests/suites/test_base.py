@@ -1,5 +1,7 @@
 """Task ids, the registry, and what happens where a package is missing."""
 
+from types import MappingProxyType
+
 import numpy as np
 import pytest
 
@@ -34,7 +36,7 @@ class AbsentSuite(Suite):
 
     name = "absent"
     extra = "absent"
-    packages = {"a_package_that_is_not_there": "a-package-that-is-not-there"}
+    packages = MappingProxyType({"a_package_that_is_not_there": "a-package-that-is-not-there"})
 
     def task_names(self):
         return ["only"]

@@ -38,7 +38,7 @@ def sampled(suite_name):
 TASK_IDS = [f"{name}/{task}" for name in SUITES for task in sampled(name)]
 
 
-@pytest.fixture(params=TASK_IDS)
+@pytest.fixture(params=TASK_IDS, scope="module")
 def env(request):
     suite, task_name = parse_task_id(request.param)
     reason = suite.task_missing(task_name)

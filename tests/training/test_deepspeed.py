@@ -41,17 +41,26 @@ def _job(folder, stage, **changes):
     return values | {"data": IMAGES} | changes
 
 
-def _environment():
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
+def _environment(folder):
+    """One thread a process, and a folder of its own for compiled extensions."""
+    return os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(SCRIPT.parents[2]),
+        "TORCH_EXTENSIONS_DIR": str(folder / "extensions"),
+    }
 
 
 def _launch(folder, jobs, processes=1, expected=0):
+    """Runs the jobs in new processes; returns what they wrote to stderr."""
     command = [sys.executable, str(SCRIPT), str(folder), json.dumps(jobs)]
     if processes > 1:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node"]
         command = [*launcher, str(processes), "--master_port", str(_free_port()), *command[1:]]
-    done = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=150)
+    done = subprocess.run(
+        command, env=_environment(folder), capture_output=True, text=True, timeout=150
+    )
     assert done.returncode == expected, done.stdout + done.stderr
+    return done.stderr
 
 
 def _free_port():
@@ -152,9 +161,8 @@ def test_every_process_has_its_random_states(runs):
 
 
 def test_nothing_was_compiled(runs):
-    """A compiled extension would have taken minutes, and left its build folder."""
-    build = Path(os.environ.get("TORCH_EXTENSIONS_DIR", Path.home() / ".cache/torch_extensions"))
-    assert not list(build.glob("*/deepspeed_shm_comm"))
+    """Compiling an extension of DeepSpeed takes minutes; on a CPU none is needed."""
+    assert not [path for path in (runs / "extensions").rglob("*") if path.is_file()]
 
 
 def test_two_processes_need_a_batch_for_both(tmp_path):
@@ -182,10 +190,23 @@ def test_two_processes_go_on_with_the_run_of_one(runs, tmp_path):
 
 
 @pytest.mark.slow
+def test_an_error_of_one_process_is_raised_by_both(tmp_path):
+    """Sample 11 goes to the second process; the first must neither wait nor train on."""
+    job = _job("/run", 1, data={"broken_at": 11}, checkpoint_every=1)
+    log = _launch(tmp_path, job, processes=2, expected=1)
+    message = "db1.errors.DataError: sample 11: broken on purpose"
+    for rank in (0, 1):
+        assert f"[rank{rank}]: {message}" in log
+    assert read_metrics(tmp_path / "run")[-1]["step"] == 1
+
+
+@pytest.mark.slow
 def test_the_launcher_hands_the_status_through(tmp_path):
     command = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "2"]
     command += ["--master_port", str(_free_port()), "--module", "db1.training"]
     command += [str(tmp_path / "missing.yaml"), "training.seed=1"]
-    done = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command, env=_environment(tmp_path), capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 2
     assert done.stderr.count("error: ") == 1

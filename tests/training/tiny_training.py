@@ -5,8 +5,8 @@ Also a script, for tests that need processes of their own:
     python tests/training/tiny_training.py RUN_FOLDER '{"num_steps": 4, "engine": "torch"}'
     torchrun --nproc_per_node 2 tests/training/tiny_training.py RUN_FOLDER '{}'
 
-Beside the keys of TrainingConfig the JSON may hold `images` (share of samples with an image),
-`kill_at` (kill -9 itself when sample number n is read) and `seconds` (time to read a sample).
+Beside the keys of TrainingConfig the JSON may hold `folder` (below RUN_FOLDER), `dropout`, and
+`data`: a mapping of arguments of `RandomSamples`. A list of such mappings runs one after the other.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from db1.config import save_yaml, to_dict
+from db1.errors import DataError
 from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
 from db1.runtime import setup_logging
@@ -52,6 +53,7 @@ class RandomSamples:
         seed: Of the samples.
         images: Share of samples that begin with an image, of one of two sizes.
         kill_at: Number of the sample at which the process kills itself.
+        broken_at: Number of the sample that raises an error.
         seconds: Time that a sample takes.
     """
 
@@ -61,10 +63,11 @@ class RandomSamples:
         seed: int = 0,
         images: float = 0.0,
         kill_at: int | None = None,
+        broken_at: int | None = None,
         seconds: float = 0.0,
     ) -> None:
         self.num_samples, self.seed, self.images = num_samples, seed, images
-        self.kill_at, self.seconds = kill_at, seconds
+        self.kill_at, self.broken_at, self.seconds = kill_at, broken_at, seconds
 
     def __len__(self) -> int:
         return self.num_samples
@@ -72,6 +75,8 @@ class RandomSamples:
     def __getitem__(self, n: int) -> Sample:
         if n == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
+        if n == self.broken_at:
+            raise DataError("broken on purpose")
         time.sleep(self.seconds)
         random = np.random.default_rng([self.seed, n])
         start, stride = random.integers(VOCABULARY), random.integers(1, 4)
