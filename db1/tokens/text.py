@@ -114,6 +114,10 @@ class TextTokenizer:
             raise DataError("no text to train a tokenizer on")
         return cls(tokenizer.to_str())
 
+    def to_json(self) -> str:
+        """The content of its tokenizer.json."""
+        return self._content
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the JSON to a file (or to tokenizer.json in an existing folder) in one move."""
         file = Path(path)

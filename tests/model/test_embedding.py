@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from db1.errors import ConfigError, DataError
+from db1.model import embedding as embedding_module
 from db1.model.config import ModelConfig
 from db1.model.embedding import Embedding, smooth_rows
 from db1.model.transformer_xl import TransformerXL
@@ -96,3 +97,17 @@ def test_smooth_rows_tell_distances_apart() -> None:
 def test_smooth_without_bins_raises() -> None:
     with pytest.raises(ConfigError, match="bin_init"):
         TransformerXL(replace(CONFIG, bin_init="smooth"), 20)
+
+
+def test_many_processes_get_gradients_for_all_weights(
+    embedding: Embedding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process whose batch has no image must not leave the vision weights out."""
+    monkeypatch.setattr(embedding_module, "_num_processes", lambda: 2)
+    ids = torch.tensor([[3, 4]])
+    alone = embedding(ids, torch.full_like(ids, -1), ())
+    out = embedding.train()(ids, torch.full_like(ids, -1), ())
+    assert torch.equal(out, alone)
+    out.sum().backward()
+    assert all(p.grad is not None for p in embedding.parameters())
+    assert embedding.vision.patches.stem.weight.grad.abs().max() == 0
