@@ -19,6 +19,9 @@ def collect(
     action_noise: Annotated[
         float, typer.Option(help="Noise on executed actions; the expert's stay recorded.", min=0.0)
     ] = 0.0,
+    max_steps: Annotated[
+        int | None, typer.Option(help="Cut demonstrations off after these steps.", min=1)
+    ] = None,
     reference_episodes: Annotated[
         int, typer.Option(help="Episodes that measure the random and expert returns.", min=1)
     ] = 20,
@@ -33,13 +36,15 @@ def collect(
     Example: db1 collect --config configs/db1_tiny.yaml
     """
     from db1.cli.prepare import collect_config, collect_tasks
+    from db1.experts.collect import CollectRequest
 
     if (config is None) == (not task):
         raise ConfigError("collect: give either task ids or --config FILE (see db1 collect --help)")
     if config is not None:
         collect_config(config, processes=processes, reference_episodes=reference_episodes)
         return
-    requests = dict.fromkeys(task or [], (episodes, action_noise))
+    request = CollectRequest(episodes=episodes, action_noise=action_noise, max_steps=max_steps)
+    requests = dict.fromkeys(task or [], request)
     collect_tasks(requests, out, processes=processes, reference_episodes=reference_episodes)
 
 

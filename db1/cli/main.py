@@ -12,7 +12,7 @@ import typer
 
 from db1.cli import acting, data, learning, machine
 from db1.errors import Db1Error
-from db1.runtime import current_rank, setup_logging
+from db1.runtime import current_rank, keep_freed_memory, setup_logging
 
 app = typer.Typer(
     name="db1",
@@ -31,6 +31,7 @@ for module in (machine, data, learning, acting):
 def main() -> None:
     """Runs the command line and turns errors into one line and an exit status."""
     setup_logging(current_rank().rank)
+    keep_freed_memory()
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from db1.cli.progress import task_bars
 from db1.errors import DataError
+from db1.experts.collect import CollectRequest, collect_many
 from db1.tokens.text import TextTokenizer
 
 
@@ -30,12 +31,17 @@ def collect_config(path: Path, *, processes: int, reference_episodes: int) -> No
         )
         given = given or TextTokenizer.load(data.text_folder(name))
         Console().print(f"text {name}: {summary}")
-    requests = {task: (t.episodes, t.action_noise) for task, t in data.tasks.items()}
+    requests = {
+        task: CollectRequest(
+            episodes=t.episodes, action_noise=t.action_noise, max_steps=t.max_steps
+        )
+        for task, t in data.tasks.items()
+    }
     collect_tasks(requests, data.root, processes=processes, reference_episodes=reference_episodes)
 
 
 def collect_tasks(
-    requests: Mapping[str, tuple[int, float]],
+    requests: Mapping[str, CollectRequest],
     out: Path,
     *,
     processes: int,
@@ -44,7 +50,7 @@ def collect_tasks(
     """Collects demonstrations of several tasks at once.
 
     Args:
-        requests: (episodes, action noise) by task id.
+        requests: What is wanted, by task id.
         out: Folder of the stores.
         processes: Tasks at once.
         reference_episodes: Episodes of the random and expert references.
@@ -52,18 +58,20 @@ def collect_tasks(
     Raises:
         DataError: After all tasks were tried, when some failed; names them.
     """
-    from db1.experts.collect import collect_many
+    from db1.suites import parse_task_id
 
+    for task in requests:
+        parse_task_id(task)
     console = Console()
     with task_bars(console) as report:
-        for task, (episodes, _) in requests.items():
-            report(task, 0, episodes)
+        for task, request in requests.items():
+            report(task, 0, request.episodes)
         summaries, failures = collect_many(
             requests,
             out,
             processes=processes,
             reference_episodes=reference_episodes,
-            progress=lambda task, done: report(task, done, requests[task][0]),
+            progress=lambda task, done: report(task, done, requests[task].episodes),
         )
     table = Table("task", "episodes", "steps", "mean return", "expert", "random", "success")
     for s in summaries:

@@ -22,11 +22,13 @@ class TaskData:
         weight: Its share of the sequences, relative to all weights.
         episodes: Demonstrations that `db1 collect --config` makes.
         action_noise: Noise on the executed (not the recorded) actions of these demonstrations.
+        max_steps: Steps after which a demonstration is cut off; None: never.
     """
 
     weight: float = 1.0
     episodes: int = 100
     action_noise: float = 0.0
+    max_steps: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,9 @@ class DataConfig:
         tokenizer: Tokenizer file or folder; None: the one trained on the first corpus.
         heldout_share: Share of each task's episodes kept for the evaluation loss.
         evaluation_samples: Sequences of each source's evaluation set.
+        loss_balance: b of the weight n ** -b of each of a sequence's n targets: 0 weighs all
+            targets alike (Gato), 1 all sequences, so that tasks with few actions in a sequence
+            are not drowned by text.
     """
 
     root: Path
@@ -61,8 +66,11 @@ class DataConfig:
     tokenizer: Path | None = None
     heldout_share: float = 0.05
     evaluation_samples: int = 64
+    loss_balance: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0.0 <= self.loss_balance <= 1.0:
+            raise ConfigError(f"loss_balance: got {self.loss_balance}, expected 0..1")
         if not self.tasks and not self.text:
             raise ConfigError("tasks and text are both empty: nothing to learn from")
 
@@ -133,7 +141,9 @@ class SourceFactory:
         sources: list[Source] = [self.task(task_id) for task_id in self._config.tasks]
         sources += [self.corpus(name) for name in self._config.text]
         parts = [*self._config.tasks.values(), *self._config.text.values()]
-        return MixtureDataset(sources, [p.weight for p in parts], num_samples, self._seed)
+        weights = [part.weight for part in parts]
+        balance = self._config.loss_balance
+        return MixtureDataset(sources, weights, num_samples, self._seed, balance)
 
     def evaluation_sets(self) -> Mapping[str, FixedSamples]:
         """Held-out samples by source name."""

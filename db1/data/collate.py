@@ -24,6 +24,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         loss_mask=torch.from_numpy(targets[:, 1:].copy()),
         images=group_images([s.images for s in samples], ids[:, :-1]),
         sources=tuple(sample.source for sample in samples),
+        target_weights=torch.tensor([sample.target_weight for sample in samples]),
     )
 
 

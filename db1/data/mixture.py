@@ -9,6 +9,7 @@ so the content of (seed, step, slot) depends on nothing else.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -31,13 +32,20 @@ class MixtureDataset:
         weights: Share of each source, not negative, not all zero; any scale.
         num_samples: Samples in the run: steps times global batch size.
         seed: Seed of the run.
+        loss_balance: b of the weight n ** -b that each of a sequence's n targets has in the loss:
+            0 weighs all targets alike (Gato), 1 all sequences.
 
     Raises:
         ConfigError: For weights that cannot be used.
     """
 
     def __init__(
-        self, sources: Sequence[Source], weights: Sequence[float], num_samples: int, seed: int
+        self,
+        sources: Sequence[Source],
+        weights: Sequence[float],
+        num_samples: int,
+        seed: int,
+        loss_balance: float = 0.0,
     ) -> None:
         shares = np.asarray(weights, dtype=np.float64)
         if len(shares) != len(sources) or not len(shares):
@@ -48,6 +56,7 @@ class MixtureDataset:
             )
         self.sources = tuple(sources)
         self.seed = seed
+        self.loss_balance = loss_balance
         self._source, self._number = blending_index(shares / shares.sum(), num_samples)
 
     def __len__(self) -> int:
@@ -56,7 +65,9 @@ class MixtureDataset:
     def __getitem__(self, n: int) -> Sample:
         """Returns sample number `n` of the run."""
         source = self.sources[int(self._source[n])]
-        return source.sample(int(self._number[n]), generator_of(self.seed, n))
+        sample = source.sample(int(self._number[n]), generator_of(self.seed, n))
+        num_targets = max(1, int(sample.target_mask[1:].sum()))
+        return replace(sample, target_weight=num_targets**-self.loss_balance)
 
 
 class FixedSamples:

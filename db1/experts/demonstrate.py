@@ -47,8 +47,15 @@ def check_noise(action_noise: float, spec: StepSpec) -> None:
         )
 
 
-def demonstrate(env: TaskEnv, expert: Expert, seed: int, *, action_noise: float = 0.0) -> Episode:
-    """Runs one episode from `env.reset(seed=seed)` to its end.
+def demonstrate(
+    env: TaskEnv,
+    expert: Expert,
+    seed: int,
+    *,
+    action_noise: float = 0.0,
+    max_steps: int | None = None,
+) -> Episode:
+    """Runs one episode from `env.reset(seed=seed)` to its end or to `max_steps`.
 
     Args:
         env: The environment.
@@ -56,6 +63,8 @@ def demonstrate(env: TaskEnv, expert: Expert, seed: int, *, action_noise: float 
         seed: Of the environment, and of the noise.
         action_noise: Standard deviation of Gaussian noise added to a continuous action, or the
             probability that a uniformly drawn allowed action replaces a discrete one.
+        max_steps: Most steps of the episode; None: as many as the environment allows. Tasks whose
+            interesting part comes first are learned from more, shorter demonstrations.
 
     Returns:
         The episode; its actions are the expert's. `success` is True when any step succeeded, None
@@ -67,7 +76,7 @@ def demonstrate(env: TaskEnv, expert: Expert, seed: int, *, action_noise: float 
     expert.reset(env, seed)
     observations, actions, rewards = [], [], []
     success, terminated, truncated = info.get("success"), False, False
-    while not (terminated or truncated):
+    while not (terminated or truncated or len(actions) == max_steps):
         observations.append(observation)
         actions.append(expert.act(env, observation))
         executed = _disturb(env, actions[-1], observation, action_noise, rng)

@@ -22,10 +22,11 @@ class TrainOutput:
     """What a training forward returns.
 
     Args:
-        loss: Scalar: sum of masked losses / sum of the mask (0 when nothing is to be predicted).
-        loss_sum: Scalar: sum of masked losses.
+        loss: Scalar: sum of masked losses / sum of the mask (0 when nothing is to be predicted),
+            both weighted by the batch's target weights.
+        loss_sum: Scalar: sum of masked losses, weighted.
         num_targets: int64 scalar: sum of the mask.
-        sample_loss: float32 (B,): summed loss of each sequence, detached.
+        sample_loss: float32 (B,): summed loss of each sequence, not weighted, detached.
         sample_targets: int64 (B,): tokens under the mask in each sequence.
     """
 
@@ -42,6 +43,7 @@ def masked_loss(
     loss_mask_BT: Tensor,
     score: Callable[[Tensor], Tensor],
     vocabulary_size: int,
+    weights_B: Tensor | None = None,
 ) -> TrainOutput:
     """Cross-entropy of the labels under the mask.
 
@@ -51,6 +53,7 @@ def masked_loss(
         loss_mask_BT: bool.
         score: Hidden states (N, D) -> logits (N, V).
         vocabulary_size: V.
+        weights_B: Weight of each sequence's targets; None: all 1.
     """
     chosen_N = loss_mask_BT.flatten().nonzero().squeeze(1)
     hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, chosen_N)
@@ -58,11 +61,15 @@ def masked_loss(
     losses_N = _cross_entropy(hidden_ND, labels_N, score, vocabulary_size)
     sample_targets = loss_mask_BT.sum(dim=1)
     num_targets = sample_targets.sum()
-    loss_sum = losses_N.sum()
     rows_N = torch.div(chosen_N, loss_mask_BT.shape[1], rounding_mode="floor")
     sample_loss = losses_N.new_zeros(len(sample_targets)).index_add(0, rows_N, losses_N.detach())
+    if weights_B is None:
+        loss_sum, total = losses_N.sum(), num_targets
+    else:
+        loss_sum = (losses_N * weights_B[rows_N]).sum()
+        total = (weights_B * sample_targets).sum()
     return TrainOutput(
-        loss=loss_sum / num_targets.clamp(min=1),
+        loss=loss_sum / total.clamp(min=1e-9),
         loss_sum=loss_sum,
         num_targets=num_targets,
         sample_loss=sample_loss,

@@ -104,7 +104,12 @@ class TransformerXL(nn.Module):
     def forward(self, batch: Batch) -> TrainOutput:
         """Loss of a batch; logits are computed under the loss mask only."""
         return masked_loss(
-            self.hidden(batch), batch.labels, batch.loss_mask, self.logits, self.vocabulary_size
+            self.hidden(batch),
+            batch.labels,
+            batch.loss_mask,
+            self.logits,
+            self.vocabulary_size,
+            batch.target_weights,
         )
 
     def hidden(self, batch: Batch) -> Tensor:

@@ -23,6 +23,7 @@ class Sample:
             (H / patch) * (W / patch) placeholders, row-major.
         source: What the sequence was drawn from, for losses by task: a task id or text name.
         prompt_length: Number of leading tokens that belong to a prompt episode.
+        target_weight: Weight of each of its targets in the loss.
     """
 
     ids: np.ndarray
@@ -31,6 +32,7 @@ class Sample:
     source: str
     images: tuple[np.ndarray, ...] = field(default=())
     prompt_length: int = 0
+    target_weight: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,7 @@ class Batch:
         loss_mask: bool (B, T); True where the label is to be predicted.
         images: Images by size.
         sources: Name of each sequence's source, length B.
+        target_weights: float32 (B,), weight of each sequence's targets in the loss; None: all 1.
     """
 
     ids: object
@@ -66,3 +69,4 @@ class Batch:
     loss_mask: object
     images: tuple[ImageGroup, ...] = ()
     sources: tuple[str, ...] = ()
+    target_weights: object | None = None

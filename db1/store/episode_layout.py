@@ -65,6 +65,7 @@ class StoreHeader:
         environment: JSON-able description of the environment (ids, versions, horizon).
         expert: Name of the expert that acted; None for imported data without one.
         action_noise: Noise on the executed (not on the recorded) actions.
+        max_steps: Steps after which a demonstration was cut off; None: none was.
         created_by: Program and version that made the store.
     """
 
@@ -73,6 +74,7 @@ class StoreHeader:
     environment: Mapping[str, Any] = field(default_factory=dict)
     expert: str | None = None
     action_noise: float = 0.0
+    max_steps: int | None = None
     created_by: str = f"db1 {__version__}"
 
     def to_dict(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from db1.errors import Db1Error
-from db1.runtime import current_rank, setup_logging
+from db1.runtime import current_rank, keep_freed_memory, setup_logging
 
 EXIT_BAD_INPUT = 2
 
@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         rank = current_rank().rank
         setup_logging(rank, logging.DEBUG if options.debug else logging.INFO)
+        keep_freed_memory()
         from db1.training.experiment import run_experiment
 
         run_experiment(options.config, options.overrides)

@@ -99,7 +99,7 @@ class DeepSpeedEngine(TrainingEngine):
         )
         self._engine.train()
 
-    def loss_scale(self, total_targets: int) -> float:
+    def loss_scale(self, total_targets: float) -> float:
         """DeepSpeed averages gradients over processes; over micro-batches we ask it not to."""
         return self.processes.world_size / total_targets
 

@@ -72,11 +72,11 @@ class TrainingEngine(ABC):
         return self._taken == self.accumulation
 
     @abstractmethod
-    def loss_scale(self, total_targets: int) -> float:
+    def loss_scale(self, total_targets: float) -> float:
         """What each micro-batch's summed loss is multiplied with, see the module's docstring.
 
         Args:
-            total_targets: Targets in the global batch, over all processes; at least 1.
+            total_targets: Weight of all targets in the global batch, over all processes.
         """
 
     def train_micro_batch(self, batch: Batch, scale: float) -> MicroBatchLoss:
@@ -155,7 +155,7 @@ class TorchEngine(TrainingEngine):
         self._optimizer = make_optimizer(named.items(), config)
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=config.precision == "fp16")
 
-    def loss_scale(self, total_targets: int) -> float:
+    def loss_scale(self, total_targets: float) -> float:
         return 1.0 / total_targets
 
     def _forward_backward(self, batch: Batch, scale: float) -> MicroBatchLoss:
@@ -293,6 +293,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
         local_positions=move(batch.local_positions),
         labels=move(batch.labels),
         loss_mask=move(batch.loss_mask),
+        target_weights=None if batch.target_weights is None else move(batch.target_weights),
         images=tuple(
             ImageGroup(pixels=move(group.pixels), positions=move(group.positions))
             for group in batch.images

@@ -218,14 +218,14 @@ class Trainer:
         window.seconds += time.perf_counter() - started
         return norm, stop > 0
 
-    def _draw(self, step: int, batches: Iterator[Batch]) -> tuple[list[Batch], int]:
-        """This process's micro-batches of a step, and the targets of all processes' together."""
+    def _draw(self, step: int, batches: Iterator[Batch]) -> tuple[list[Batch], float]:
+        """This process's micro-batches of a step, and the weight of all processes' targets."""
 
         def work() -> list[Batch]:
             return [next(batches) for _ in range(self._engine.accumulation)]
 
-        def tell(drawn: list[Batch]) -> tuple[int, list[frozenset]]:
-            targets = sum(int(batch.loss_mask.sum()) for batch in drawn)
+        def tell(drawn: list[Batch]) -> tuple[float, list[frozenset]]:
+            targets = sum(_weight_of_targets(batch) for batch in drawn)
             return targets, [image_sizes(batch) for batch in drawn]
 
         drawn, told = self._processes.together(work, tell)
@@ -330,6 +330,12 @@ class Trainer:
             yield
         finally:
             signal.signal(signal.SIGTERM, before)
+
+
+def _weight_of_targets(batch: Batch) -> float:
+    counts_B = batch.loss_mask.sum(dim=1).double()
+    weights_B = batch.target_weights
+    return float(counts_B.sum() if weights_B is None else (counts_B * weights_B.double()).sum())
 
 
 def _is_due(step: int, every: int) -> bool:

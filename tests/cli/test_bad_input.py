@@ -90,9 +90,7 @@ def test_text_of_another_tokenizer(db1, experiment: Path, tmp_path: Path) -> Non
 
 def test_an_empty_corpus(db1, tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n")
-    _refused(
-        db1("import", "text", tmp_path / "empty.txt", "--out", tmp_path / "out"), "empty.txt"
-    )
+    _refused(db1("import", "text", tmp_path / "empty.txt", "--out", tmp_path / "out"), "empty.txt")
     assert not (tmp_path / "out" / "train.bin").exists()
 
 

@@ -92,7 +92,9 @@ def test_the_expert_scores_one_and_random_about_zero(db1, experiment: Path, tmp_
         out = tmp_path / policy
         arguments = ("--policy", policy, "--episodes", 8, "--out", out, "--task", "tsp/uniform20")
         assert db1("eval", _run(experiment), *arguments)[0] == 0
-        scores[policy] = json.loads((out / "results.json").read_text())["summary"]["mean_normalised"]
+        scores[policy] = json.loads((out / "results.json").read_text())["summary"][
+            "mean_normalised"
+        ]
     assert scores["expert"] == pytest.approx(1, abs=0.15)
     assert scores["random"] == pytest.approx(0, abs=0.25)
 

@@ -9,7 +9,7 @@ import pytest
 
 from db1.errors import ConfigError, DataError
 from db1.experts import make_expert
-from db1.experts.collect import collect, collect_many
+from db1.experts.collect import CollectRequest, collect, collect_many
 from db1.experts.demonstrate import demonstrate
 from db1.store.episodes import EpisodeStore
 from db1.suites import make_env
@@ -201,7 +201,11 @@ def test_seeds_that_the_expert_gives_up_on_are_counted(tmp_path, monkeypatch):
 
 def test_collect_many_goes_on_past_a_failing_task(tmp_path):
     seen = []
-    requests = {CART: (2, 0.1), "babyai/KeyInBox": (2, 0.0), PENDULUM: (1, 0.0)}
+    requests = {
+        CART: CollectRequest(episodes=2, action_noise=0.1, max_steps=7),
+        "babyai/KeyInBox": CollectRequest(episodes=2),
+        PENDULUM: CollectRequest(episodes=1),
+    }
     summaries, failures = collect_many(
         requests,
         tmp_path,
@@ -212,7 +216,9 @@ def test_collect_many_goes_on_past_a_failing_task(tmp_path):
     assert [summary.task for summary in summaries] == [CART, PENDULUM]
     assert list(failures) == ["babyai/KeyInBox"] and "no expert" in failures["babyai/KeyInBox"]
     assert [done for task, done in seen if task == CART] == [0, 1, 2]
-    assert EpisodeStore(tmp_path / CART).header.action_noise == 0.1
+    store = EpisodeStore(tmp_path / CART)
+    assert store.header.action_noise == 0.1 and store.header.max_steps == 7
+    assert store.lengths.tolist() == [7, 7] and not store.terminations.any()
     with pytest.raises(ConfigError, match="processes"):
         collect_many(requests, tmp_path, processes=0)
 
@@ -222,7 +228,9 @@ def test_collect_many_reports_a_process_that_dies(tmp_path):
         if task == CART and done == 1:
             multiprocessing.active_children()[0].kill()
 
-    summaries, failures = collect_many({CART: (5000, 0.0)}, tmp_path, processes=1, progress=kill)
+    summaries, failures = collect_many(
+        {CART: CollectRequest(episodes=5000)}, tmp_path, processes=1, progress=kill
+    )
     assert summaries == [] and "status -9" in failures[CART]
     stored = EpisodeStore(tmp_path / CART)
     assert 1 <= stored.num_episodes < 5000

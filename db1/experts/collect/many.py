@@ -34,14 +34,22 @@ class CollectManySummary(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CollectRequest:
+    """What is wanted of one task; see `db1.experts.collect.collect`."""
+
+    episodes: int
+    action_noise: float = 0.0
+    max_steps: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class CollectJob:
-    """What one process does: the arguments of `db1.experts.collect.collect`."""
+    """What one process does."""
 
     task_id: str
-    episodes: int
+    request: CollectRequest
     out: Path
-    action_noise: float = 0.0
-    reference_episodes: int = 20
+    reference_episodes: int
 
 
 @dataclass
@@ -73,7 +81,7 @@ class _Running:
 
 
 def collect_many(
-    requests: Mapping[str, tuple[int, float]],
+    requests: Mapping[str, CollectRequest],
     out: Path,
     *,
     reference_episodes: int = 20,
@@ -85,7 +93,7 @@ def collect_many(
     The processes are spawned: a script that calls this needs `if __name__ == "__main__":`.
 
     Args:
-        requests: (episodes, action noise) by task id.
+        requests: What is wanted, by task id.
         out: Folder that holds the stores of all tasks.
         reference_episodes: As in `collect`.
         processes: Tasks collected at the same time.
@@ -96,12 +104,11 @@ def collect_many(
     waiting = deque(
         CollectJob(
             task_id=task_id,
-            episodes=episodes,
+            request=request,
             out=Path(out),
-            action_noise=action_noise,
             reference_episodes=reference_episodes,
         )
-        for task_id, (episodes, action_noise) in requests.items()
+        for task_id, request in requests.items()
     )
     outcomes: dict[str, CollectSummary | str] = {}
     running = _Running()
@@ -150,9 +157,10 @@ def _work(job: CollectJob, sender: Connection) -> None:
     try:
         result: CollectSummary | str = collect(
             job.task_id,
-            job.episodes,
+            job.request.episodes,
             job.out,
-            action_noise=job.action_noise,
+            action_noise=job.request.action_noise,
+            max_steps=job.request.max_steps,
             reference_episodes=job.reference_episodes,
             progress=sender.send,
         )

@@ -81,6 +81,7 @@ def collect(
     out: Path,
     *,
     action_noise: float = 0.0,
+    max_steps: int | None = None,
     reference_episodes: int = 20,
     progress: Progress | None = None,
 ) -> CollectSummary:
@@ -91,6 +92,7 @@ def collect(
         episodes: Number of episodes that the store shall hold.
         out: Folder that holds the stores of all tasks.
         action_noise: See `db1.experts.demonstrate.demonstrate`; written into the header.
+        max_steps: Steps after which a demonstration is cut off (references never are).
         reference_episodes: Episodes of the random and of the expert reference.
         progress: Called after every episode.
 
@@ -103,6 +105,8 @@ def collect(
     suite, task_name = parse_task_id(task_id)
     if not 1 <= episodes <= len(COLLECTION):
         raise ConfigError(f"episodes: got {episodes}, expected 1..{len(COLLECTION)}")
+    if max_steps is not None and max_steps < 1:
+        raise ConfigError(f"max_steps: got {max_steps}, expected at least 1")
     expert = make_expert(task_id)
     path = Path(out) / suite.name / task_name
     report = progress or (lambda done: None)
@@ -116,6 +120,7 @@ def collect(
             environment=suite.environment_version(task_name),
             expert=suite.expert_name(task_name),
             action_noise=action_noise,
+            max_steps=max_steps,
         )
         forbidden = range(REFERENCE.start, EVALUATION.stop)
         with EpisodeWriter(path, header, forbidden_seeds=forbidden) as writer:
@@ -126,7 +131,9 @@ def collect(
                 num_good = writer.num_episodes - before
                 seed = next(seeds)
                 try:
-                    episode = demonstrate(env, expert, seed, action_noise=action_noise)
+                    episode = demonstrate(
+                        env, expert, seed, action_noise=action_noise, max_steps=max_steps
+                    )
                 except DataError as error:
                     logger.warning("%s seed %d left out: %s", task_id, seed, error)
                     given_up.append(seed)
