@@ -20,11 +20,12 @@ CORE = [
     "pillow>=11",
     "rich>=13",
     "typer>=0.12",
-    "gymnasium[classic-control]>=1.2",
+    "gymnasium>=1.2",
     "tensorboard>=2.16",
     "matplotlib>=3.9",
 ]
 EXTRAS = {
+    "classic_control": ["gymnasium[classic-control]>=1.2"],
     "metaworld": ["metaworld>=3.0"],
     "babyai": ["minigrid>=3.0"],
     "dmc": ["dm-control>=1.0.28", "mujoco>=3.2"],

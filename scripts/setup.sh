@@ -38,6 +38,7 @@ if [ "$(cat "$VENV/db1-setup" 2>/dev/null || true)" != "$STAMP" ]; then
     [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
     PIP=("$VENV/bin/python" -m pip install --quiet --disable-pip-version-check)
     # torch before the rest: other packages' builds look at it.
+    # shellcheck disable=SC2046
     "${PIP[@]}" $(grep -E '^(torch|setuptools|wheel|pybind11|ninja)==' requirements.txt)
     "${PIP[@]}" --no-build-isolation -r requirements.txt
     if [ "$VERSION" = 3.13 ]; then
@@ -50,3 +51,8 @@ fi
 PATH="$PWD/$VENV/bin:$PATH"
 case $VENV in /*) PATH="$VENV/bin:$PATH" ;; esac
 export PATH
+
+# Rendering without a screen, where the library for it is there (only pixel tasks need it).
+if [ -z "${MUJOCO_GL:-}" ] && ldconfig -p 2>/dev/null | grep -q 'libEGL\.so\.1'; then
+    export MUJOCO_GL=egl
+fi

@@ -59,6 +59,7 @@ def import_(
 
     Example: db1 import text my_corpus.jsonl --out data/my_corpus --text-size 8192
     """
+    from db1.cli.prepare import describe_text
     from db1.sources.text import prepare_text
     from db1.tokens.text import TextTokenizer
 
@@ -66,7 +67,7 @@ def import_(
         raise ConfigError(f"import: got kind {kind!r}, expected text")
     given = TextTokenizer.load(tokenizer) if tokenizer else None
     summary = prepare_text(source, out, vocabulary_text_size=text_size, tokenizer=given)
-    Console().print(summary)
+    Console().print(describe_text(out.name, summary), soft_wrap=True)
 
 
 def inspect(

@@ -10,7 +10,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+
+from db1.suites.base import Suite
 
 
 def doctor() -> None:
@@ -53,26 +55,26 @@ def tasks(
 
     rows = []
     for name in [suite] if suite else list(SUITES):
-        entry = SUITES[name]
-        reason = entry.missing()
-        rows += [
-            {
-                "id": f"{name}/{task}",
-                "suite": name,
-                "runnable": reason is None,
-                "reason": reason,
-                "expert": entry.expert_name(task),
-                "references": {},
-            }
-            for task in ([] if reason and not entry.listed_without_package else entry.task_names())
-        ]
+        rows += [_task_row(SUITES[name], task) for task in SUITES[name].task_names()]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
-    table = Table("task", "runs here", "expert", title=f"{len(rows)} tasks")
+    table = Table(Column("task", no_wrap=True), "runs here", "expert", title=f"{len(rows)} tasks")
     for row in rows:
         table.add_row(row["id"], "yes" if row["runnable"] else row["reason"], row["expert"] or "-")
     Console().print(table)
+
+
+def _task_row(suite: Suite, task_name: str) -> dict[str, object]:
+    reason = suite.task_missing(task_name)
+    return {
+        "id": f"{suite.name}/{task_name}",
+        "suite": suite.name,
+        "runnable": reason is None,
+        "reason": reason,
+        "expert": suite.expert_name(task_name),
+        "references": {},
+    }
 
 
 VERBS = {"doctor": doctor, "tasks": tasks}

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from db1.cli.progress import task_bars
 from db1.errors import DataError
-from db1.experts.collect import CollectRequest, collect_many
+from db1.experts.collect import CollectRequest, CollectSummary, collect_many
+from db1.sources.text import TextSummary, prepare_text
 from db1.tokens.text import TextTokenizer
 
 
 def collect_config(path: Path, *, processes: int, reference_episodes: int) -> None:
     """Makes the text stores and demonstrations of an experiment's `data` section."""
-    from db1.sources.text import prepare_text
     from db1.training.experiment import load_experiment
 
     config = load_experiment(path)
@@ -30,7 +30,7 @@ def collect_config(path: Path, *, processes: int, reference_episodes: int) -> No
             tokenizer=given,
         )
         given = given or TextTokenizer.load(data.text_folder(name))
-        Console().print(f"text {name}: {summary}")
+        Console().print(describe_text(name, summary), soft_wrap=True)
     requests = {
         task: CollectRequest(
             episodes=t.episodes, action_noise=t.action_noise, max_steps=t.max_steps
@@ -38,6 +38,14 @@ def collect_config(path: Path, *, processes: int, reference_episodes: int) -> No
         for task, t in data.tasks.items()
     }
     collect_tasks(requests, data.root, processes=processes, reference_episodes=reference_episodes)
+
+
+def describe_text(name: str, summary: TextSummary) -> str:
+    """One line about a corpus."""
+    return (
+        f"text {name}: {summary.num_train_tokens:,} training and {summary.num_heldout_tokens:,} "
+        f"held-out tokens of {summary.text_size:,} ids, from {summary.source}"
+    )
 
 
 def collect_tasks(
@@ -73,12 +81,20 @@ def collect_tasks(
             reference_episodes=reference_episodes,
             progress=lambda task, done: report(task, done, requests[task].episodes),
         )
-    table = Table("task", "episodes", "steps", "mean return", "expert", "random", "success")
-    for s in summaries:
-        success = "-" if s.success_rate is None else f"{s.success_rate:.2f}"
-        row = (s.mean_return, s.expert_return, s.random_return)
-        table.add_row(s.task, str(s.episodes), str(s.steps), *(f"{v:.2f}" for v in row), success)
-    console.print(table)
+    _print_summaries(summaries, console)
     if failures:
         lines = "; ".join(f"{task}: {reason}" for task, reason in failures.items())
         raise DataError(f"{len(failures)} of {len(requests)} tasks failed: {lines}")
+
+
+def _print_summaries(summaries: Sequence[CollectSummary], console: Console) -> None:
+    """One row a task; `return` is of the stored stretches, expert and random of whole episodes."""
+    table = Table(Column("task", no_wrap=True))
+    for title in ("episodes", "steps", "success", "return", "expert", "random"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for s in summaries:
+        success = "-" if s.success_rate is None else f"{s.success_rate:.2f}"
+        returns = (s.mean_return, s.expert_return, s.random_return)
+        shown = (f"{value:.4g}" for value in returns)
+        table.add_row(s.task, str(s.episodes), str(s.steps), success, *shown)
+    Console(width=max(console.width, 110)).print(table)

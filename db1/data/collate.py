@@ -15,12 +15,13 @@ from db1.tokens.vocabulary import IMAGE_PLACEHOLDER
 def collate(samples: Sequence[Sample]) -> Batch:
     """Stacks sequences of one length, shifts labels by one token, groups images by size."""
     ids = np.stack([sample.ids for sample in samples]).astype(np.int64)
+    labels = np.stack([sample.label_ids for sample in samples]).astype(np.int64)
     targets = np.stack([sample.target_mask for sample in samples])
     positions = np.stack([sample.local_positions for sample in samples]).astype(np.int64)
     return Batch(
         ids=torch.from_numpy(ids[:, :-1].copy()),
         local_positions=torch.from_numpy(positions[:, :-1].copy()),
-        labels=torch.from_numpy(ids[:, 1:].copy()),
+        labels=torch.from_numpy(labels[:, 1:].copy()),
         loss_mask=torch.from_numpy(targets[:, 1:].copy()),
         images=group_images([s.images for s in samples], ids[:, :-1]),
         sources=tuple(sample.source for sample in samples),

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from db1.errors import DataError
-from db1.sequence.episode import SequenceConfig, encode_episode, fit, join
+from db1.sequence.episode import SequenceConfig, disturb_history, encode_episode, fit, join
 from db1.sequence.sample import Sample
 from db1.sequence.step import StepCodec
 from db1.sequence.text import encode_text
@@ -64,6 +64,7 @@ class EpisodeSource:
         self.config = config
         self.codec = StepCodec(self.store.spec, vocabulary, tokenizer)
         self._pad_id = vocabulary.separator
+        self._heldout = heldout
         self._first, stop = _split(self.store.num_episodes, heldout, heldout_share)
         if stop <= self._first:
             raise DataError(
@@ -85,7 +86,9 @@ class EpisodeSource:
         if generator.random() < self.config.prompt_probability and prompt_steps > 0:
             prompt = self._prompt(local, prompt_steps, generator)
             start += prompt_steps
-        sample = join(prompt, self._encode(local, start, stop))
+        noise = 0.0 if self._heldout else self.config.history_noise
+        body = disturb_history(self.codec, self._encode(local, start, stop), noise, generator)
+        sample = join(prompt, body)
         return fit(sample, self.config.length + 1, self._pad_id)
 
     def _prompt(self, body: int, steps: int, generator: np.random.Generator) -> Sample:

@@ -16,6 +16,9 @@ from db1.experts.base import Expert
 from db1.suites.base import Observation, TaskEnv
 from db1.tokens.spec import Episode, StepSpec
 
+NOISE_CORRELATION = 0.9
+"""Correlation of a continuous action's noise from one step to the next."""
+
 
 class UniformExpert:
     """Draws every action uniformly from the allowed ones: the random reference."""
@@ -61,7 +64,7 @@ def demonstrate(
         env: The environment.
         expert: Who acts.
         seed: Of the environment, and of the noise.
-        action_noise: Standard deviation of Gaussian noise added to a continuous action, or the
+        action_noise: Standard deviation of correlated noise added to a continuous action, or the
             probability that a uniformly drawn allowed action replaces a discrete one.
         max_steps: Most steps of the episode; None: as many as the environment allows. Tasks whose
             interesting part comes first are learned from more, shorter demonstrations.
@@ -71,7 +74,7 @@ def demonstrate(
         where the task does not tell.
     """
     check_noise(action_noise, env.step_spec)
-    rng = episode_generator(env.task_id, seed)
+    disturbance = _Disturbance(env, action_noise, episode_generator(env.task_id, seed))
     observation, info = env.reset(seed=seed)
     expert.reset(env, seed)
     observations, actions, rewards = [], [], []
@@ -79,7 +82,7 @@ def demonstrate(
     while not (terminated or truncated or len(actions) == max_steps):
         observations.append(observation)
         actions.append(expert.act(env, observation))
-        executed = _disturb(env, actions[-1], observation, action_noise, rng)
+        executed = disturbance.execute(actions[-1], observation)
         observation, reward, terminated, truncated, info = env.step(executed)
         rewards.append(reward)
         if "success" in info:
@@ -94,19 +97,31 @@ def demonstrate(
     )
 
 
-def _disturb(
-    env: TaskEnv,
-    action: Any,
-    observation: Observation,
-    noise: float,
-    rng: np.random.Generator,
-) -> Any:
-    if noise == 0.0:
-        return action
-    if env.step_spec.action.kind == "discrete":
-        return env.sample_action(rng, observation) if rng.random() < noise else action
-    disturbed = np.asarray(action) + rng.normal(0.0, noise, size=np.shape(action))
-    return np.clip(disturbed, -1.0, 1.0).astype(np.float32)
+class _Disturbance:
+    """What is executed in place of the expert's actions in one episode.
+
+    Continuous noise is correlated in time (an Ornstein-Uhlenbeck process, as in Lillicrap et al.
+    2016), for white noise averages out before it leads the state anywhere.
+    """
+
+    def __init__(self, env: TaskEnv, noise: float, rng: np.random.Generator) -> None:
+        self._env = env
+        self._noise = noise
+        self._rng = rng
+        self._offset = rng.normal(0.0, noise, size=env.step_spec.action.shape) if noise else 0.0
+
+    def execute(self, action: Any, observation: Observation) -> Any:
+        """Returns the action to execute where the expert wants `action`."""
+        if self._noise == 0.0:
+            return action
+        if self._env.step_spec.action.kind == "discrete":
+            replace = self._rng.random() < self._noise
+            return self._env.sample_action(self._rng, observation) if replace else action
+        executed = np.clip(np.asarray(action) + self._offset, -1.0, 1.0).astype(np.float32)
+        fresh = self._rng.normal(0.0, self._noise, size=np.shape(action))
+        keep = NOISE_CORRELATION
+        self._offset = keep * self._offset + np.sqrt(1.0 - keep**2) * fresh
+        return executed
 
 
 def _columns(spec: StepSpec, observations: list[Observation]) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ separators that are never predicted. Source: Reed et al. 2022, section 2.2; rele
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,12 +28,17 @@ class SequenceConfig:
         prompt_probability: Share of control sequences that start with a prompt (Gato: 0.25).
         prompt_goal_share: Share of prompts taken from the end of the other episode (Gato: 0.5).
         prompt_steps_share: Share of a sequence's steps that the prompt takes (released: half).
+        history_noise: Noise on the actions that the model reads back, never on those it is to
+            predict: the standard deviation for continuous actions, the probability of a uniform
+            draw for discrete ones. With 0 (Gato) a model trained on few demonstrations learns to
+            repeat its last action instead of looking (causal confusion, de Haan et al. 2019).
     """
 
     length: int = 1_024
     prompt_probability: float = 0.25
     prompt_goal_share: float = 0.5
     prompt_steps_share: float = 0.5
+    history_noise: float = 0.0
 
     def __post_init__(self) -> None:
         if self.length < 8:
@@ -41,6 +46,8 @@ class SequenceConfig:
         for name in ("prompt_probability", "prompt_goal_share", "prompt_steps_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected 0..1")
+        if not self.history_noise >= 0.0:
+            raise ConfigError(f"history_noise: got {self.history_noise}, expected at least 0")
 
 
 def encode_episode(codec: StepCodec, episode: Episode, source: str) -> Sample:
@@ -65,12 +72,35 @@ def encode_episode(codec: StepCodec, episode: Episode, source: str) -> Sample:
     )
 
 
+def disturb_history(
+    codec: StepCodec, sample: Sample, noise: float, generator: np.random.Generator
+) -> Sample:
+    """Puts noise on the action tokens that are read; the labels keep the true ones.
+
+    Args:
+        codec: Of the sample's task.
+        sample: A body: every target is an action token.
+        noise: See `SequenceConfig.history_noise`.
+        generator: Of the noise.
+    """
+    if noise == 0.0:
+        return sample
+    ids = sample.ids.copy()
+    places = np.flatnonzero(sample.target_mask)
+    shown = codec.disturb_actions(
+        ids[places].reshape(-1, codec.num_action_tokens), noise, generator
+    )
+    ids[places] = shown.ravel()
+    return replace(sample, ids=ids, labels=sample.ids)
+
+
 def join(prompt: Sample | None, body: Sample) -> Sample:
     """Puts a prompt in front of a body; nothing of the prompt is predicted."""
     if prompt is None:
         return body
     return Sample(
         ids=np.concatenate([prompt.ids, body.ids]),
+        labels=np.concatenate([prompt.label_ids, body.label_ids]),
         local_positions=np.concatenate([prompt.local_positions, body.local_positions]),
         target_mask=np.concatenate([np.zeros_like(prompt.target_mask), body.target_mask]),
         images=prompt.images + body.images,
@@ -88,6 +118,7 @@ def fit(sample: Sample, num_tokens: int, pad_id: int) -> Sample:
     padding = max(0, num_tokens - length)
     return Sample(
         ids=np.pad(sample.ids[:num_tokens], (0, padding), constant_values=pad_id),
+        labels=np.pad(sample.label_ids[:num_tokens], (0, padding), constant_values=pad_id),
         local_positions=np.pad(
             sample.local_positions[:num_tokens], (0, padding), constant_values=NO_LOCAL_POSITION
         ),

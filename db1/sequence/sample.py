@@ -24,6 +24,8 @@ class Sample:
         source: What the sequence was drawn from, for losses by task: a task id or text name.
         prompt_length: Number of leading tokens that belong to a prompt episode.
         target_weight: Weight of each of its targets in the loss.
+        labels: int32 (T + 1,), what is to be predicted where it differs from what the model
+            reads back (see `SequenceConfig.history_noise`); None: `ids`.
     """
 
     ids: np.ndarray
@@ -33,6 +35,12 @@ class Sample:
     images: tuple[np.ndarray, ...] = field(default=())
     prompt_length: int = 0
     target_weight: float = 1.0
+    labels: np.ndarray | None = None
+
+    @property
+    def label_ids(self) -> np.ndarray:
+        """`labels`, or `ids` where there are none."""
+        return self.ids if self.labels is None else self.labels
 
 
 @dataclass(frozen=True, kw_only=True)

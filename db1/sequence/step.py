@@ -136,6 +136,23 @@ class StepCodec:
             values = self.scalar.decode_action(self.vocabulary.bins_of(ids))
         return values.reshape(len(ids), *field.shape)
 
+    def disturb_actions(
+        self, ids: np.ndarray, noise: float, generator: np.random.Generator
+    ) -> np.ndarray:
+        """Action ids (N, num_action_tokens) -> ids of disturbed actions.
+
+        Continuous ones get Gaussian noise of standard deviation `noise`; discrete ones are
+        replaced by a uniform draw with probability `noise`.
+        """
+        actions = self.decode_action(ids)
+        field = self.spec.action
+        if field.kind == "discrete":
+            drawn = generator.integers(0, field.num_values, actions.shape)
+            return self.encode_actions(
+                np.where(generator.random(actions.shape) < noise, drawn, actions)
+            )
+        return self.encode_actions(actions + generator.normal(0.0, noise, actions.shape))
+
     def allowed_action_mask(self, observations: Mapping[str, np.ndarray]) -> np.ndarray | None:
         """bool (N, num_values): which actions the observations allow; None when all are."""
         if self.spec.action_mask is None:

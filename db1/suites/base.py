@@ -149,19 +149,17 @@ class Suite(ABC):
         name: First part of the task ids.
         extra: pip extra of db1 that installs the library.
         packages: Distribution name of each needed package by its import name.
-        listed_without_package: Whether `task_names` works where the packages are missing.
         rules: Version of the rules where db1 itself makes them; raised when returns change.
     """
 
     name: str
     extra: str
     packages: Mapping[str, str] = MappingProxyType({})
-    listed_without_package: bool = True
     rules: str | None = None
 
     @abstractmethod
     def task_names(self) -> list[str]:
-        """Returns the names of all tasks; needs no optional package where the list is fixed."""
+        """Returns the names of all tasks; needs no optional package."""
 
     @abstractmethod
     def _make_env(self, task_name: str) -> TaskEnv:

@@ -24,7 +24,7 @@ data:
     tsp/uniform20: {{weight: 0.5, episodes: 6}}
   text:
     psalm: {{weight: 0.5, source: {root}/psalm.txt}}
-model: {{num_layers: 2, num_heads: 2, width: 32, inner_width: 64, memory_length: 96, vision_channels: 32}}
+model: {{num_layers: 2, num_heads: 2, width: 32, memory_length: 96, vision_channels: 32}}
 training:
   num_steps: 12
   global_batch_size: 4

@@ -179,3 +179,19 @@ def test_fixed_samples_end(factory: SourceFactory) -> None:
     fixed = FixedSamples(factory.task("toy/numbers"), 3, 0)
     assert len(list(fixed)) == 3
     assert (fixed[0].local_positions != NO_LOCAL_POSITION).any()
+
+
+def test_loss_balance_weighs_sequences(factory: SourceFactory) -> None:
+    source, book = factory.task("toy/numbers"), factory.corpus("book")
+    for balance in (0.0, 0.5, 1.0):
+        dataset = MixtureDataset([source, book], [1, 1], 12, 0, balance)
+        for n in range(12):
+            sample = dataset[n]
+            targets = sample.target_mask[1:].sum()
+            assert sample.target_weight == pytest.approx(float(targets) ** -balance)
+    weights = collate([dataset[n] for n in range(4)]).target_weights
+    assert weights is not None and weights.tolist() == pytest.approx(
+        [dataset[n].target_weight for n in range(4)]
+    )
+    with pytest.raises(ConfigError, match="loss_balance"):
+        DataConfig(root=Path("x"), tasks={"a/b": TaskData()}, loss_balance=2.0)

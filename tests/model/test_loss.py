@@ -31,3 +31,18 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for other in results[1:]:
         for got, expected in zip(other, results[0], strict=True):
             torch.testing.assert_close(got, expected)
+
+
+def test_target_weights_weigh_whole_sequences() -> None:
+    generator = torch.Generator().manual_seed(1)
+    hidden = torch.randn(3, 8, 4, generator=generator)
+    labels = torch.randint(0, 30, (3, 8), generator=generator)
+    mask = torch.rand(3, 8, generator=generator) < 0.7
+    table = torch.randn(30, 4, generator=generator)
+    weights = torch.tensor([1.0, 0.25, 3.0])
+    plain = masked_loss(hidden, labels, mask, lambda x: x @ table.t(), 30)
+    weighted = masked_loss(hidden, labels, mask, lambda x: x @ table.t(), 30, weights)
+    total = (weights * plain.sample_loss).sum()
+    torch.testing.assert_close(weighted.loss_sum, total)
+    torch.testing.assert_close(weighted.loss, total / (weights * plain.sample_targets).sum())
+    torch.testing.assert_close(weighted.sample_loss, plain.sample_loss)

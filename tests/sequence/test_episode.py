@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from db1.sequence.episode import encode_episode, fit, join
+from db1.sequence.episode import disturb_history, encode_episode, fit, join
 from db1.sequence.sample import NO_LOCAL_POSITION
 from db1.sequence.step import StepCodec
 from db1.sequence.text import encode_text
@@ -63,3 +65,28 @@ def test_text_has_no_local_positions_and_predicts_all() -> None:
     assert sample.ids.tolist() == [1, 2, 3]
     assert sample.target_mask.all()
     assert (sample.local_positions == NO_LOCAL_POSITION).all()
+
+
+@pytest.mark.parametrize(
+    "action",
+    [FieldSpec(kind="discrete", num_values=4), FieldSpec(kind="continuous", shape=(2,))],
+    ids=["discrete", "continuous"],
+)
+def test_history_noise_changes_what_is_read_and_not_what_is_predicted(action: FieldSpec) -> None:
+    codec = StepCodec(StepSpec(observation=SPEC.observation, action=action), VOCABULARY)
+    clean = _episode(200)
+    if action.kind == "continuous":
+        clean = replace(clean, actions=np.zeros((200, 2), np.float32))
+    sample = encode_episode(codec, clean, "toy")
+    assert disturb_history(codec, sample, 0.0, np.random.default_rng(0)) is sample
+    noisy = disturb_history(codec, sample, 0.5, np.random.default_rng(0))
+    assert (noisy.label_ids == sample.ids).all()
+    changed = noisy.ids != sample.ids
+    assert changed.any() and not (changed & ~sample.target_mask).any()
+    shown = codec.decode_action(noisy.ids[sample.target_mask].reshape(200, -1))
+    if action.kind == "discrete":
+        assert 0.25 < changed[sample.target_mask].mean() < 0.5  # half redrawn, 3 of 4 differ
+    else:
+        assert 0.4 < shown.std() < 0.55
+    joined = fit(join(sample, noisy), 50, VOCABULARY.separator)
+    assert len(joined.label_ids) == 50 and (joined.label_ids[:20] == joined.ids[:20]).all()

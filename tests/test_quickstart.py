@@ -1,0 +1,51 @@
+"""What the README promises of `bash scripts/quickstart.sh`, on the real thing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2700)
+def test_the_quickstart_keeps_its_promise() -> None:
+    outcome = subprocess.run(
+        ["bash", "scripts/quickstart.sh"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert outcome.returncode == 0, outcome.stderr[-3000:]
+    results = json.loads((ROOT / "runs/db1_tiny/evaluation/results.json").read_text())
+    tasks, summary = results["tasks"], results["summary"]
+    assert len(tasks) >= 8 and len({task.split("/")[0] for task in tasks}) >= 4
+    assert all(len(entry["returns"]) == 20 for entry in tasks.values())
+    assert all(seed >= 2_000_000 for entry in tasks.values() for seed in entry["seeds"])
+    assert summary["share_at_least_50"] >= 0.75
+    assert results["text"]["ratio"] <= 0.5
+    headline = f"{summary['num_at_least_50']} of {len(tasks)} tasks at or above 50 % of expert"
+    assert headline in outcome.stdout
+    assert (ROOT / "runs/db1_tiny/evaluation/report.html").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_random_weights_stay_below_15_percent(db1_tiny_run: Path, tmp_path: Path) -> None:
+    """The score comes from learning, not from restricted decoding."""
+    subprocess.run(
+        ["db1", "eval", db1_tiny_run, "--random-weights", "--episodes", "5", "--out", tmp_path],
+        check=True,
+        cwd=ROOT,
+    )
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["summary"]["mean_normalised"] < 0.15
+
+
+@pytest.fixture
+def db1_tiny_run() -> Path:
+    run = ROOT / "runs/db1_tiny"
+    if not (run / "checkpoints/latest").is_file():
+        pytest.skip("needs the quickstart's run: bash scripts/quickstart.sh")
+    return run
