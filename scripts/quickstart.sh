@@ -12,7 +12,7 @@ START=$(date +%s)
 stage() { echo; echo "== $1 (after $(($(date +%s) - START)) s)"; }
 
 stage "collecting demonstrations and text"
-db1 collect --config "$CONFIG"
+db1 collect --config "$CONFIG" --reference-episodes 10
 stage "training"
 db1 train "$CONFIG" "$@"
 stage "evaluating 20 episodes a task on unseen seeds"
