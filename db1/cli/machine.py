@@ -23,7 +23,6 @@ def doctor() -> None:
     import torch
 
     from db1 import __version__
-    from db1.store.index import has_extension
     from db1.suites import SUITES
 
     table = Table("part", "state", title=f"db1 {__version__}")
@@ -34,7 +33,8 @@ def doctor() -> None:
     for package in ("deepspeed", "tokenizers", "tensorboard", "matplotlib"):
         found = importlib.util.find_spec(package) is not None
         table.add_row(package, "ok" if found else f"missing: pip install {package}")
-    extension = "ok" if has_extension() else "not built: pip install --no-build-isolation -e ."
+    built = importlib.util.find_spec("db1._index") is not None
+    extension = "ok" if built else "not built: pip install --no-build-isolation -e ."
     table.add_row("C++ index builder", extension)
     for name in SUITES:
         suite = SUITES[name]

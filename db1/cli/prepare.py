@@ -69,7 +69,8 @@ def collect_tasks(
     from db1.suites import parse_task_id
 
     for task in requests:
-        parse_task_id(task)
+        suite, task_name = parse_task_id(task)
+        suite.require(task_name)
     console = Console()
     with task_bars(console) as report:
         for task, request in requests.items():

@@ -109,10 +109,12 @@ def prepare_text(
     if finished is not None:
         logger.info("%s: already prepared with these settings", out)
         return finished
+    corpus = _Corpus(name_or_path, round(1 / heldout_share))
+    if next(corpus.training_documents(), None) is None:
+        raise DataError(f"{source_name(name_or_path)}: no document holds any text; give another")
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=out) as partial:
-            corpus = _Corpus(name_or_path, round(1 / heldout_share))
             summary = _write(corpus, Path(partial), vocabulary_text_size, tokenizer)
             content = {"settings": settings, "summary": asdict(summary)}
             (Path(partial) / SUMMARY_FILE).write_text(json.dumps(content, indent=2) + "\n")

@@ -180,9 +180,15 @@ class Suite(ABC):
             ConfigError: For an unknown task.
             MissingExtra: When the suite's packages are not installed.
         """
-        self.check_task(task_name)
-        self._require_packages(f"{self.name}/{task_name}")
+        self.require(task_name)
         return self._make_env(task_name)
+
+    def require(self, task_name: str) -> None:
+        """Raises what `make_env` would: ConfigError or MissingExtra, without building anything."""
+        self.check_task(task_name)
+        absent = self._absent_packages()
+        if absent:
+            raise MissingExtra(absent[0], self.extra, f"{self.name}/{task_name}")
 
     def step_spec(self, task_name: str) -> StepSpec:
         """Returns the fields of one step; builds the environment to find out."""
@@ -194,8 +200,7 @@ class Suite(ABC):
 
     def environment_version(self, task_name: str) -> dict[str, str]:
         """Returns what must agree for returns to be comparable: id, package versions, horizon."""
-        self.check_task(task_name)
-        self._require_packages(f"{self.name}/{task_name}")
+        self.require(task_name)
         versions = {name: importlib.metadata.version(name) for name in self.packages.values()}
         if self.rules is not None:
             versions["rules"] = self.rules
@@ -233,11 +238,6 @@ class Suite(ABC):
             for module, package in self.packages.items()
             if importlib.util.find_spec(module) is None
         ]
-
-    def _require_packages(self, needed_for: str) -> None:
-        absent = self._absent_packages()
-        if absent:
-            raise MissingExtra(absent[0], self.extra, needed_for)
 
 
 SUITES: Registry[Suite] = Registry("suite")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ data:
     classic_control/CartPole-v1: {{episodes: 6}}
     tsp/uniform20: {{weight: 0.5, episodes: 6}}
   text:
-    psalm: {{weight: 0.5, source: {root}/psalm.txt}}
+    psalm: {{weight: 0.5, source: {root}/psalm.jsonl}}
 model: {{num_layers: 2, num_heads: 2, width: 32, memory_length: 96, vision_channels: 32}}
 training:
   num_steps: 12
@@ -63,7 +64,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("elkai", reason='needs pip install "db1[tsp]"')
     root = tmp_path_factory.mktemp("cli")
     lines = [f"And the {n} sheep of the field went up to the water." for n in range(400)]
-    (root / "psalm.txt").write_text("\n\n".join(lines))
+    (root / "psalm.jsonl").write_text("".join(json.dumps({"text": x}) + "\n" for x in lines))
     path = root / "tiny.yaml"
     path.write_text(YAML.format(root=root))
     before = sys.argv

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import shutil
 from pathlib import Path
 
@@ -44,7 +46,7 @@ def test_a_run_folder_of_another_configuration(db1, experiment: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "words"),
     [
-        ("tsp/uniform2", ("tsp/uniform2", "tsp/uniform20")),
+        ("tsp/uniform2", ("tsp/uniform2", "uniform20")),
         ("tps/uniform20", ("tps", "tsp")),
         ("uniform20", ("uniform20",)),
     ],
@@ -55,23 +57,19 @@ def test_an_unknown_task(db1, tmp_path: Path, task: str, words: tuple[str, ...])
 
 
 def test_a_suite_without_its_package(db1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib.util
-
     find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *a: None if name == "elkai" else find(name, *a)
-    )
-    monkeypatch.setitem(__import__("sys").modules, "elkai", None)
-    _refused(
-        db1("collect", "tsp/uniform20", "--episodes", 1, "--out", tmp_path / "x"), "pip install"
-    )
+    hidden = lambda name, *rest: None if name == "minigrid" else find(name, *rest)  # noqa: E731
+    monkeypatch.setattr(importlib.util, "find_spec", hidden)
+    outcome = db1("collect", "babyai/GoToObj", "--episodes", 1, "--out", tmp_path / "x")
+    _refused(outcome, "minigrid", 'pip install "db1[babyai]"')
+    assert not (tmp_path / "x").exists()
 
 
 def test_broken_stores(db1, experiment: Path, tmp_path: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(experiment.parent / "data/tsp/uniform20", store)
     (store / "rewards.bin").write_bytes((store / "rewards.bin").read_bytes()[:40])
-    _refused(db1("inspect", store), "rewards")
+    _refused(db1("inspect", store), "truncated")
     (store / "header.json").write_text('{"format": "something else"}')
     _refused(db1("inspect", store), "header.json")
     _refused(db1("inspect", tmp_path), "header.json")
@@ -81,8 +79,9 @@ def test_text_of_another_tokenizer(db1, experiment: Path, tmp_path: Path) -> Non
     data = tmp_path / "data"
     shutil.copytree(experiment.parent / "data", data)
     other = tmp_path / "other"
-    (tmp_path / "b.txt").write_text("\n\n".join(f"something else entirely {n}" for n in range(999)))
-    assert db1("import", "text", tmp_path / "b.txt", "--out", other, "--text-size", 300)[0] == 0
+    lines = (json.dumps({"text": f"something else entirely {n}"}) for n in range(99))
+    (tmp_path / "b.jsonl").write_text("\n".join(lines))
+    assert db1("import", "text", tmp_path / "b.jsonl", "--out", other, "--text-size", 300)[0] == 0
     shutil.copy(other / "tokenizer.json", data / "text/psalm/tokenizer.json")
     _refused(db1("train", experiment, "name=refused", f"data.root={data}"), "tokenizer")
     assert not (experiment.parent / "runs/refused").exists()

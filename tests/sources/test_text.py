@@ -177,7 +177,7 @@ def test_failures_leave_nothing(tmp_path: Path, corpus: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, previous)
     (tmp_path / "blank.txt").write_text("\n \n")
-    with pytest.raises(DataError, match="no text"):
+    with pytest.raises(DataError, match="holds any text"):
         prepare_text(tmp_path / "blank.txt", out, vocabulary_text_size=300)
     assert list(out.iterdir()) == []
     (tmp_path / "file").write_text("")
