@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from db1.experts.references import measure_references, read_references, write_re
 from db1.store.episodes import EpisodeStore, EpisodeWriter, StoreHeader
 from db1.suites import make_env, parse_task_id
 from db1.suites.seeds import COLLECTION, EVALUATION, REFERENCE, check_seed, seed_for
+from db1.tokens.spec import Episode
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +112,6 @@ def collect(
     expert = make_expert(task_id)
     path = Path(out) / suite.name / task_name
     report = progress or (lambda done: None)
-    given_up: list[int] = []
     env = make_env(task_id)
     try:
         check_noise(action_noise, env.step_spec)
@@ -125,26 +126,39 @@ def collect(
         forbidden = range(REFERENCE.start, EVALUATION.stop)
         with EpisodeWriter(path, header, forbidden_seeds=forbidden) as writer:
             before = writer.num_episodes
-            seeds = _seeds_after(path, before)
-            report(before)
-            while writer.num_episodes < episodes:
-                num_good = writer.num_episodes - before
-                seed = next(seeds)
-                try:
-                    episode = demonstrate(
-                        env, expert, seed, action_noise=action_noise, max_steps=max_steps
-                    )
-                except DataError as error:
-                    logger.warning("%s seed %d left out: %s", task_id, seed, error)
-                    given_up.append(seed)
-                    _check_given_up(task_id, given_up, num_good)
-                    continue
-                writer.append(episode)
-                report(writer.num_episodes)
+            demonstrated = partial(
+                demonstrate, env, expert, action_noise=action_noise, max_steps=max_steps
+            )
+            given_up = _fill(writer, episodes, demonstrated, report)
     finally:
         env.close()
     references = _references(task_id, path, reference_episodes)
     return _summary(path, before, given_up, time.monotonic() - started, references)
+
+
+def _fill(
+    writer: EpisodeWriter,
+    episodes: int,
+    demonstrated: Callable[[int], Episode],
+    report: Progress,
+) -> list[int]:
+    """Appends episodes until there are `episodes`; returns the seeds the expert gave up on."""
+    task_id, before = writer.header.task, writer.num_episodes
+    given_up: list[int] = []
+    seeds = _seeds_after(writer.path, before)
+    report(before)
+    while writer.num_episodes < episodes:
+        seed = next(seeds)
+        try:
+            episode = demonstrated(seed)
+        except DataError as error:
+            logger.warning("%s seed %d left out: %s", task_id, seed, error)
+            given_up.append(seed)
+            _check_given_up(task_id, given_up, writer.num_episodes - before)
+            continue
+        writer.append(episode)
+        report(writer.num_episodes)
+    return given_up
 
 
 def _seeds_after(path: Path, num_episodes: int) -> Iterator[int]:
