@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from db1.cli import acting, data, learning, machine
+from db1.cli import acting, bench, collect, convert, importing, inspect, learning, machine
 from db1.errors import Db1Error
 from db1.runtime import current_rank, keep_freed_memory, setup_logging
 
@@ -23,9 +23,10 @@ app = typer.Typer(
     help="db1: one TransformerXL that writes, sees and acts. `db1 VERB --help` has examples. "
     "Add --debug anywhere for the traceback of an error.",
 )
-for module in (machine, data, learning, acting):
+for module in (machine, collect, importing, inspect, learning, convert, acting):
     for name, verb in module.VERBS.items():
         app.command(name)(verb)
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:

@@ -1,0 +1,5 @@
+"""The verb `db1 convert`."""
+
+from __future__ import annotations
+
+VERBS = {}
