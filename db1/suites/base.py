@@ -243,6 +243,11 @@ class Suite(ABC):
 SUITES: Registry[Suite] = Registry("suite")
 
 
+def rescaled(action: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Maps numbers in [-1, 1] linearly to [low, high], float64."""
+    return low + (action.astype(np.float64) + 1.0) / 2.0 * (np.asarray(high, np.float64) - low)
+
+
 def _space(field: FieldSpec) -> gymnasium.Space:
     if field.kind == "text":
         return gymnasium.spaces.Text(max_length=4096)

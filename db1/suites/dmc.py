@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from db1.errors import DataError
-from db1.suites.base import SUITES, Observation, StepResult, Suite, TaskEnv
+from db1.suites.base import SUITES, Observation, StepResult, Suite, TaskEnv, rescaled
 from db1.tokens.spec import FieldSpec, StepSpec
 
 HORIZON = 1000
@@ -84,8 +84,7 @@ class DmcEnv(TaskEnv):
         return self._observe(self.simulator.reset()), {}
 
     def _step(self, action: np.ndarray) -> StepResult:
-        scaled = self._low + (action.astype(np.float64) + 1.0) / 2.0 * (self._high - self._low)
-        timestep = self.simulator.step(scaled)
+        timestep = self.simulator.step(rescaled(action, self._low, self._high))
         ended = bool(timestep.last() and timestep.discount == 0.0)
         truncated = bool(timestep.last() and not ended)
         return self._observe(timestep), timestep.reward, ended, truncated, {}
