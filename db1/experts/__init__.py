@@ -8,6 +8,7 @@ from db1.experts import (  # noqa: F401  (each registers its experts)
     classic_control,
     dmc,
     metaworld,
+    sokoban,
     tsp,
 )
 from db1.experts.base import EXPERTS, Expert

@@ -27,6 +27,8 @@ SAMPLE_TASKS = {
     ],
     "metaworld": ["reach-v3", "drawer-close-v3", "pick-place-v3"],
     "mujoco": ["Hopper-v5", "Pusher-v5", "HumanoidStandup-v5"],
+    "procgen": ["coinrun-hard", "maze-easy", "jumper-memory"],
+    "sokoban": ["generated", "boxoban-unfiltered"],
     "tsp": ["uniform20", "uniform100", "tsp100-0", "tsp200-99"],
 }
 MAX_TOKENS_A_STEP = 512
