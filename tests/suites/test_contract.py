@@ -26,6 +26,7 @@ SAMPLE_TASKS = {
         "cartpole-balance-pixels",
     ],
     "metaworld": ["reach-v3", "drawer-close-v3", "pick-place-v3"],
+    "modular_rl": ["cheetah_2_back", "walker_7_main", "humanoid_2d_9_full", "hopper_3"],
     "mujoco": ["Hopper-v5", "Pusher-v5", "HumanoidStandup-v5"],
     "procgen": ["coinrun-hard", "maze-easy", "jumper-memory"],
     "sokoban": ["generated", "boxoban-unfiltered"],
