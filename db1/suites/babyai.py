@@ -22,14 +22,11 @@ from db1.tokens.spec import FieldSpec, StepSpec
 
 logger = logging.getLogger(__name__)
 
-STEP_SPEC = StepSpec(
-    observation={
-        "mission": FieldSpec(kind="text"),
-        "direction": FieldSpec(kind="discrete", num_values=4),
-        "grid": FieldSpec(kind="discrete", shape=(7, 7, 3), num_values=11),
-    },
-    action=FieldSpec(kind="discrete", num_values=7),
-)
+OBSERVATION = {
+    "mission": FieldSpec(kind="text"),
+    "direction": FieldSpec(kind="discrete", num_values=4),
+    "grid": FieldSpec(kind="discrete", shape=(7, 7, 3), num_values=11),
+}
 _NAMES = (
     "ActionObjDoor BlockedUnlockPickup BossLevel BossLevelNoUnlock FindObjS5 FindObjS6 FindObjS7 "
     "GoTo GoToDoor GoToImpUnlock GoToLocal GoToLocalS5N2 GoToLocalS6N2 GoToLocalS6N3 "
@@ -52,16 +49,22 @@ NO_EXPERT = frozenset({"KeyInBox", "OpenDoorsOrderN2Debug", "OpenDoorsOrderN4Deb
 """Levels that minigrid's bot cannot solve: it opens no boxes, and other doors on its way."""
 
 
-class BabyAIEnv(TaskEnv):
-    """One BabyAI level.
+class GridEnv(TaskEnv):
+    """One task of minigrid.
 
     Args:
-        task_id: `babyai/<level>`.
-        simulator: The minigrid environment.
+        task_id: `suite/task`.
+        gym_id: The id under which minigrid registers it.
     """
 
-    def __init__(self, task_id: str, simulator: Any) -> None:
-        super().__init__(task_id=task_id, step_spec=STEP_SPEC, max_steps=None, simulator=simulator)
+    def __init__(self, task_id: str, gym_id: str) -> None:
+        import gymnasium
+        import minigrid  # noqa: F401  (registers the tasks)
+
+        simulator = gymnasium.make(gym_id, disable_env_checker=True).unwrapped
+        action = FieldSpec(kind="discrete", num_values=int(simulator.action_space.n))
+        spec = StepSpec(observation=OBSERVATION, action=action)
+        super().__init__(task_id=task_id, step_spec=spec, max_steps=None, simulator=simulator)
 
     def _reset(self, seed: int) -> tuple[Observation, dict[str, Any]]:
         printed = io.StringIO()
@@ -93,12 +96,8 @@ class BabyAI(Suite):
     def expert_name(self, task_name: str) -> str | None:
         return None if task_name in NO_EXPERT else "babyai_bot"
 
-    def _make_env(self, task_name: str) -> BabyAIEnv:
-        import gymnasium
-        import minigrid  # noqa: F401  (registers the levels)
-
-        simulator = gymnasium.make(gym_id(task_name), disable_env_checker=True)
-        return BabyAIEnv(f"{self.name}/{task_name}", simulator.unwrapped)
+    def _make_env(self, task_name: str) -> GridEnv:
+        return GridEnv(f"{self.name}/{task_name}", gym_id(task_name))
 
 
 def gym_id(task_name: str) -> str:

@@ -12,6 +12,7 @@ nearest visited ones fill up. An episode has n - 1 steps; the return is minus th
 
     tsp/uniformN     the reset seed draws N cities uniformly in the unit square; start: city 0
     tsp/tspN-I       instance I is fixed, the reset seed draws the start city
+    tsp/city200-I    the same, 200 cities in clusters like those of a country
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ MAX_CANDIDATES = 50
 UNIFORM_SIZES = (20, 50, 100)
 FIXED_SIZES = (100, 200)
 NUM_FIXED = 100
+CLUSTERED_SIZE, NUM_CLUSTERED = 200, 32
+_UNIFORM, _FIXED, _CLUSTERED = "uniform", "tsp", "city"
 
 
 def step_spec(num_cities: int) -> StepSpec:
@@ -57,17 +60,17 @@ class TspEnv(TaskEnv):
     Args:
         task_id: `tsp/<task>`.
         num_cities: n.
-        instance: Number of the fixed instance; None: each seed draws new cities.
+        fixed: float64 (n, 2), the cities of a fixed instance; None: each seed draws new ones.
     """
 
-    def __init__(self, task_id: str, num_cities: int, instance: int | None) -> None:
+    def __init__(self, task_id: str, num_cities: int, fixed: np.ndarray | None) -> None:
         super().__init__(task_id=task_id, step_spec=step_spec(num_cities), max_steps=num_cities - 1)
         self.num_cities = num_cities
-        self._fixed = None if instance is None else _draw((num_cities, instance), num_cities)
+        self._fixed = fixed
 
     def _reset(self, seed: int) -> tuple[Observation, dict[str, Any]]:
         if self._fixed is None:
-            self.cities, self.start = _draw(seed, self.num_cities), 0
+            self.cities, self.start = uniform_cities(seed, self.num_cities), 0
         else:
             self.cities = self._fixed
             self.start = int(np.random.default_rng(seed).integers(self.num_cities))
@@ -113,39 +116,65 @@ class TspEnv(TaskEnv):
 
 
 class Tsp(Suite):
-    """Uniform instances of three sizes, and a hundred fixed ones each with 100 and 200 cities."""
+    """Uniform instances of three sizes, and fixed ones: uniform and in clusters."""
 
     name = "tsp"
     extra = "tsp"
     rules = "1"
 
     def task_names(self) -> list[str]:
-        uniform = [f"uniform{n}" for n in UNIFORM_SIZES]
-        return uniform + [f"tsp{n}-{i}" for n in FIXED_SIZES for i in range(NUM_FIXED)]
+        uniform = [f"{_UNIFORM}{n}" for n in UNIFORM_SIZES]
+        fixed = [f"{_FIXED}{n}-{i}" for n in FIXED_SIZES for i in range(NUM_FIXED)]
+        clustered = [f"{_CLUSTERED}{CLUSTERED_SIZE}-{i}" for i in range(NUM_CLUSTERED)]
+        return uniform + fixed + clustered
 
     def horizon(self, task_name: str) -> int:
-        return _size_and_instance(task_name)[0] - 1
+        return _parse(task_name)[1] - 1
 
     def expert_name(self, task_name: str) -> str:
         return "tsp_elkai"
 
     def step_spec(self, task_name: str) -> StepSpec:
         self.check_task(task_name)
-        return step_spec(_size_and_instance(task_name)[0])
+        return step_spec(_parse(task_name)[1])
 
     def _make_env(self, task_name: str) -> TspEnv:
-        return TspEnv(f"{self.name}/{task_name}", *_size_and_instance(task_name))
+        kind, num_cities, instance = _parse(task_name)
+        cities = None
+        if kind == _FIXED:
+            cities = uniform_cities((num_cities, instance), num_cities)
+        elif kind == _CLUSTERED:
+            cities = clustered_cities(instance, num_cities)
+        return TspEnv(f"{self.name}/{task_name}", num_cities, cities)
 
 
-def _size_and_instance(task_name: str) -> tuple[int, int | None]:
-    if task_name.startswith("uniform"):
-        return int(task_name.removeprefix("uniform")), None
-    size, _, instance = task_name.removeprefix("tsp").partition("-")
-    return int(size), int(instance)
-
-
-def _draw(seed: int | tuple[int, int], num_cities: int) -> np.ndarray:
+def uniform_cities(seed: int | tuple[int, int], num_cities: int) -> np.ndarray:
+    """Returns cities uniform in the unit square, float64 (num_cities, 2)."""
     return np.random.default_rng(seed).random((num_cities, 2))
+
+
+def clustered_cities(instance: int, num_cities: int) -> np.ndarray:
+    """Returns cities in 3 to 8 normal clusters inside the unit square, float64 (num_cities, 2).
+
+    Clusters differ in width and in their share of the cities; what falls outside is drawn again.
+    """
+    rng = np.random.default_rng((num_cities, instance, 1))
+    num_clusters = int(rng.integers(3, 9))
+    centres = rng.uniform(0.15, 0.85, size=(num_clusters, 2))
+    widths = rng.uniform(0.03, 0.12, size=num_clusters)
+    clusters = rng.choice(num_clusters, num_cities, p=rng.dirichlet(np.full(num_clusters, 3.0)))
+    cities = np.full((num_cities, 2), -1.0)
+    while (outside := ((cities < 0) | (cities > 1)).any(axis=1)).any():
+        drawn = rng.normal(centres[clusters], widths[clusters, None])
+        cities[outside] = drawn[outside]
+    return cities
+
+
+def _parse(task_name: str) -> tuple[str, int, int]:
+    """Kind of the instances, number of cities, number of the instance (0 where seeds draw)."""
+    kind = task_name.rstrip("0123456789-")
+    size, _, instance = task_name.removeprefix(kind).partition("-")
+    return kind, int(size), int(instance or 0)
 
 
 SUITES.register("tsp")(Tsp())

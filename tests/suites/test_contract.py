@@ -27,10 +27,11 @@ SAMPLE_TASKS = {
     ],
     "metaworld": ["reach-v3", "drawer-close-v3", "pick-place-v3"],
     "modular_rl": ["cheetah_2_back", "walker_7_main", "humanoid_2d_9_full", "hopper_3"],
+    "minigrid": ["DoorKey-8x8-v0", "Dynamic-Obstacles-6x6-v0", "ObstructedMaze-Full-v1"],
     "mujoco": ["Hopper-v5", "Pusher-v5", "HumanoidStandup-v5"],
     "procgen": ["coinrun-hard", "maze-easy", "jumper-memory"],
     "sokoban": ["generated", "boxoban-unfiltered"],
-    "tsp": ["uniform20", "uniform100", "tsp100-0", "tsp200-99"],
+    "tsp": ["uniform20", "uniform100", "tsp100-0", "tsp200-99", "city200-0"],
 }
 MAX_TOKENS_A_STEP = 512
 

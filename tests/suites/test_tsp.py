@@ -5,7 +5,12 @@ import pytest
 
 from db1.errors import DataError
 from db1.suites import make_env
-from db1.suites.tsp import MAX_CANDIDATES
+from db1.suites.tsp import (
+    MAX_CANDIDATES,
+    NUM_CLUSTERED,
+    clustered_cities,
+    uniform_cities,
+)
 
 
 def walk(env, seed, choose):
@@ -114,3 +119,18 @@ def test_uniform_instances_start_at_city_zero_with_new_cities():
     env.reset(seed=1)
     assert env.start == 0 and not np.array_equal(env.cities, cities)
     assert cities.min() >= 0 and cities.max() <= 1
+
+
+def test_clustered_instances_are_clustered_and_differ():
+    instances = [clustered_cities(i, 200) for i in range(NUM_CLUSTERED)]
+    uniform = uniform_cities(0, 200)
+
+    def nearest(cities):
+        distances = np.linalg.norm(cities[:, None] - cities[None], axis=-1)
+        return np.sort(distances, axis=1)[:, 1].mean()
+
+    for cities in instances:
+        assert cities.shape == (200, 2)
+        assert ((cities >= 0) & (cities <= 1)).all()
+        assert nearest(cities) < 0.75 * nearest(uniform)
+    assert len({cities.tobytes() for cities in instances}) == NUM_CLUSTERED
