@@ -30,6 +30,7 @@ SAMPLE_TASKS = {
     "minigrid": ["DoorKey-8x8-v0", "Dynamic-Obstacles-6x6-v0", "ObstructedMaze-Full-v1"],
     "mujoco": ["Hopper-v5", "Pusher-v5", "HumanoidStandup-v5"],
     "procgen": ["coinrun-hard", "maze-easy", "jumper-memory"],
+    "robotics": ["FetchPickAndPlace-v4", "AntMaze_UMaze-v5", "AdroitHandPen-v1"],
     "sokoban": ["generated", "boxoban-unfiltered"],
     "tsp": ["uniform20", "uniform100", "tsp100-0", "tsp200-99", "city200-0"],
 }
