@@ -32,13 +32,21 @@ MAY_IMPORT = {
     "evaluation": {"tokens", "store", "sequence", "suites", "experts", "policy"},
     "inspection": {"tokens", "suites", "store", "sequence", "data"},
     "benchmarks": {
-        "tokens", "suites", "store", "sequence", "data", "model", "checkpoint", "policy",
+        "tokens",
+        "suites",
+        "store",
+        "sequence",
+        "data",
+        "model",
+        "checkpoint",
+        "policy",
         "evaluation",
     },
 }
 HEAVY = {
     "deepspeed", "transformers", "metaworld", "minigrid", "dm_control", "mujoco", "gymnasium",
     "elkai", "matplotlib", "tensorboard", "tokenizers", "ale_py", "envpool", "vizdoom", "miniworld",
+    "deepmind_lab", "gymnasium_robotics",
     "h5py", "minari", "pyarrow", "datasets", "huggingface_hub", "megatron", "cv2",
 }  # fmt: skip
 HEAVY_ALLOWED = {"gymnasium": {"suites"}, "tokenizers": {"tokens"}}

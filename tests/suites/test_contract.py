@@ -26,6 +26,7 @@ SAMPLE_TASKS = {
         "cartpole-balance-pixels",
     ],
     "metaworld": ["reach-v3", "drawer-close-v3", "pick-place-v3"],
+    "miniworld": ["Hallway", "MazeS3", "Sign"],
     "modular_rl": ["cheetah_2_back", "walker_7_main", "humanoid_2d_9_full", "hopper_3"],
     "minigrid": ["DoorKey-8x8-v0", "Dynamic-Obstacles-6x6-v0", "ObstructedMaze-Full-v1"],
     "mujoco": ["Hopper-v5", "Pusher-v5", "HumanoidStandup-v5"],
@@ -33,6 +34,7 @@ SAMPLE_TASKS = {
     "robotics": ["FetchPickAndPlace-v4", "AntMaze_UMaze-v5", "AdroitHandPen-v1"],
     "sokoban": ["generated", "boxoban-unfiltered"],
     "tsp": ["uniform20", "uniform100", "tsp100-0", "tsp200-99", "city200-0"],
+    "vizdoom": ["Basic", "Deathmatch", "Freedoom1E1M1"],
 }
 MAX_TOKENS_A_STEP = 512
 

@@ -1,0 +1,132 @@
+"""MiniWorld 2.1: rooms and mazes seen from the first person.
+
+    observation  `screen` 64x80x3: the 60x80 view, padded; Sign has also `goal`, the colour to
+                 look for (0 blue, 1 red, 2 green)
+    action       the first 3 to 8 of: left, right, forward, back, pick up, drop, toggle, done
+    reward       1 - 0.2 steps / limit at the goal, else 0 (CollectHealth: 2 a step alive; Sign: 1
+                 or -1)
+
+RoomObjects is left out: it has neither goal nor end.
+
+Source: Chevalier-Boisvert et al. 2023, "Minigrid & Miniworld".
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+from db1.errors import DataError
+from db1.suites.base import SUITES, Observation, StepResult, Suite, TaskEnv
+from db1.suites.frames import padded
+from db1.tokens.spec import FieldSpec, StepSpec
+
+TASKS = {
+    # name: steps of an episode
+    "CollectHealth": 1000,
+    "FourRooms": 250,
+    "Hallway": 250,
+    "Maze": 1536,
+    "MazeS2": 96,
+    "MazeS3": 216,
+    "MazeS3Fast": 300,
+    "OneRoom": 180,
+    "OneRoomS6": 100,
+    "OneRoomS6Fast": 50,
+    "PickupObjects": 400,
+    "PutNext": 250,
+    "Sidewalk": 150,
+    "Sign": 20,
+    "TMaze": 280,
+    "TMazeLeft": 280,
+    "TMazeRight": 280,
+    "ThreeRooms": 400,
+    "WallGap": 300,
+    "YMaze": 280,
+    "YMazeLeft": 280,
+    "YMazeRight": 280,
+}
+NUM_COLOURS = 3
+
+
+class MiniWorldEnv(TaskEnv):
+    """One MiniWorld task.
+
+    Args:
+        task_id: `miniworld/<name>`.
+        simulator: The environment of miniworld.
+        max_steps: Steps until the episode is cut.
+    """
+
+    def __init__(self, task_id: str, simulator: Any, max_steps: int) -> None:
+        observation = {"screen": FieldSpec(kind="image", shape=(64, 80, 3))}
+        self._has_goal = hasattr(simulator.observation_space, "spaces")
+        if self._has_goal:
+            observation["goal"] = FieldSpec(kind="discrete", num_values=NUM_COLOURS)
+        action = FieldSpec(kind="discrete", num_values=int(simulator.action_space.n))
+        spec = StepSpec(observation=observation, action=action)
+        super().__init__(task_id=task_id, step_spec=spec, max_steps=max_steps, simulator=simulator)
+
+    def _reset(self, seed: int) -> tuple[Observation, dict[str, Any]]:
+        raw, _ = self.simulator.reset(seed=seed)
+        return self._observe(raw), {}
+
+    def _step(self, action: int) -> StepResult:
+        raw, reward, terminated, truncated, _ = self.simulator.step(action)
+        return self._observe(raw), reward, terminated, truncated and not terminated, {}
+
+    def _observe(self, raw: Any) -> Observation:
+        if self._has_goal:
+            return {"screen": padded(raw["obs"]), "goal": raw["goal"]}
+        return {"screen": padded(raw)}
+
+    def close(self) -> None:
+        self.simulator.close()
+
+
+class MiniWorld(Suite):
+    """MiniWorld's tasks, drawn without a display."""
+
+    name = "miniworld"
+    extra = "miniworld"
+    packages = MappingProxyType({"miniworld": "miniworld", "pyglet": "pyglet"})
+
+    def task_names(self) -> list[str]:
+        return list(TASKS)
+
+    def horizon(self, task_name: str) -> int:
+        return TASKS[task_name]
+
+    def missing(self) -> str | None:
+        """Returns why the suite cannot run here: its packages, or OpenGL."""
+        return super().missing() or _opengl_failure()
+
+    def _make_env(self, task_name: str) -> MiniWorldEnv:
+        import gymnasium
+
+        if (reason := self.missing()) is not None:
+            raise DataError(reason)
+        name = f"MiniWorld-{task_name}-v0"
+        simulator = gymnasium.make(name, disable_env_checker=True).unwrapped
+        return MiniWorldEnv(f"{self.name}/{task_name}", simulator, TASKS[task_name])
+
+
+@cache
+def _opengl_failure() -> str | None:
+    """Returns why miniworld cannot draw here; None when its import opens a context."""
+    import pyglet
+
+    pyglet.options["headless"] = True  # read once, when pyglet.window is imported
+    try:
+        import miniworld  # noqa: F401  (registers the tasks)
+        import pyglet.gl
+    except Exception as error:
+        return (
+            f"suite miniworld cannot draw without a display ({error}); "
+            "run: apt-get install -y libegl1 libegl-mesa0 libgl1 libglu1-mesa"
+        )
+    return None
+
+
+SUITES.register("miniworld")(MiniWorld())
