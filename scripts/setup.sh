@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv with the pinned packages and the built extension; does nothing when that is done.
-# Sourced by quickstart.sh and test.sh; DB1_VENV names another folder, PYTHON another interpreter.
+# Sourced by quickstart.sh and test.sh; DB1_VENV names another folder, PYTHON another interpreter,
+# DB1_ALL=1 adds every suite and importer (requirements-all.txt).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -32,7 +33,14 @@ HEADERS=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_paths()["include"]
 [ -f "$HEADERS/Python.h" ] || need_packages "the header Python.h" "python$VERSION-dev"
 command -v g++ >/dev/null || need_packages "a C++ compiler" g++
 
-STAMP=$(cat requirements.txt setup.py pyproject.toml csrc/* | sha256sum | cut -c1-16)-$VERSION-$PWD
+ALL=${DB1_ALL:-}
+# A folder that once had all keeps it.
+[ -f "$VENV/db1-setup" ] && grep -qE '^[0-9a-f]+-all-' "$VENV/db1-setup" && ALL=1
+if [ -n "$ALL" ]; then
+    ldconfig -p | grep -q 'libQt5Gui\.so\.5' || need_packages "Qt for Procgen" libqt5gui5
+    ldconfig -p | grep -q 'libEGL\.so\.1' || need_packages "EGL for pixels" libegl1 libegl-mesa0 libglu1-mesa
+fi
+STAMP=$(cat requirements*.txt setup.py pyproject.toml csrc/* | sha256sum | cut -c1-16)${ALL:+-all}-$VERSION-$PWD
 if [ "$(cat "$VENV/db1-setup" 2>/dev/null || true)" != "$STAMP" ]; then
     echo "setup: installing into $VENV (a few minutes the first time)"
     [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
@@ -44,6 +52,11 @@ if [ "$(cat "$VENV/db1-setup" 2>/dev/null || true)" != "$STAMP" ]; then
     if [ "$VERSION" = 3.13 ]; then
         # dm-control wants labmaze, which has no build for 3.13; the suite does not use it.
         "${PIP[@]}" --no-deps "$(grep -oE '^dm-control==[0-9.]+' requirements.txt)"
+    fi
+    if [ -n "$ALL" ]; then
+        "${PIP[@]}" --no-build-isolation -r requirements-all.txt
+        # A test oracle only; its dependencies would bring a second torch stack.
+        "${PIP[@]}" --no-deps megatron-core==0.16.1
     fi
     "${PIP[@]}" --no-build-isolation --no-deps -e .
     echo "$STAMP" > "$VENV/db1-setup"

@@ -2,7 +2,13 @@
 # Lint and tests. Installs what it needs on the first run.
 #   bash scripts/test.sh              the default tests, in parallel
 #   bash scripts/test.sh -m slow      the slow ones; any pytest arguments do
+#   bash scripts/test.sh --all-suites ...   installs every suite and importer first, so that no
+#                                     test is left out for a missing package
 set -euo pipefail
+if [ "${1:-}" = --all-suites ]; then
+    shift
+    export DB1_ALL=1
+fi
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 ruff check .
 ruff format --check .
