@@ -1,4 +1,4 @@
-"""ViZDoom 1.3: ten training scenarios and the 68 maps of Freedoom.
+"""ViZDoom 1.3: ten training scenarios and 67 maps of Freedoom.
 
     observation  `screen` 80x96x3: the game's 240x320 screen averaged to 72x96, padded
                  `variables`: what the scenario shows, such as health and ammunition (not in maps)
@@ -7,7 +7,8 @@
     episode      a step is 4 of the 35 ticks a second; scenarios last to their own time limit (60 s
                  where they have none), maps 10 minutes
 
-Maps are played at the middle difficulty. Deathmatch is played with its 17 buttons alone.
+Maps are played at the middle difficulty; Freedoom2MAP19, which does not repeat from its seed, is
+left out. Deathmatch is played with its 17 buttons alone.
 
 Source: Kempka et al. 2016, "ViZDoom"; the Freedoom project's maps come with the package.
 """
@@ -41,7 +42,7 @@ SCENARIOS = {
 }
 MAPS = (
     *(f"Freedoom1E{episode}M{number}" for episode in range(1, 5) for number in range(1, 10)),
-    *(f"Freedoom2MAP{number:02d}" for number in range(1, 33)),
+    *(f"Freedoom2MAP{number:02d}" for number in range(1, 33) if number != 19),
 )
 MAP_TICKS = 21_000
 MAP_SKILL = 3
