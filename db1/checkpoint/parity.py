@@ -1,33 +1,37 @@
 """Compares db1 with recorded tensors of the released DB1 implementation.
 
-A recording (.npz) holds `config` (JSON bytes), `param/<released name>`, and sections:
+A recording (`db1.checkpoint.recording`) holds sections; their names or their arrays say the kind:
 
     text/       ids -> logits, loss (labels: the ids, rolled one place to the left)
     control/    tensor_seq, position_id, label, loss_mask -> logits, loss
     pixels/     the same with vision_seq (B, images, C, H, W); images fill placeholders in order
-    caption/    prompt, image, text: one sequence without local positions -> logits, loss
+    caption/    prompt, image, text, label, loss_mask: one sequence of prompt ids, image patches and
+                text ids, without local positions -> logits, loss; questions, too
     memory/     segment<N>/ids -> logits, one after the other; final (layers, B, M, D)
+
+Shapes: B batch, C channels, H x W pixels, M memory tokens, D width.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from db1.checkpoint.recording import Recording, Section, read_recording
 from db1.checkpoint.released import config_from_released, state_dict_from_released
-from db1.errors import DataError
+from db1.errors import DataError, nearest
 from db1.model.transformer_xl import TransformerXL
 from db1.sequence.sample import NO_LOCAL_POSITION, Batch, ImageGroup
 from db1.tokens.vocabulary import IMAGE_PLACEHOLDER, Vocabulary
 
-_PARAM = "param/"
+Parts = Iterator[tuple[str, Tensor, Tensor]]
+"""Name of a part of the section ('' where it is one), what db1 says, what is recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,184 +59,209 @@ def compare(path: Path | str, dtype: torch.dtype = torch.float64) -> list[Sectio
         dtype: Type that db1's model computes in.
 
     Raises:
-        DataError: For a file that is not such a recording.
+        DataError: For a file that is not such a recording, or holds what cannot be compared.
         CheckpointError: For weights that the released model does not have.
     """
-    arrays = _load(Path(path))
-    model = _build(arrays, path).to(dtype)
+    recording = read_recording(path)
+    if not recording.sections:
+        raise DataError(f"{path}: no section, expected some of {sorted(_KINDS)}")
+    runs = {name: _kind(name, section) for name, section in recording.sections.items()}
+    model = build_recorded(recording).to(dtype)
     results = []
-    for section, run in _SECTIONS.items():
-        inputs = {
-            name.removeprefix(section + "/"): torch.from_numpy(np.asarray(array))
-            for name, array in arrays.items()
-            if name.startswith(section + "/")
-        }
-        if inputs:
-            results += _run(run, model, section, inputs, path)
-    if not results:
-        raise DataError(f"{path}: no section of {sorted(_SECTIONS)}, got {sorted(arrays)[:10]}")
+    for name, section in recording.sections.items():
+        results += _compare_section(runs[name], model, name, section)
     return results
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as a .npz recording: {error}") from error
-    if "config" not in arrays:
-        raise DataError(f"{path}: no array 'config', got {sorted(arrays)[:10]}; not a recording")
-    return arrays
+def build_recorded(recording: Recording) -> TransformerXL:
+    """The recorded model, in evaluation mode and the weights' own type.
 
-
-def _build(arrays: Mapping[str, np.ndarray], path: Path | str) -> TransformerXL:
-    """The recorded model, in evaluation mode."""
+    Raises:
+        DataError: For weights that do not fit the config.
+        CheckpointError: For weights that the released model does not have.
+    """
+    # The released model clamps distances at its sequence length; no option of it says otherwise.
+    released = {"clamp_len": recording.config.get("n_position"), **recording.config}
     try:
-        released = json.loads(arrays["config"].tobytes())
-    except ValueError as error:
-        raise DataError(f"{path}: array 'config' is not JSON: {error}") from error
-    config, vocabulary = config_from_released(released)
-    model = TransformerXL(config, Vocabulary(vocabulary).size)
-    weights = {
-        name.removeprefix(_PARAM): torch.from_numpy(array)
-        for name, array in arrays.items()
-        if name.startswith(_PARAM)
-    }
+        config, vocabulary = config_from_released(released)
+        with torch.device("meta"):
+            model = TransformerXL(config, Vocabulary(vocabulary).size)
+    except TypeError as error:
+        raise DataError(f"{recording.path}: config: {error}") from error
     try:
-        model.load_state_dict(state_dict_from_released(weights))
+        model.load_state_dict(state_dict_from_released(recording.weights), assign=True)
     except RuntimeError as error:
         raise DataError(
-            f"{path}: weights do not fit the config: {' '.join(str(error).split())}"
+            f"{recording.path}: weights do not fit the config: {' '.join(str(error).split())}"
         ) from error
     return model.eval()
 
 
-def _run(
-    run: Callable[[TransformerXL, Mapping[str, Tensor]], Iterator[tuple[str, Tensor, Tensor]]],
+def _compare_section(
+    run: Callable[[TransformerXL, Section], Parts],
     model: TransformerXL,
-    section: str,
-    inputs: Mapping[str, Tensor],
-    path: Path | str,
+    name: str,
+    section: Section,
 ) -> list[SectionResult]:
     """The largest difference of each part of a section, in order."""
     largest: dict[str, float] = {}
-    try:
-        for part, got, expected in run(model, inputs):
-            name = f"{section}/{part}" if part else section
-            largest[name] = max(largest.get(name, 0.0), _difference(got, expected))
-    except KeyError as error:
+    for part, got, expected in run(model, section):
+        full = f"{name}/{part}" if part else name
+        if got.shape != expected.shape:
+            raise DataError(
+                f"{section.title}{'/' if part else ''}{part}: recorded shape "
+                f"{tuple(expected.shape)}, got {tuple(got.shape)}"
+            )
+        largest[full] = max(largest.get(full, 0.0), _difference(got.detach(), expected))
+    if section.untaken:
         raise DataError(
-            f"{path}: section {section} lacks the array {error}, got {sorted(inputs)}"
-        ) from error
-    return [SectionResult(name=name, max_difference=value) for name, value in largest.items()]
+            f"{section.title}: nothing to compare with {section.untaken}; remove these arrays"
+        )
+    return [SectionResult(name=part, max_difference=value) for part, value in largest.items()]
 
 
 def _difference(got: Tensor, expected: Tensor) -> float:
-    if got.shape != expected.shape:
-        raise DataError(f"recorded shape {tuple(expected.shape)}, got {tuple(got.shape)}")
-    difference = float((got.detach() - expected).abs().max())
+    if not got.numel():
+        return 0.0
+    difference = float((got - expected).abs().max())
     return math.inf if math.isnan(difference) else difference
 
 
-def _text(
-    model: TransformerXL, inputs: Mapping[str, Tensor]
-) -> Iterator[tuple[str, Tensor, Tensor]]:
-    ids = inputs["ids"]
+def _text(model: TransformerXL, section: Section) -> Parts:
+    ids = section.take_ids("ids", range(model.vocabulary_size))
     batch = Batch(
         ids=ids,
         local_positions=torch.full_like(ids, NO_LOCAL_POSITION),
         labels=ids.roll(-1, dims=1),
         loss_mask=torch.ones_like(ids, dtype=torch.bool),
     )
-    yield from _logits_and_loss(model, batch, inputs)
+    yield from _logits_and_loss(model, batch, section)
 
 
-def _control(
-    model: TransformerXL, inputs: Mapping[str, Tensor]
-) -> Iterator[tuple[str, Tensor, Tensor]]:
-    ids = inputs["tensor_seq"]
-    images = _images(model, ids, inputs["vision_seq"]) if "vision_seq" in inputs else ()
+def _control(model: TransformerXL, section: Section) -> Parts:
+    ids = section.take_ids("tensor_seq", range(IMAGE_PLACEHOLDER, model.vocabulary_size))
+    places = range(NO_LOCAL_POSITION, model.config.num_local_positions)
+    images = ()
+    if "vision_seq" in section:
+        pixels = section.take("vision_seq", (len(ids), *[None] * 4))
+        images = _images(model, section, ids, pixels)
+    labels, loss_mask = _targets(model, section, ids)
     batch = Batch(
         ids=ids,
-        local_positions=inputs["position_id"],
-        labels=inputs["label"],
-        loss_mask=inputs["loss_mask"].bool(),
+        local_positions=section.take_ids("position_id", places, ids.shape),
+        labels=labels,
+        loss_mask=loss_mask,
         images=images,
     )
-    yield from _logits_and_loss(model, batch, inputs)
+    yield from _logits_and_loss(model, batch, section)
 
 
-def _caption(
-    model: TransformerXL, inputs: Mapping[str, Tensor]
-) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Label and mask cover the whole sequence, or its end."""
-    prompt, text = inputs["prompt"], inputs["text"]
-    image = inputs["image"]
+def _caption(model: TransformerXL, section: Section) -> Parts:
+    """Label and mask cover the whole sequence, or its end; so do the logits."""
+    prompt = section.take_ids("prompt", range(model.vocabulary_size))
+    text = section.take_ids("text", range(model.vocabulary_size), (len(prompt), None))
+    image = section.take("image")
     image = image[:, None] if image.dim() == 4 else image
+    if image.dim() != 5 or len(image) != len(prompt):
+        raise DataError(
+            f"{section.title}/image: got shape {tuple(image.shape)}, expected "
+            f"({len(prompt)}, C, H, W) or ({len(prompt)}, images, C, H, W)"
+        )
     patch_area = model.config.patch_size**2
     num_patches = image.shape[1] * image.shape[-2] * image.shape[-1] // patch_area
-    places = prompt.new_full((len(prompt), num_patches), IMAGE_PLACEHOLDER)
-    ids = torch.cat([prompt, places, text], dim=1)
-    missing = ids.shape[1] - inputs["label"].shape[1]
+    patches = prompt.new_full((len(prompt), num_patches), IMAGE_PLACEHOLDER)
+    ids = torch.cat([prompt, patches, text], dim=1)
+    labels, loss_mask = _targets(model, section, ids)
     batch = Batch(
         ids=ids,
         local_positions=torch.full_like(ids, NO_LOCAL_POSITION),
-        labels=torch.nn.functional.pad(inputs["label"], (missing, 0)),
-        loss_mask=torch.nn.functional.pad(inputs["loss_mask"], (missing, 0)).bool(),
-        images=_images(model, ids, image),
+        labels=labels,
+        loss_mask=loss_mask,
+        images=_images(model, section, ids, image),
     )
-    yield from _logits_and_loss(model, batch, inputs)
+    yield from _logits_and_loss(model, batch, section)
 
 
-def _memory(
-    model: TransformerXL, inputs: Mapping[str, Tensor]
-) -> Iterator[tuple[str, Tensor, Tensor]]:
-    memory = None
-    for number in range(len(inputs)):
-        if f"segment{number}/ids" not in inputs:
-            break
-        ids = inputs[f"segment{number}/ids"]
+def _memory(model: TransformerXL, section: Section) -> Parts:
+    memory, number = None, 0
+    while number == 0 or f"segment{number}/ids" in section:
+        ids = section.take_ids(f"segment{number}/ids", range(model.vocabulary_size))
         places = torch.full_like(ids, NO_LOCAL_POSITION)
         with torch.no_grad():
             hidden, memory = model.recur(ids, places, memory_LBMD=memory)
             logits = model.logits(hidden)
-        yield f"segment{number}", logits, inputs[f"segment{number}/logits"]
-    if "final" in inputs and memory is not None:
-        yield "final", memory, inputs["final"]
+        yield f"segment{number}", logits, section.take(f"segment{number}/logits")
+        number += 1
+    if "final" in section:
+        yield "final", memory, section.take("final")
 
 
-def _logits_and_loss(
-    model: TransformerXL, batch: Batch, inputs: Mapping[str, Tensor]
-) -> Iterator[tuple[str, Tensor, Tensor]]:
-    expected = inputs["logits"]
+def _targets(model: TransformerXL, section: Section, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Labels and loss mask of the ids, (B, T); nothing is predicted before where they begin."""
+    known = range(IMAGE_PLACEHOLDER, model.vocabulary_size)
+    labels = section.take_ids("label", known, (len(ids), None))
+    missing = ids.shape[1] - labels.shape[1]
+    if missing < 0:
+        raise DataError(
+            f"{section.title}/label: {labels.shape[1]} labels for {ids.shape[1]} tokens"
+        )
+    mask = section.take("loss_mask", labels.shape).bool()
+    # The released model sets a patch's label to 0.
+    return F.pad(labels.clamp(min=0), (missing, 0)), F.pad(mask, (missing, 0))
+
+
+def _logits_and_loss(model: TransformerXL, batch: Batch, section: Section) -> Parts:
+    expected = section.take("logits", (*[None] * 2, model.vocabulary_size))
     logits = model.logits(model.hidden(batch))
     yield "", logits[:, -expected.shape[1] :], expected
-    yield "", model(batch).loss, inputs["loss"]
+    yield "", model(batch).loss, section.take("loss", ())
 
 
-def _images(model: TransformerXL, ids: Tensor, pixels_BNCHW: Tensor) -> tuple[ImageGroup, ...]:
+def _images(
+    model: TransformerXL, section: Section, ids: Tensor, pixels_BNCHW: Tensor
+) -> tuple[ImageGroup, ...]:
     """Images of each row for its placeholders in order; patches beyond them are dropped."""
     batch, num_images, _, height, width = pixels_BNCHW.shape
-    patches = num_images * height * width // model.config.patch_size**2
+    side = model.config.patch_size
+    if height % side or width % side:
+        raise DataError(
+            f"{section.title}: images of {height} x {width} pixels, expected multiples of the "
+            f"patch size {side}"
+        )
+    patches = num_images * height * width // side**2
     positions = torch.full((batch, patches), ids.numel(), dtype=torch.int64)
     for row in range(batch):
         places = (ids[row] == IMAGE_PLACEHOLDER).nonzero().squeeze(1) + row * ids.shape[1]
         if len(places) > patches:
             raise DataError(
-                f"row {row}: {len(places)} image placeholders, but {patches} patches in its images"
+                f"{section.title}: row {row}: {len(places)} image placeholders, but {patches} "
+                "patches in its images"
             )
         positions[row, : len(places)] = places
+    dtype = model.embedding.token.weight.dtype
     group = ImageGroup(
-        pixels=pixels_BNCHW.flatten(0, 1).permute(0, 2, 3, 1),
+        pixels=pixels_BNCHW.flatten(0, 1).permute(0, 2, 3, 1).to(dtype),
         positions=positions.view(batch * num_images, -1),
     )
     return (group,)
 
 
-_SECTIONS = {
-    "text": _text,
-    "control": _control,
-    "pixels": _control,
-    "caption": _caption,
-    "memory": _memory,
+def _kind(name: str, section: Section) -> Callable[[TransformerXL, Section], Parts]:
+    """By name; a section of another name is what its inputs are."""
+    first = name.split("/")[0]
+    for known, (inputs, run) in _KINDS.items():
+        if first == known or all(array in section for array in inputs):
+            return run
+    raise DataError(
+        f"{section.title} is unknown, expected one of {sorted(_KINDS)}{nearest(first, _KINDS)}; "
+        f"it holds {section.names}"
+    )
+
+
+_KINDS: dict[str, tuple[tuple[str, ...], Callable[[TransformerXL, Section], Parts]]] = {
+    "text": (("ids", "logits"), _text),
+    "control": (("tensor_seq", "position_id"), _control),
+    "pixels": (("tensor_seq", "vision_seq"), _control),
+    "caption": (("prompt", "image", "text"), _caption),
+    "memory": (("segment0/ids",), _memory),
 }

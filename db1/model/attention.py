@@ -1,9 +1,10 @@
 """Multi-head attention with content bias u, position bias v and an optional memory.
 
-Scores are ((q + u) . k + (q + v) . r[distance]) / sqrt(K).
+Scores are ((q + u) . k + (q + v) . r[distance]) / sqrt(K) with the position encoding of
+Transformer-XL; `db1.model.positions` has the others.
 
 Shapes: B batch, T query tokens, M memory tokens, S = M + T key tokens, H heads, K head width,
-D width, P = S + 1 distances.
+D width.
 
 Source: Dai et al. 2019, section 3.3.
 """
@@ -16,12 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from db1.model.config import ModelConfig
-from db1.model.kernels import BlockedAttention, whole_attention
-from db1.model.positions import POSITION_ENCODINGS
+from db1.model.kernels import BlockedAttention, token_attention, whole_attention
+from db1.model.positions import POSITION_ENCODINGS, PositionTerms, turn
 from db1.model.visibility import Visibility
 
 ExtendKeys = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Puts the memory's keys and values (B, H, M, K) before those of the new tokens."""
+
+Biases = tuple[Tensor, Tensor | None]
+"""Content bias u and position bias v, each (H, K); v is None where the encoding does not use it."""
 
 
 class RelativeAttention(nn.Module):
@@ -40,9 +44,7 @@ class RelativeAttention(nn.Module):
         self.output = nn.Linear(config.width, config.width, bias=False)
         self.positions = POSITION_ENCODINGS[config.position_encoding](config)
         if not config.share_biases:
-            shape = (config.num_heads, config.head_dim)
-            self.content_bias = nn.Parameter(torch.zeros(shape))
-            self.position_bias = nn.Parameter(torch.zeros(shape))
+            self.content_bias, self.position_bias = attention_biases(config)
 
     def project(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, T, D) -> queries, keys and values, each (B, H, T, K), views."""
@@ -53,8 +55,8 @@ class RelativeAttention(nn.Module):
     def forward(
         self,
         x_BTD: Tensor,
-        r_HPK: Tensor | None,
-        biases: tuple[Tensor, Tensor] | None,
+        terms: PositionTerms,
+        biases: Biases | None,
         visibility: Visibility,
         extend: ExtendKeys | None = None,
     ) -> Tensor:
@@ -62,7 +64,7 @@ class RelativeAttention(nn.Module):
 
         Args:
             x_BTD: Input of the sub-layer.
-            r_HPK: Position vectors in descending distance; None without position term.
+            terms: What the position encoding adds.
             biases: Shared u and v, each (H, K); None: the layer's own.
             visibility: Which keys are seen.
             extend: Puts the memory's keys and values before the new ones; None: no memory.
@@ -76,10 +78,21 @@ class RelativeAttention(nn.Module):
             keys, values = extend(keys, values)
         q = q * self.scale
         qu = q + (u * self.scale)[:, None]
-        qv = None if r_HPK is None else q + (v * self.scale)[:, None]
+        qv = None if terms.vectors is None else q + (v * self.scale)[:, None]
+        if terms.turns is not None:
+            qu = turn(qu, terms.turns[-(q.shape[2] + 1) : -1])
+            keys = turn(keys, terms.turns[:-1])
         dropout = self.dropout if self.training else 0.0
-        mixed = attend(qu, qv, keys, values, r_HPK, visibility, dropout)
+        mixed = attend(qu, qv, keys, values, terms, visibility, dropout)
         return self.output(mixed.transpose(1, 2).flatten(2))
+
+
+def attention_biases(config: ModelConfig) -> tuple[nn.Parameter, nn.Parameter | None]:
+    """New u and v, zeros."""
+    shape = (config.num_heads, config.head_dim)
+    has_position_bias = POSITION_ENCODINGS[config.position_encoding].uses_position_bias
+    v = nn.Parameter(torch.zeros(shape)) if has_position_bias else None
+    return nn.Parameter(torch.zeros(shape)), v
 
 
 def attend(
@@ -87,16 +100,16 @@ def attend(
     qv_BHTK: Tensor | None,
     k_BHSK: Tensor,
     v_BHSK: Tensor,
-    r_HPK: Tensor | None,
+    terms: PositionTerms,
     visibility: Visibility,
     dropout: float,
 ) -> Tensor:
-    """`whole_attention`, or its blocked form where that is the faster one: learning on a CPU."""
-    arguments = (qu_BHTK, qv_BHTK, k_BHSK, v_BHSK, r_HPK, visibility)
-    blocked = (
-        qu_BHTK.device.type == "cpu"
-        and torch.is_grad_enabled()
-        and dropout == 0.0
-        and visibility.valid_keys is None
-    )
-    return BlockedAttention.apply(*arguments) if blocked else whole_attention(*arguments, dropout)
+    """`whole_attention`, or on a CPU its faster forms for learning and for a single token."""
+    arguments = (qu_BHTK, qv_BHTK, k_BHSK, v_BHSK, terms.vectors, terms.scores, visibility)
+    if qu_BHTK.device.type != "cpu" or dropout:
+        return whole_attention(*arguments, dropout)
+    if visibility.num_queries == 1:
+        return token_attention(*arguments)
+    if torch.is_grad_enabled() and visibility.valid_keys is None:
+        return BlockedAttention.apply(*arguments)
+    return whole_attention(*arguments, dropout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from db1.errors import ConfigError
+from db1.model.positions import POSITION_ENCODINGS
 
 _CHOICES = {
     "normalization": ("post", "pre"),
@@ -39,11 +40,13 @@ class ModelConfig:
         memory_length: Tokens of memory M; also the attention span under `same_length`. 0 means no
             memory.
         same_length: Every query sees itself and the memory_length - 1 keys before it, no further.
-        clamp_length: Distances beyond it share one position vector; None means no limit.
+        clamp_length: Distances beyond it count as it; None means no limit. Encodings without a
+            distance to clamp (`rotary`, `none`) refuse it.
         memory_start: What stands in a memory before tokens do: nothing (`empty`), or vectors of
             zeros that are attended to (`zeros`, the released model).
         position_encoding: Name in `db1.model.positions.POSITION_ENCODINGS`.
-        share_biases: One content bias u and position bias v for all layers, not one a layer.
+        share_biases: One content bias u and position bias v for all layers, not one a layer;
+            v only where the position encoding uses it.
         normalization: LayerNorm after each residual sum (`post`) or before each sub-layer (`pre`).
         deepnorm: Multiply the residual by (2 * num_layers) ** 0.25 (`post` only).
         layer_norm_epsilon: Epsilon of every LayerNorm.
@@ -149,10 +152,7 @@ class ModelConfig:
             raise ConfigError(
                 f"model.width {self.width} is not a multiple of model.num_heads {self.num_heads}"
             )
-        if self.position_encoding == "transformer_xl" and self.width % 2:
-            raise ConfigError(
-                f"model.width {self.width}: sinusoids come in pairs, expected an even width"
-            )
+        POSITION_ENCODINGS[self.position_encoding].check(self)
         if self.activation == "geglu" and self.feed_forward_width % 2:
             raise ConfigError(
                 f"model.inner_width {self.inner_width}: geglu halves it, expected an even number"

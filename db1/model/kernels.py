@@ -1,10 +1,11 @@
-"""The two kernels of relative-position attention; both compute
+"""The three kernels of relative-position attention; all compute
 
-    softmax(qu . k + qv . r[distance]) v        qu = (q + u) / sqrt(K),  qv = (q + v) / sqrt(K)
+    softmax(qu . k + qv . r[distance] + b[distance]) v
 
-The position vectors r come in descending distance with one for distance -1 at the end, so that
-the position scores (T, S + 1), laid out flat, hold the scores by key in order: skip T - 1 numbers
-and cut rows of S. For T = 2, M = 1, S = 3, written as distances:
+with qu = (q + u) / sqrt(K), qv = (q + v) / sqrt(K), and position vectors r or scores b or neither.
+Both come in descending distance with one for distance -1 at the end, so that the position scores
+(T, S + 1), laid out flat, hold the scores by key in order: skip T - 1 numbers and cut rows of S.
+For T = 2, M = 1, S = 3, written as distances:
 
     2  1  0 -1 |  2  1  0 -1      ->      1  0 -1 |  2  1  0
 
@@ -46,6 +47,7 @@ def whole_attention(
     k_BHSK: Tensor,
     v_BHSK: Tensor,
     r_HPK: Tensor | None,
+    b_HP: Tensor | None,
     visibility: Visibility,
     dropout: float,
 ) -> Tensor:
@@ -53,10 +55,11 @@ def whole_attention(
 
     Args:
         qu_BHTK: Queries plus content bias, scaled.
-        qv_BHTK: Queries plus position bias, scaled; None without position term.
+        qv_BHTK: Queries plus position bias, scaled; None without position vectors.
         k_BHSK: Keys.
         v_BHSK: Values.
-        r_HPK: Position vectors in descending distance; None without position term.
+        r_HPK: Position vectors in descending distance, or None.
+        b_HP: Position scores in descending distance, or None.
         visibility: Which keys are seen.
         dropout: Rate on the attention weights.
 
@@ -64,19 +67,51 @@ def whole_attention(
         (B, H, T, K).
     """
     added = visibility.additive
-    if r_HPK is not None:
-        by_key = _position_scores(qv_BHTK, r_HPK)
+    for by_key in _position_scores(qv_BHTK, r_HPK, b_HP, qu_BHTK.shape[2]):
         added = by_key if added is None else by_key + added
     return F.scaled_dot_product_attention(
         qu_BHTK, k_BHSK, v_BHSK, attn_mask=added, dropout_p=dropout, scale=1.0
     )
 
 
-def _position_scores(qv_BHTK: Tensor, r_HPK: Tensor) -> Tensor:
-    """(B, H, T, S) by key; one product a head, as r is the same for all rows."""
-    qv_HBTK = qv_BHTK.transpose(0, 1)
-    by_distance = qv_HBTK.flatten(1, 2) @ r_HPK.transpose(1, 2)
-    return shift(by_distance.unflatten(1, qv_HBTK.shape[1:3])).transpose(0, 1)
+def _position_scores(
+    qv_BHTK: Tensor | None, r_HPK: Tensor | None, b_HP: Tensor | None, num_queries: int
+) -> Iterator[Tensor]:
+    """What positions add, by key: (B, H, T, S) from vectors and (1, H, T, S) from scores."""
+    if r_HPK is not None:
+        qv_HBTK = qv_BHTK.transpose(0, 1)
+        # One product a head, as r is the same for all rows.
+        by_distance = qv_HBTK.flatten(1, 2) @ r_HPK.transpose(1, 2)
+        yield shift(by_distance.unflatten(1, qv_HBTK.shape[1:3])).transpose(0, 1)
+    if b_HP is not None:
+        yield shift(b_HP[None, :, None].expand(-1, -1, num_queries, -1))
+
+
+def token_attention(
+    qu_BHTK: Tensor,
+    qv_BHTK: Tensor | None,
+    k_BHSK: Tensor,
+    v_BHSK: Tensor,
+    r_HPK: Tensor | None,
+    b_HP: Tensor | None,
+    visibility: Visibility,
+) -> Tensor:
+    """The same for T = 1 on a CPU, where reading the keys is the work: keys times the query.
+
+    That order reads keys and position vectors as they lie in memory. Takes and returns what
+    `whole_attention` does, without dropout.
+    """
+    scores_BHS1 = k_BHSK @ qu_BHTK.transpose(2, 3)
+    if r_HPK is not None:
+        by_distance_HPB = r_HPK @ qv_BHTK[:, :, 0].permute(1, 2, 0)
+        scores_BHS1 = scores_BHS1 + by_distance_HPB[:, :-1].permute(2, 0, 1)[..., None]
+    if b_HP is not None:
+        scores_BHS1 = scores_BHS1 + b_HP[:, :-1, None]
+    if visibility.additive is not None:
+        scores_BHS1 = scores_BHS1 + visibility.additive.transpose(-2, -1)
+    exact = torch.promote_types(scores_BHS1.dtype, torch.float32)
+    weights_BHS1 = scores_BHS1.softmax(dim=2, dtype=exact).type_as(v_BHSK)
+    return weights_BHS1.transpose(2, 3) @ v_BHSK
 
 
 class BlockedAttention(torch.autograd.Function):
@@ -94,6 +129,7 @@ class BlockedAttention(torch.autograd.Function):
         k: Tensor,
         v: Tensor,
         r: Tensor | None,
+        b: Tensor | None,
         visibility: Visibility,
     ) -> Tensor:
         out = torch.empty_like(qu)
@@ -103,20 +139,22 @@ class BlockedAttention(torch.autograd.Function):
             if r is not None:
                 flat = part.queries_of(qv).flatten(0, 1) @ part.distances_of(r).t()
                 scores += shift(flat.unflatten(0, scores.shape[:2]))
+            if b is not None:
+                scores += shift(part.distances_of(b).expand(part.block.num_queries, -1))
             for run, added in part.block.hidden:
                 scores[..., run] += added
             weights.append(scores.softmax(dim=-1))
             part.queries_of(out).copy_(weights[-1] @ part.keys_of(v))
         ctx.visibility = visibility
-        ctx.save_for_backward(qu, qv, k, v, r, out, *weights)
+        ctx.save_for_backward(qu, qv, k, v, r, b, out, *weights)
         return out
 
     @staticmethod
     @torch.amp.custom_bwd(device_type="cpu")
     def backward(ctx: FunctionCtx, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        qu, qv, k, v, r, out, *weights = ctx.saved_tensors
-        inputs = (qu, qv, k, v, r)
-        blanks = (torch.empty_like, torch.empty_like, *[torch.zeros_like] * 3)
+        qu, qv, k, v, r, b, out, *weights = ctx.saved_tensors
+        inputs = (qu, qv, k, v, r, b if ctx.needs_input_grad[5] else None)
+        blanks = (torch.empty_like, torch.empty_like, *[torch.zeros_like] * 4)
         pairs = zip(blanks, inputs, strict=True)
         grads = tuple(None if x is None else blank(x) for blank, x in pairs)
         delta = (grad_out * out).sum(dim=-1, keepdim=True)
@@ -141,9 +179,9 @@ class _Part:
         """(rows, keys, K), a view."""
         return x_BHSK[self.rows, self.head, self.block.keys]
 
-    def distances_of(self, r_HPK: Tensor) -> Tensor:
-        """(keys + 1, K), a view: a block's distances, too, end at -1."""
-        return r_HPK[self.head, -(self.block.num_keys + 1) :]
+    def distances_of(self, x_HP: Tensor) -> Tensor:
+        """(keys + 1, ...) of (H, P, ...), a view: a block's distances, too, end at -1."""
+        return x_HP[self.head, -(self.block.num_keys + 1) :]
 
 
 def _parts(qu_BHTK: Tensor, visibility: Visibility) -> Iterator[_Part]:
@@ -163,18 +201,18 @@ def _add_gradients(
     inputs: tuple[Tensor | None, ...],
     grads: tuple[Tensor | None, ...],
 ) -> None:
-    """Adds one part's share to the gradients of qu, qv, k, v and r.
+    """Adds one part's share to the gradients of qu, qv, k, v, r and b.
 
     Args:
         part: The part.
         weight: Its attention weights (rows, queries, keys).
         grad_out: Gradient of the output (B, H, T, K).
         delta: Sum of output times gradient, (B, H, T, 1).
-        inputs: qu, qv, k, v, r.
+        inputs: qu, qv, k, v, r, b; None for what there is not, and for b without gradient.
         grads: Their gradients; those of qu and qv are written here, the others added to.
     """
-    qu, qv, k, v, r = inputs
-    grad_qu, grad_qv, grad_k, grad_v, grad_r = grads
+    qu, qv, k, v, r, b = inputs
+    grad_qu, grad_qv, grad_k, grad_v, grad_r, grad_b = grads
     grad = part.queries_of(grad_out)
     part.keys_of(grad_v).add_(weight.transpose(1, 2) @ grad)
     rows, num_queries, num_keys = weight.shape
@@ -187,9 +225,11 @@ def _add_gradients(
     grad_scores *= weight
     part.queries_of(grad_qu).copy_(grad_scores @ part.keys_of(k))
     part.keys_of(grad_k).add_(grad_scores.transpose(1, 2) @ part.queries_of(qu))
+    by_distance = by_distance.flatten(0, 1)
+    if b is not None:
+        part.distances_of(grad_b).add_(by_distance.sum(dim=0))
     if r is None:
         return
-    by_distance = by_distance.flatten(0, 1)
     part.queries_of(grad_qv).copy_(
         (by_distance @ part.distances_of(r)).unflatten(0, (rows, num_queries))
     )

@@ -26,7 +26,7 @@ class TrainOutput:
             both weighted by the batch's target weights.
         loss_sum: Scalar: sum of masked losses, weighted.
         num_targets: int64 scalar: sum of the mask.
-        sample_loss: float32 (B,): summed loss of each sequence, not weighted, detached.
+        sample_loss: (B,), of the loss's type: summed loss of each sequence, not weighted, detached.
         sample_targets: int64 (B,): tokens under the mask in each sequence.
     """
 
@@ -83,7 +83,9 @@ def _cross_entropy(
     """Losses float32 (N,), in chunks when there are more than `MAX_LOGITS` logits."""
 
     def losses(hidden: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(score(hidden).float(), labels, reduction="none")
+        logits = score(hidden)
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        return F.cross_entropy(logits, labels, reduction="none")
 
     size = max(1, MAX_LOGITS // vocabulary_size)
     if len(labels_N) <= size:

@@ -27,6 +27,7 @@ from torch import Tensor
 from db1.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from db1.model.positions import PositionTerms
     from db1.model.transformer_xl import TransformerXL
 
 
@@ -45,19 +46,19 @@ class _Storage:
 
 
 class PositionCache:
-    """Each layer's projected position vectors r, which depend on the distance alone."""
+    """Each layer's position terms, which depend on distances alone."""
 
     def __init__(self, model: TransformerXL) -> None:
         self._model = model
         self._span = 0
-        self._vectors: list[Tensor | None] = []
+        self._terms: list[PositionTerms] = []
 
-    def vectors(self, span: int) -> list[Tensor | None]:
-        """r (H, span + 1, K) of each layer in descending distance; None without position term."""
+    def terms(self, span: int) -> list[PositionTerms]:
+        """The terms of each layer for this number of keys."""
         if span > self._span:
             self._span = max(span, self._span + self._span // 2)
-            self._vectors = self._model.position_vectors(self._span)
-        return [r if r is None else r[:, self._span - span :] for r in self._vectors]
+            self._terms = self._model.position_terms(self._span)
+        return [terms.last(span + 1) for terms in self._terms]
 
 
 @dataclass(frozen=True)

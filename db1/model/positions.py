@@ -1,85 +1,245 @@
-"""Position encodings: what a key's distance adds to its score.
+"""Position encodings: how the distance between a query and a key enters its score.
 
-A position encoding is an `nn.Module`, one a layer, that maps key distances to vectors r; the
-attention adds (q + v) . r[distance] to each score. A new one is a class entered in
-`POSITION_ENCODINGS`, built from the `ModelConfig`.
+A position encoding is an `nn.Module`, one a layer, that turns distances into `PositionTerms`. These
+enter the score of a query at distance d from a key in up to three ways:
+
+    vectors  (q + v) . r[d] is added      v: the position bias
+    scores   b[d] is added
+    turns    (q + u) and k are turned by c[d of the query] and c[d of the key], counted from the
+             last key, so that their product depends on the difference: the distance
+
+All three depend on distances alone and leave keys and values as they are, so a memory caches keys
+that are a function of the hidden state only. A new encoding is a class entered in
+`POSITION_ENCODINGS`; whatever it adds may have weights.
 
 Shapes: P distances, H heads, K head width, D width.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
 import torch
 from torch import Tensor, nn
 
-from db1.model.config import ModelConfig
+from db1.errors import ConfigError
 from db1.registry import Registry
 
-POSITION_ENCODINGS: Registry[type[nn.Module]] = Registry("position encoding")
+if TYPE_CHECKING:
+    from db1.model.config import ModelConfig
+
+POSITION_ENCODINGS: Registry[type[PositionEncoding]] = Registry("position encoding")
 
 
-def descending_distances(span: int, device: torch.device) -> Tensor:
-    """Distances span - 1, ..., 1, 0 and one -1 behind them, float32 (span + 1,).
+@dataclass(frozen=True, kw_only=True)
+class PositionTerms:
+    """What one layer's encoding adds, by descending distance: span - 1, ..., 1, 0, -1.
+
+    Args:
+        vectors: r (H, P, K).
+        scores: b (H, P).
+        turns: c (P, K / 2), complex numbers of absolute value 1.
+    """
+
+    vectors: Tensor | None = None
+    scores: Tensor | None = None
+    turns: Tensor | None = None
+
+    def last(self, num_distances: int) -> PositionTerms:
+        """The terms of the smallest distances, views."""
+        vectors, scores, turns = self.vectors, self.scores, self.turns
+        return PositionTerms(
+            vectors=None if vectors is None else vectors[:, -num_distances:],
+            scores=None if scores is None else scores[:, -num_distances:],
+            turns=None if turns is None else turns[-num_distances:],
+        )
+
+
+class PositionEncoding(nn.Module):
+    """Base of the encodings; adds nothing.
+
+    Args:
+        config: Sizes and options.
+    """
+
+    uses_position_bias: ClassVar[bool] = False
+    """Whether the model has a position bias v for it."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+
+    @classmethod
+    def check(cls, config: ModelConfig) -> None:
+        """Raises ConfigError for sizes it cannot have and options that mean nothing to it."""
+        if config.clamp_length is not None:
+            raise ConfigError(
+                f"model.clamp_length: got {config.clamp_length}, but position encoding "
+                f"{config.position_encoding!r} has no distance to clamp; set clamp_length: null"
+            )
+
+    @staticmethod
+    def features(config: ModelConfig, distances: Tensor) -> Tensor | None:
+        """What the layers share, from distances (P,) in the type to compute in."""
+        return None
+
+    def forward(self, features: Tensor | None, dtype: torch.dtype) -> PositionTerms:
+        """One layer's terms, from `features`, for scores of type `dtype`."""
+        return PositionTerms()
+
+
+def descending_distances(span: int, like: Tensor) -> Tensor:
+    """Distances span - 1, ..., 1, 0 and one -1 behind them, (span + 1,).
 
     The column of -1 is never seen by a query; it gives a row of scores the width that turns the
-    shift of `db1.model.attention` into a plain view.
+    shift of `db1.model.kernels` into a plain view.
+
+    Args:
+        span: Number of keys.
+        like: Gives the device, and the type where it is finer than float32.
     """
-    return torch.arange(span - 1, -2, -1, device=device, dtype=torch.float32)
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    return torch.arange(span - 1, -2, -1, device=like.device, dtype=dtype)
+
+
+def clamped(distances: Tensor, clamp_length: int | None) -> Tensor:
+    """Distances up to `clamp_length`, which stands for all beyond it; None: as they are."""
+    return distances if clamp_length is None else distances.clamp(max=clamp_length)
+
+
+def frequencies(width: int, like: Tensor) -> Tensor:
+    """10000 ** (-2 i / width), (width / 2,); width is even.
+
+    Source: Vaswani et al. 2017, section 3.5.
+    """
+    exponents = torch.arange(0, width, 2, device=like.device, dtype=like.dtype) / width
+    return 10_000.0**-exponents
 
 
 def sinusoids(distances: Tensor, width: int, clamp_length: int | None) -> Tensor:
     """[sin | cos] of distance * 10000 ** (-2 i / width).
 
     Args:
-        distances: float32 (P,).
+        distances: Float (P,).
         width: D, even.
         clamp_length: Largest distance told apart, or None.
 
     Returns:
-        float32 (P, D).
+        (P, D), of the distances' type.
 
     Source: Dai et al. 2019, appendix B; released DB1 model.
     """
-    if clamp_length is not None:
-        distances = distances.clamp(max=clamp_length)
-    exponents = torch.arange(0, width, 2, device=distances.device, dtype=torch.float32) / width
-    angles = distances[:, None] * (10_000.0**-exponents)
+    angles = clamped(distances, clamp_length)[:, None] * frequencies(width, distances)
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
+def alibi_slopes(num_heads: int) -> list[float]:
+    """What a key loses a step of distance, by head: 2 ** (-8 h / n) for h = 1..n.
+
+    n is the number of heads where that is a power of two. Otherwise the slopes of the next lower
+    power come first, then every other one of the next higher power's.
+
+    Source: Press et al. 2022, "Train Short, Test Long", section 3 and its reference code.
+    """
+    lower = 1 << (num_heads.bit_length() - 1)
+    slopes = [2.0 ** (-8.0 * h / lower) for h in range(1, lower + 1)]
+    between = [2.0 ** (-4.0 * h / lower) for h in range(1, 2 * lower + 1, 2)]
+    return slopes + between[: num_heads - lower]
+
+
+def turn(x_BHSK: Tensor, turns_SK: Tensor) -> Tensor:
+    """Turns neighbouring pairs of numbers (x[2 i], x[2 i + 1]) by the complex turns (S, K / 2).
+
+    Source: Su et al. 2021, "RoFormer", equation 34.
+    """
+    pairs = x_BHSK.to(turns_SK.real.dtype).unflatten(-1, (-1, 2))
+    return torch.view_as_real(torch.view_as_complex(pairs) * turns_SK).flatten(-2).type_as(x_BHSK)
+
+
 @POSITION_ENCODINGS.register("transformer_xl")
-class SinusoidPositions(nn.Module):
-    """r = a bias-free projection of the sinusoids of the distance."""
+class SinusoidPositions(PositionEncoding):
+    """Vectors: a bias-free projection of the sinusoids of the distance.
+
+    Source: Dai et al. 2019, section 3.3.
+    """
+
+    uses_position_bias = True
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.num_heads = config.num_heads
         self.projection = nn.Linear(config.width, config.width, bias=False)
 
-    @staticmethod
-    def features(config: ModelConfig, span: int, like: Tensor) -> Tensor:
-        """What `forward` of every layer takes: (span + 1, D) on the device and dtype of `like`."""
-        distances = descending_distances(span, like.device)
-        return sinusoids(distances, config.width, config.clamp_length).to(like.dtype)
+    @classmethod
+    def check(cls, config: ModelConfig) -> None:
+        if config.width % 2:
+            raise ConfigError(
+                f"model.width {config.width}: sinusoids come in pairs, expected an even width"
+            )
 
-    def forward(self, features_PD: Tensor) -> Tensor:
-        """(P, D) -> r (H, P, K)."""
-        r_PHK = self.projection(features_PD).unflatten(-1, (self.num_heads, -1))
-        return r_PHK.transpose(0, 1)
+    @staticmethod
+    def features(config: ModelConfig, distances: Tensor) -> Tensor:
+        """(P, D)."""
+        return sinusoids(distances, config.width, config.clamp_length)
+
+    def forward(self, features: Tensor, dtype: torch.dtype) -> PositionTerms:
+        """r (H, P, K)."""
+        r_PHK = self.projection(features.to(dtype)).unflatten(-1, (self.num_heads, -1))
+        return PositionTerms(vectors=r_PHK.transpose(0, 1))
+
+
+@POSITION_ENCODINGS.register("rotary")
+class RotaryPositions(PositionEncoding):
+    """Turns: queries and keys by angles that grow with the place, pair i by 10000 ** (-2 i / K).
+
+    Source: Su et al. 2021, "RoFormer: Enhanced Transformer with Rotary Position Embedding".
+    """
+
+    @classmethod
+    def check(cls, config: ModelConfig) -> None:
+        super().check(config)
+        if config.head_dim % 2:
+            raise ConfigError(
+                f"model.width {config.width} / model.num_heads {config.num_heads} = "
+                f"{config.head_dim}: rotary turns pairs, expected an even head width"
+            )
+
+    @staticmethod
+    def features(config: ModelConfig, distances: Tensor) -> Tensor:
+        """Complex (P, K / 2)."""
+        angles = -distances[:, None] * frequencies(config.head_dim, distances)
+        return torch.polar(torch.ones_like(angles), angles)
+
+    def forward(self, features: Tensor, dtype: torch.dtype) -> PositionTerms:
+        """Nothing a layer: all turn alike."""
+        return PositionTerms(turns=features)
+
+
+@POSITION_ENCODINGS.register("alibi")
+class AlibiPositions(PositionEncoding):
+    """Scores: minus a head's slope times the distance, up to `clamp_length`.
+
+    Source: Press et al. 2022, "Train Short, Test Long: Attention with Linear Biases".
+    """
+
+    @classmethod
+    def check(cls, config: ModelConfig) -> None:
+        """Takes every size and option."""
+
+    @staticmethod
+    def features(config: ModelConfig, distances: Tensor) -> Tensor:
+        """(H, P)."""
+        slopes = distances.new_tensor(alibi_slopes(config.num_heads))
+        return -slopes[:, None] * clamped(distances, config.clamp_length)
+
+    def forward(self, features: Tensor, dtype: torch.dtype) -> PositionTerms:
+        """Nothing a layer: all lose alike."""
+        return PositionTerms(scores=features.to(dtype))
 
 
 @POSITION_ENCODINGS.register("none")
-class NoPositions(nn.Module):
-    """No position term: order is known from the causal mask alone."""
+class NoPositions(PositionEncoding):
+    """No position term: order is known from the causal mask alone.
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-
-    @staticmethod
-    def features(config: ModelConfig, span: int, like: Tensor) -> None:
-        """Nothing to share."""
-        return None
-
-    def forward(self, features_PD: None) -> None:
-        """No vectors."""
-        return None
+    Source: Kazemnejad et al. 2023, "The Impact of Positional Encoding on Length Generalization".
+    """

@@ -6,7 +6,7 @@
     pre-LN   x = x + attention(LN(x))        x = x + feed_forward(LN(x))
 
 Shapes: B batch, T query tokens, M memory tokens, S = M + T keys, H heads, K head width, D width,
-L layers, P = S + 1 distances, V vocabulary.
+L layers, V vocabulary.
 
 Source: Dai et al. 2019, "Transformer-XL"; released DB1 model.
 """
@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from db1.errors import ConfigError
-from db1.model.attention import ExtendKeys, RelativeAttention
+from db1.model.attention import Biases, ExtendKeys, RelativeAttention, attention_biases
 from db1.model.config import ModelConfig
 from db1.model.embedding import Embedding
 from db1.model.feed_forward import FeedForward
 from db1.model.loss import TrainOutput, masked_loss
 from db1.model.memory import Memory
+from db1.model.positions import PositionTerms, descending_distances
 from db1.model.visibility import Visibility
 from db1.sequence.sample import Batch, ImageGroup
 
@@ -47,14 +48,14 @@ class DecoderLayer(nn.Module):
     def forward(
         self,
         x_BTD: Tensor,
-        r_HPK: Tensor | None,
-        biases: tuple[Tensor, Tensor] | None,
+        terms: PositionTerms,
+        biases: Biases | None,
         visibility: Visibility,
         extend: ExtendKeys | None = None,
     ) -> Tensor:
         """Arguments as `RelativeAttention.forward`; returns (B, T, D)."""
         inputs = self.attention_norm(x_BTD) if self.pre else x_BTD
-        mixed = self.attention(inputs, r_HPK, biases, visibility, extend)
+        mixed = self.attention(inputs, terms, biases, visibility, extend)
         x_BTD = self._join(x_BTD, mixed, self.attention_norm)
         inputs = self.feed_forward_norm(x_BTD) if self.pre else x_BTD
         return self._join(x_BTD, self.feed_forward(inputs), self.feed_forward_norm)
@@ -95,8 +96,7 @@ class TransformerXL(nn.Module):
         self.embedding = Embedding(config, vocabulary_size, bin_range)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
         if config.share_biases:
-            self.content_bias = nn.Parameter(torch.zeros(config.num_heads, config.head_dim))
-            self.position_bias = nn.Parameter(torch.zeros(config.num_heads, config.head_dim))
+            self.content_bias, self.position_bias = attention_biases(config)
         if not config.tie_embeddings:
             self.output = nn.Linear(config.width, vocabulary_size, bias=False)
         self._initialize()
@@ -117,8 +117,8 @@ class TransformerXL(nn.Module):
         x_BTD = self._embed(batch.ids, batch.local_positions, batch.images)
         num_tokens = x_BTD.shape[1]
         visibility = self._visibility(x_BTD, num_tokens, None)
-        for layer, r_HPK in zip(self.layers, self.position_vectors(num_tokens), strict=True):
-            arguments = (x_BTD, r_HPK, self._biases, visibility)
+        for layer, terms in zip(self.layers, self.position_terms(num_tokens), strict=True):
+            arguments = (x_BTD, terms, self._biases, visibility)
             if self.config.activation_checkpointing and torch.is_grad_enabled():
                 x_BTD = checkpoint(layer, *arguments, use_reentrant=False)
             else:
@@ -155,9 +155,9 @@ class TransformerXL(nn.Module):
         x_BTD = self._embed(ids_BT, local_positions_BT, images)
         extension = memory.extended(x_BTD.shape[1], lengths)
         visibility = self._visibility(x_BTD, extension.num_keys, extension.valid_keys)
-        vectors = memory.positions.vectors(extension.num_keys)
-        for index, (layer, r_HPK) in enumerate(zip(self.layers, vectors, strict=True)):
-            x_BTD = layer(x_BTD, r_HPK, self._biases, visibility, extension.appender(index))
+        all_terms = memory.positions.terms(extension.num_keys)
+        for index, (layer, terms) in enumerate(zip(self.layers, all_terms, strict=True)):
+            x_BTD = layer(x_BTD, terms, self._biases, visibility, extension.appender(index))
         return x_BTD, extension.finish()
 
     def recur(
@@ -189,11 +189,11 @@ class TransformerXL(nn.Module):
         num_keys = memory_LBMD.shape[2] + x_BTD.shape[1]
         visibility = self._visibility(x_BTD, num_keys, None)
         inputs = []
-        vectors = self.position_vectors(num_keys)
-        for layer, r_HPK, memory in zip(self.layers, vectors, memory_LBMD, strict=True):
+        all_terms = self.position_terms(num_keys)
+        for layer, terms, memory in zip(self.layers, all_terms, memory_LBMD, strict=True):
             inputs.append(x_BTD.detach())
             past = layer.memory_keys(memory)
-            x_BTD = layer(x_BTD, r_HPK, self._biases, visibility, _prepend(past))
+            x_BTD = layer(x_BTD, terms, self._biases, visibility, _prepend(past))
         grown = torch.cat([memory_LBMD, torch.stack(inputs)], dim=2)
         return x_BTD, grown[:, :, max(0, num_keys - self.config.memory_length) :]
 
@@ -210,11 +210,12 @@ class TransformerXL(nn.Module):
             weight = weight[slice(ids.start, ids.stop, ids.step)]
         return F.linear(hidden, weight)
 
-    def position_vectors(self, span: int) -> list[Tensor | None]:
-        """Each layer's r (H, span + 1, K), by distance from span - 1 down to -1."""
+    def position_terms(self, span: int) -> list[PositionTerms]:
+        """Each layer's terms, by distance from span - 1 down to -1."""
         weight = self.embedding.token.weight
-        features = self.layers[0].attention.positions.features(self.config, span, weight)
-        return [layer.attention.positions(features) for layer in self.layers]
+        encodings = [layer.attention.positions for layer in self.layers]
+        features = encodings[0].features(self.config, descending_distances(span, weight))
+        return [encoding(features, weight.dtype) for encoding in encodings]
 
     def zero_memory(self) -> Tensor:
         """Keys and values of a remembered vector of zeros, (L, 2, H, K)."""
@@ -224,7 +225,7 @@ class TransformerXL(nn.Module):
         return torch.stack(pairs)[:, :, 0, :, 0]
 
     @property
-    def _biases(self) -> tuple[Tensor, Tensor] | None:
+    def _biases(self) -> Biases | None:
         return (self.content_bias, self.position_bias) if self.config.share_biases else None
 
     def _embed(

@@ -40,11 +40,11 @@ def standardize(patches: Tensor) -> Tensor:
         patches: (..., C, s, s), any number type.
 
     Returns:
-        float32, same shape.
+        float32 (float64 for float64), same shape.
 
     Source: released DB1 model; Reed et al. 2022, section 2.1.
     """
-    values = patches.float()
+    values = patches if patches.dtype == torch.float64 else patches.float()
     deviation = values.std(dim=(-2, -1), keepdim=True) + 1e-6
     return (values - values.mean(dim=(-2, -1), keepdim=True)) / deviation / values.shape[-1] ** 0.5
 

@@ -14,18 +14,19 @@ from db1.sequence.sample import Batch, ImageGroup
 VOCABULARY_SIZE = 40
 
 
-@pytest.fixture
+def build_model(**options: object) -> TransformerXL:
+    """A tiny float64 model in evaluation mode with weights large enough to matter."""
+    sizes = {"num_layers": 2, "num_heads": 2, "width": 8, "memory_length": 6, "patch_size": 4}
+    vision = {"vision_channels": 4, "vision_groups": 2, "num_image_positions": 8}
+    torch.manual_seed(0)
+    config = ModelConfig(**{**sizes, **vision, "init_std": 0.4, **options})
+    return TransformerXL(config, VOCABULARY_SIZE, range(20, 36)).double().eval()
+
+
+@pytest.fixture(scope="session")
 def make_model() -> Callable[..., TransformerXL]:
-    """Builds a tiny float64 model in evaluation mode with weights large enough to matter."""
-
-    def make(**options: object) -> TransformerXL:
-        sizes = {"num_layers": 2, "num_heads": 2, "width": 8, "memory_length": 6, "patch_size": 4}
-        vision = {"vision_channels": 4, "vision_groups": 2, "num_image_positions": 8}
-        torch.manual_seed(0)
-        config = ModelConfig(**{**sizes, **vision, "init_std": 0.4, **options})
-        return TransformerXL(config, VOCABULARY_SIZE, range(20, 36)).double().eval()
-
-    return make
+    """`build_model`."""
+    return build_model
 
 
 @pytest.fixture

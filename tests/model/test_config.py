@@ -6,8 +6,6 @@ import pytest
 
 from db1.errors import ConfigError
 from db1.model.config import ModelConfig
-from db1.model.positions import POSITION_ENCODINGS
-from db1.model.transformer_xl import TransformerXL
 
 
 @pytest.mark.parametrize(
@@ -48,7 +46,23 @@ def test_derived_sizes() -> None:
 
 
 def test_unknown_position_encoding_names_the_known() -> None:
-    config = ModelConfig(num_layers=1, num_heads=1, width=2, position_encoding="transformer_x")
-    with pytest.raises(ConfigError, match="transformer_xl"):
-        TransformerXL(config, 3)
-    assert {"transformer_xl", "none"} <= set(POSITION_ENCODINGS)
+    with pytest.raises(ConfigError, match="did you mean 'transformer_xl'"):
+        ModelConfig(position_encoding="transformer_x")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"position_encoding": "rotary", "clamp_length": 4}, "'rotary' has no distance to clamp"),
+        ({"position_encoding": "none", "clamp_length": 4}, "'none' has no distance to clamp"),
+        ({"position_encoding": "rotary", "width": 9, "num_heads": 3}, "even head width"),
+    ],
+)
+def test_options_that_mean_nothing_to_an_encoding_raise(options: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig(**options)
+
+
+@pytest.mark.parametrize("encoding", ["alibi", "none"])
+def test_odd_width_is_fine_without_pairs(encoding: str) -> None:
+    assert ModelConfig(position_encoding=encoding, width=9, num_heads=3).head_dim == 3

@@ -1,4 +1,4 @@
-"""Both attention kernels against a loop over all pairs of tokens, gradients too."""
+"""The attention kernels against a loop over all pairs of tokens, gradients too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from db1.model import kernels, visibility
-from db1.model.kernels import BlockedAttention, shift, whole_attention
+from db1.model.kernels import BlockedAttention, shift, token_attention, whole_attention
 from db1.model.visibility import Visibility
 
 HEADS, HEAD_DIM = 2, 4
@@ -27,18 +27,25 @@ def rule(num_queries: int, num_keys: int, span: int | None, dtype: torch.dtype) 
 
 
 def inputs(num_queries: int, num_keys: int, dtype: torch.dtype, batch: int = 3) -> list[Tensor]:
-    """qu, qv, k, v, r with gradients."""
+    """qu, qv, k, v, r, b with gradients."""
     generator = torch.Generator().manual_seed(num_queries)
     queries = (batch, HEADS, num_queries, HEAD_DIM)
     keys = (batch, HEADS, num_keys, HEAD_DIM)
-    shapes = [queries, queries, keys, keys, (HEADS, num_keys + 1, HEAD_DIM)]
+    distances = (HEADS, num_keys + 1)
+    shapes = [queries, queries, keys, keys, (*distances, HEAD_DIM), distances]
     return [
         torch.randn(shape, generator=generator, dtype=dtype).requires_grad_() for shape in shapes
     ]
 
 
 def reference(
-    qu: Tensor, qv: Tensor, k: Tensor, v: Tensor, r: Tensor | None, span: int | None
+    qu: Tensor,
+    qv: Tensor | None,
+    k: Tensor,
+    v: Tensor,
+    r: Tensor | None,
+    bias: Tensor | None,
+    span: int | None,
 ) -> Tensor:
     """Query by query, over exactly the keys it sees."""
     batch, heads, num_queries, _ = qu.shape
@@ -54,32 +61,44 @@ def reference(
                     score = qu[b, h, i] @ k[b, h, j]
                     if r is not None:
                         score = score + qv[b, h, i] @ r[h, num_keys - 1 - (place - j)]
+                    if bias is not None:
+                        score = score + bias[h, num_keys - 1 - (place - j)]
                     scores.append(score)
                 out.append(torch.stack(scores).softmax(0) @ v[b, h, first : place + 1])
     return torch.stack(out).view(batch, heads, num_queries, -1)
 
 
-CASES = [(7, 7, None), (7, 12, None), (5, 11, 4), (7, 7, 3), (1, 6, None), (1, 1, 1), (6, 9, 9)]
+CASES = [
+    *[(7, 7, None), (7, 12, None), (5, 11, 4), (7, 7, 3), (6, 9, 9)],
+    *[(1, 6, None), (1, 1, 1), (1, 7, 6), (1, 9, 4)],
+]
 
 
-@pytest.mark.parametrize(("num_queries", "num_keys", "span"), CASES)
-@pytest.mark.parametrize("kernel", ["whole", "blocked"])
-@pytest.mark.parametrize("positions", [True, False])
+@pytest.mark.parametrize(
+    ("kernel", "num_queries", "num_keys", "span"),
+    [(kernel, *case) for kernel in ("whole", "blocked") for case in CASES]
+    + [("token", *case) for case in CASES if case[0] == 1],
+)
+@pytest.mark.parametrize("positions", ["vectors", "scores", "both", "none"])
 def test_kernel_equals_reference(
     monkeypatch: pytest.MonkeyPatch,
     kernel: str,
     num_queries: int,
     num_keys: int,
     span: int | None,
-    positions: bool,
+    positions: str,
 ) -> None:
     monkeypatch.setattr(visibility, "QUERY_BLOCK", 3)
     monkeypatch.setattr(kernels, "CHUNK_SCORES", 40)
-    tensors = inputs(num_queries, num_keys, torch.float64)
-    used = tensors if positions else [tensors[0], None, tensors[2], tensors[3], None]
+    qu, qv, k, v, r, b = inputs(num_queries, num_keys, torch.float64)
+    if positions not in ("vectors", "both"):
+        qv = r = None
+    used = [qu, qv, k, v, r, b if positions in ("scores", "both") else None]
     rules = rule(num_queries, num_keys, span, torch.float64)
     if kernel == "whole":
         got = whole_attention(*used, rules, 0.0)
+    elif kernel == "token":
+        got = token_attention(*used, rules)
     else:
         got = BlockedAttention.apply(*used, rules)
     expected = reference(*used, span)
@@ -96,8 +115,8 @@ def test_kernel_equals_reference(
 def test_blocked_gradcheck(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(visibility, "QUERY_BLOCK", 2)
     monkeypatch.setattr(kernels, "CHUNK_SCORES", 10)
-    rules = rule(4, 5, 3, torch.float64)
-    tensors = inputs(4, 5, torch.float64, batch=2)
+    rules = rule(3, 4, 2, torch.float64)
+    tensors = inputs(3, 4, torch.float64, batch=1)
     assert torch.autograd.gradcheck(lambda *t: BlockedAttention.apply(*t, rules), tensors)
 
 
@@ -136,10 +155,12 @@ def test_blocks_skip_keys_that_nobody_sees(monkeypatch: pytest.MonkeyPatch) -> N
     assert sum(block.num_queries * block.num_keys for block in blocks) < 8 * 20
 
 
-def test_row_without_keys_yields_numbers() -> None:
-    tensors = inputs(2, 4, torch.float32)
+@pytest.mark.parametrize("num_queries", [1, 2])
+def test_rows_of_unequal_length(num_queries: int) -> None:
+    """The token kernel equals the plain one; a row without keys yields numbers."""
+    tensors = inputs(num_queries, 4, torch.float32)
     rules = Visibility(
-        num_queries=2,
+        num_queries=num_queries,
         num_keys=4,
         span=None,
         valid_keys=torch.tensor([0, 1, 4]),
@@ -148,3 +169,5 @@ def test_row_without_keys_yields_numbers() -> None:
     )
     out = whole_attention(*tensors, rules, 0.0)
     assert all(math.isfinite(x) for x in out.flatten().tolist())
+    if num_queries == 1:
+        torch.testing.assert_close(token_attention(*tensors, rules), out, atol=1e-5, rtol=0)

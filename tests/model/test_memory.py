@@ -8,6 +8,7 @@ from torch import Tensor
 
 from db1.errors import ConfigError, DataError
 from db1.model.memory import Memory
+from db1.model.positions import POSITION_ENCODINGS
 from db1.model.transformer_xl import TransformerXL
 
 OPTIONS = [
@@ -17,7 +18,9 @@ OPTIONS = [
     {"memory_start": "zeros", "same_length": False},
     {"memory_start": "zeros", "normalization": "pre"},
     {"clamp_length": 3, "same_length": False},
-    {"position_encoding": "none"},
+    *({"position_encoding": name} for name in POSITION_ENCODINGS if name != "transformer_xl"),
+    {"position_encoding": "rotary", "normalization": "pre", "memory_start": "zeros"},
+    {"position_encoding": "alibi", "clamp_length": 3, "memory_start": "zeros"},
 ]
 
 
