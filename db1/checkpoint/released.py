@@ -19,12 +19,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from db1.errors import CheckpointError, nearest
 from db1.model.config import ModelConfig
 from db1.tokens.vocabulary import VocabularyConfig
 
+StateDict = dict[str, Tensor]
+FREQUENCIES = "pos_emb.inv_freq"
 _TOP = {
     "word_embedding.weight": "embedding.token.weight",
     "rl_local_timestep_embedding.weight": "embedding.local_position.weight",
@@ -65,7 +68,8 @@ def config_from_released(released: Mapping[str, Any]) -> tuple[ModelConfig, Voca
     """Reads the released model's arguments.
 
     `mem_len` null means no memory and no limit of the attention span, `n_inner` null four times
-    the width, `clamp_len` null or below 1 no clamping. DeepNorm has no effect with pre-LN there.
+    the width. Distances are clamped at `n_position`, where no `clamp_len` says otherwise (null or
+    below 1: no clamping). DeepNorm has no effect with pre-LN there.
 
     Args:
         released: Its argument names and values; unknown ones are left alone.
@@ -79,7 +83,7 @@ def config_from_released(released: Mapping[str, Any]) -> tuple[ModelConfig, Voca
         raise CheckpointError(f"released model config lacks {missing}, got {sorted(released)}")
     pre = bool(released.get("pre_lnorm", False))
     memory_length = released["mem_len"] or 0
-    clamp_length = released.get("clamp_len") or 0
+    clamp_length = released.get("clamp_len", released.get("n_position")) or 0
     model = ModelConfig(
         num_layers=released["n_layer"],
         num_heads=released["n_head"],
@@ -127,11 +131,64 @@ def state_dict_from_released(released: Mapping[str, Tensor]) -> dict[str, Tensor
     return renamed
 
 
+def released_names(name: str, share_biases: bool, num_layers: int) -> list[str]:
+    """Returns every name under which the released model stores a weight of db1, its own first.
+
+    Args:
+        name: db1's name.
+        share_biases: Whether u and v are shared, which repeats them in every layer.
+        num_layers: Number of layers.
+    """
+    for old, new in _TOP.items():
+        if name == new:
+            biases = {"r_w_bias", "r_r_bias"}
+            repeated = range(num_layers) if share_biases and old in biases else ()
+            return [old, *(f"h.{layer}.dec_attn.{old}" for layer in repeated)]
+    for start, table in (("embedding.vision.", _VISION), (r"layers.\d+.", _LAYER)):
+        match = re.match(start, name)
+        rest = name[match.end() :] if match else ""
+        for old, new in table.items():
+            if match and (rest == new or rest.startswith(new + ".")):
+                tail = old + rest.removeprefix(new)
+                if table is _VISION:
+                    return [f"vision_encoder.{tail}", f"ic_encoder.{tail}"]
+                return [f"h.{name.split('.')[1]}.{tail}"]
+    raise CheckpointError(f"weight {name!r} has no place in the released model")
+
+
+def released_from_state_dict(weights: Mapping[str, Tensor], config: ModelConfig) -> StateDict:
+    """Renames db1's weights to the released model's, with its repetitions and its constant.
+
+    Args:
+        weights: db1's state dict (or meta tensors of its shapes).
+        config: Of the model.
+
+    Raises:
+        CheckpointError: For options that the released model does not have.
+    """
+    if config.position_encoding != "transformer_xl":
+        raise CheckpointError(
+            f"the released layout has no place for position_encoding {config.position_encoding!r}"
+        )
+    released = {}
+    for name, tensor in weights.items():
+        for other in released_names(name, config.share_biases, config.num_layers):
+            released[other] = tensor
+    some = next(iter(weights.values()))
+    released[FREQUENCIES] = frequencies(config.width).to(some)
+    return released
+
+
+def frequencies(width: int) -> Tensor:
+    """The constant `pos_emb.inv_freq`, float32 (width / 2,)."""
+    return 10_000.0 ** -(torch.arange(0, width, 2, dtype=torch.float32) / width)
+
+
 def _rename(name: str, shared: bool) -> str | None:
     """db1's name; None for what repeats another tensor or is a constant."""
     if name in _TOP:
         return _TOP[name]
-    if name == "pos_emb.inv_freq" or name.startswith("ic_encoder."):
+    if name == FREQUENCIES or name.startswith("ic_encoder."):
         return None
     if name.startswith("vision_encoder."):
         return _by_prefix("embedding.vision.", name.removeprefix("vision_encoder."), _VISION, name)

@@ -197,6 +197,13 @@ def verify_checkpoint(folder: Path, only: tuple[str, ...] | None = None) -> Chec
     return Checkpoint(folder=folder, step=manifest["step"], trainer=trainer)
 
 
+def file_sha256(folder: Path, name: str) -> str:
+    """SHA-256 of a file: the manifest's where the folder has one, else computed."""
+    if (folder / MANIFEST_FILE).is_file():
+        return _read_json(folder / MANIFEST_FILE)["files"][name]["sha256"]
+    return _sha256(folder / name)
+
+
 def tidy_checkpoints(run_folder: Path, step: int) -> None:
     """Clears the way for a run that goes on from `step`; for the first process.
 

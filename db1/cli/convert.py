@@ -2,4 +2,63 @@
 
 from __future__ import annotations
 
-VERBS = {}
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def convert(
+    source: Annotated[str, typer.Argument(help="A model in any layout, or hf://user/name.")],
+    destination: Annotated[str, typer.Argument(help="A new folder, or hf://user/name.")],
+    to: Annotated[
+        str | None,
+        typer.Option(help="run, safetensors or released; default: a run, from a run safetensors."),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="tokenizer.json, or a folder with it or GPT-2's two files.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML whose `model` and `vocabulary` describe a released checkpoint."),
+    ] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="Tag of a run; default: newest.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16; default: as stored.")
+    ] = None,
+) -> None:
+    """Turns a model into another layout; a model is a run folder, a safetensors folder
+    (model.safetensors, config.json), or the published DB1 checkpoint.
+
+    The published checkpoint is a pickle; nothing in it is executed. Its tokenizer is taken from a
+    folder `tokenizer` or `my_tokenizer` in it or beside it, or from --tokenizer.
+
+    Example: db1 convert db1_870task_checkpoint runs/released --tokenizer my_tokenizer
+
+    Example: db1 convert runs/db1_tiny shared/db1_tiny && db1 convert shared/db1_tiny runs/copy
+
+    Example: db1 convert runs/db1_tiny hf://user/db1_tiny
+    """
+    from db1.checkpoint.convert import convert as run
+
+    console = Console()
+    with console.status(f"converting {source}"):
+        bundle = run(
+            source,
+            destination,
+            to=to,
+            dtype=dtype,
+            tag=checkpoint,
+            config=config,
+            tokenizer=tokenizer,
+        )
+    weights = bundle.weights or {}
+    count = sum(tensor.numel() for tensor in weights.values())
+    text = "with its tokenizer" if bundle.tokenizer else "no tokenizer found (give --tokenizer)"
+    console.print(
+        f"{destination}: {len(weights)} weights, {count:,} numbers, {text}", soft_wrap=True
+    )
+
+
+VERBS = {"convert": convert}

@@ -22,7 +22,7 @@ from db1.evaluation.results import command_line, resume, versions, write_results
 from db1.evaluation.scores import normalise, summarise
 from db1.evaluation.settings import EvaluationConfig
 from db1.evaluation.task import evaluate_task
-from db1.policy.load import LoadedRun, load_agent_parts, read_run
+from db1.policy.load import LoadedRun, RunParts, load_agent_parts, read_run
 from db1.suites import parse_task_id
 
 logger = logging.getLogger(__name__)
@@ -77,8 +77,8 @@ def evaluate(
         memory_length=_default(config.memory_length, parts.context_length),
         text_memory_length=_default(config.text_memory_length, parts.model_config.memory_length),
     )
-    root = Path(data if data is not None else parts.config["data"]["root"])
-    chosen = select_tasks(tuple(parts.specs), tasks, suites)
+    root = _data_root(parts, data)
+    chosen = select_tasks(tuple(parts.specs) or _stored_tasks(root), tasks, suites)
     references = {task: load_references(root / task, task) for task in chosen}
     environments, failures, mismatches = _versions_now(references, allow_version_mismatch)
     loaded = None
@@ -101,6 +101,23 @@ def evaluate(
         _add_task(results, task, partial(evaluate_task, *arguments))
         write_results(out, _summarised(results))
     return _summarised(results)
+
+
+def _data_root(parts: RunParts, data: Path | str | None) -> Path:
+    """Where demonstrations and references lie."""
+    root = data if data is not None else (parts.config.get("data") or {}).get("root")
+    if root is None:
+        raise ConfigError(
+            f"{parts.folder}: does not say where its demonstrations lie (a converted model); "
+            "give --data DIR, such as `db1 collect TASK... --out DIR` makes"
+        )
+    return Path(root)
+
+
+def _stored_tasks(root: Path) -> tuple[str, ...]:
+    """Tasks that have demonstrations below `root`: what a model without specs is evaluated on."""
+    found = sorted(root.glob("*/*/header.json"))
+    return tuple("/".join(path.parts[-3:-1]) for path in found)
 
 
 def _add_task(results: dict[str, Any], task: str, run: Callable[[], dict[str, Any]]) -> None:
@@ -154,6 +171,8 @@ def select_tasks(
         ConfigError: For an unknown task, or a suite without any task.
     """
     chosen = list(dict.fromkeys(learned if tasks is None else tasks))
+    if not chosen:
+        raise ConfigError("the model names no task and no demonstrations are there; give --task")
     for task in chosen:
         parse_task_id(task)
     if suites is None:
@@ -170,7 +189,7 @@ def select_tasks(
 
 def evaluate_text(loaded: LoadedRun, config: EvaluationConfig, root: Path) -> dict[str, Any] | None:
     """Scores the held-out part of each corpus of the run; None where it has no text."""
-    names = list(loaded.config["data"].get("text") or {})
+    names = list((loaded.config.get("data") or {}).get("text") or {})
     if not names or loaded.tokenizer is None:
         return None
     scores = {}

@@ -1,8 +1,7 @@
-"""A run folder -> the parts that act and write: model, id ranges, tokenizer, step specs."""
+"""A model folder -> the parts that act and write: model, id ranges, tokenizer, step specs."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,21 +9,16 @@ from typing import Any
 
 import torch
 
-from db1.checkpoint.run import FOLDER, MANIFEST_FILE, WEIGHTS_FILE, resolve_checkpoint
-from db1.checkpoint.weights import read_weights
-from db1.config import build, load_yaml
-from db1.errors import CheckpointError, ConfigError, DataError
+from db1.checkpoint.bundle import SPECS_FILE, Bundle, meta_model, read_bundle
+from db1.config import build
+from db1.errors import ConfigError, DataError
 from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
 from db1.sequence.episode import SequenceConfig
 from db1.sequence.step import StepCodec
 from db1.tokens.spec import StepSpec
 from db1.tokens.text import TextTokenizer
-from db1.tokens.vocabulary import Vocabulary, VocabularyConfig
-
-CONFIG_FILE = "config.yaml"
-SPECS_FILE = "specs.json"
-TOKENIZER_FILE = "tokenizer.json"
+from db1.tokens.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,24 +75,13 @@ class LoadedRun(RunParts):
 
 
 def read_run(run: Path | str) -> RunParts:
-    """Reads config.yaml, specs.json and tokenizer.json of a run folder.
+    """Reads what a model folder of any layout holds beside its weights.
 
     Raises:
-        ConfigError: When the folder is no run, or its configuration cannot be used.
+        ConfigError: When the folder holds no model, or its configuration cannot be used.
         DataError: For broken specs or a broken tokenizer.
     """
-    run = Path(run)
-    if not (run / CONFIG_FILE).is_file():
-        raise ConfigError(f"{run}: no run folder, it has no {CONFIG_FILE}; `db1 train` makes one")
-    config = load_yaml(run / CONFIG_FILE)
-    has_text = (run / TOKENIZER_FILE).is_file()
-    return RunParts(
-        folder=run,
-        config=config,
-        vocabulary=Vocabulary(build(VocabularyConfig, config.get("vocabulary"), "vocabulary")),
-        tokenizer=TextTokenizer.load(run / TOKENIZER_FILE) if has_text else None,
-        specs=_read_specs(run / SPECS_FILE),
-    )
+    return _parts(read_bundle(run, with_weights=False))
 
 
 def load_agent_parts(
@@ -109,10 +92,10 @@ def load_agent_parts(
     seed: int = 0,
     device: str | None = None,
 ) -> LoadedRun:
-    """Loads a run folder with its model.
+    """Loads a model folder of any layout (see `db1.checkpoint.bundle`) with its model.
 
     Args:
-        run: The run folder: config.yaml, specs.json, tokenizer.json and checkpoints.
+        run: A run folder, a safetensors folder, or the published checkpoint.
         checkpoint: Tag such as `step-00000100`; None: the newest valid one.
         random_weights: Fresh weights in place of the trained ones (the control experiment).
         seed: Of the random weights.
@@ -122,53 +105,51 @@ def load_agent_parts(
         ConfigError: When the folder is no run, or its configuration cannot be used.
         CheckpointError: Without a valid checkpoint, or when it does not fit the model.
     """
-    parts = read_run(run)
     if random_weights and checkpoint is not None:
         raise ConfigError(f"checkpoint {checkpoint!r} and random weights exclude each other")
-    tag, sha256, weights = None, None, None
-    if not random_weights:
-        tag, sha256, weights = _read_checkpoint(parts.folder, checkpoint)
-    model = _build_model(parts, weights, seed)
+    bundle = read_bundle(run, with_weights=not random_weights, tag=checkpoint)
+    parts = _parts(bundle)
+    if bundle.weights is None:
+        model = _random_model(parts, seed)
+    else:
+        model = _build_model(parts, bundle.weights)
     return LoadedRun(
         **{field.name: getattr(parts, field.name) for field in fields(parts)},
         model=model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(),
-        tag=tag,
-        sha256=sha256,
+        tag=None if random_weights else bundle.tag,
+        sha256=bundle.sha256,
     )
 
 
-def _read_checkpoint(run: Path, checkpoint: str | None) -> tuple[str, str, dict[str, torch.Tensor]]:
-    """Tag, SHA-256 and tensors of the weights."""
-    wanted = run if checkpoint is None else run / FOLDER / checkpoint
-    found = resolve_checkpoint(wanted, only=(WEIGHTS_FILE,))
-    manifest = json.loads((found.folder / MANIFEST_FILE).read_text(encoding="utf-8"))
-    weights = read_weights(found.folder / WEIGHTS_FILE)
-    return found.folder.name, manifest["files"][WEIGHTS_FILE]["sha256"], weights
+def _parts(bundle: Bundle) -> RunParts:
+    return RunParts(
+        folder=bundle.folder,
+        config=bundle.config,
+        vocabulary=bundle.vocabulary,
+        tokenizer=bundle.tokenizer,
+        specs=_step_specs(bundle),
+    )
 
 
-def _build_model(
-    parts: RunParts, weights: Mapping[str, torch.Tensor] | None, seed: int
-) -> TransformerXL:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        vocabulary = parts.vocabulary
-        model = TransformerXL(parts.model_config, vocabulary.size, vocabulary.bin_range())
-    if weights is not None:
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:400]
-            raise CheckpointError(
-                f"{parts.folder}: the weights do not fit {CONFIG_FILE}: {reason}"
-            ) from error
+def _build_model(parts: RunParts, weights: Mapping[str, torch.Tensor]) -> TransformerXL:
+    """The decoder around weights that fit it, float32; nothing is drawn or copied in vain."""
+    model = meta_model(parts.model_config, parts.vocabulary)
+    whole = {name: tensor.to(torch.float32) for name, tensor in weights.items()}
+    model.load_state_dict(whole, assign=True)
     return model
 
 
-def _read_specs(path: Path) -> dict[str, StepSpec]:
-    if not path.is_file():
-        return {}
+def _random_model(parts: RunParts, seed: int) -> TransformerXL:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        vocabulary = parts.vocabulary
+        return TransformerXL(parts.model_config, vocabulary.size, vocabulary.bin_range())
+
+
+def _step_specs(bundle: Bundle) -> dict[str, StepSpec]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {task: StepSpec.from_dict(spec) for task, spec in content.items()}
+        return {task: StepSpec.from_dict(spec) for task, spec in bundle.specs.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: no step specs by task ({error!r}); train again") from error
+        raise DataError(
+            f"{bundle.folder}: {SPECS_FILE} has no step specs by task ({error!r}); train again"
+        ) from error

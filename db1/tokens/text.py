@@ -21,6 +21,7 @@ from db1.errors import ConfigError, DataError
 
 END_OF_TEXT = "<|endoftext|>"
 FILE_NAME = "tokenizer.json"
+VOCABULARY_FILE, MERGES_FILE = "vocab.json", "merges.txt"
 MIN_SIZE = 257
 """The 256 bytes and the end of text."""
 
@@ -68,12 +69,14 @@ class TextTokenizer:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TextTokenizer:
-        """Reads a tokenizer.json, or the one in a folder.
+        """Reads a tokenizer.json, or a folder with one or with GPT-2's vocab.json and merges.txt.
 
         Raises:
             DataError: There is no such file, or it is no tokenizer.
         """
         file = Path(path)
+        if file.is_dir() and not (file / FILE_NAME).exists() and (file / MERGES_FILE).exists():
+            return cls(_gpt2_content(file), where=str(file))
         file = file / FILE_NAME if file.is_dir() else file
         try:
             content = file.read_text(encoding="utf-8")
@@ -99,9 +102,7 @@ class TextTokenizer:
             raise ConfigError(
                 f"tokenizer size {size}, expected at least {MIN_SIZE} (256 bytes + 1)"
             )
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = decoders.ByteLevel()
+        tokenizer = _byte_level(models.BPE())
         trainer = trainers.BpeTrainer(
             vocab_size=size,
             special_tokens=[END_OF_TEXT],
@@ -125,6 +126,10 @@ class TextTokenizer:
         temporary = file.with_name(f"{file.name}.tmp{os.getpid()}")
         temporary.write_text(self._content, encoding="utf-8")
         os.replace(temporary, file)
+
+    def save_gpt2(self, folder: str | os.PathLike[str]) -> None:
+        """Writes GPT-2's vocab.json and merges.txt to an existing folder."""
+        self._tokenizer.model.save(str(folder))
 
     def encode(self, text: str) -> np.ndarray:
         """Text -> ids, int32 (num_tokens,); no end of text is added.
@@ -160,6 +165,27 @@ class TextTokenizer:
 
     def __setstate__(self, state: dict[str, str]) -> None:
         self.__init__(state["content"])
+
+
+def _gpt2_content(folder: Path) -> str:
+    """tokenizer.json of a GPT-2 byte-level BPE given as vocab.json and merges.txt."""
+    try:
+        model = models.BPE.from_file(str(folder / VOCABULARY_FILE), str(folder / MERGES_FILE))
+    except Exception as error:  # the library raises a bare Exception
+        raise DataError(
+            f"{folder}: {VOCABULARY_FILE} and {MERGES_FILE} are no byte-level BPE ({error})"
+        ) from None
+    return _byte_level(model).to_str()
+
+
+def _byte_level(model: models.BPE) -> Tokenizer:
+    """A tokenizer that cuts text as GPT-2 does and knows the end of text."""
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    if tokenizer.token_to_id(END_OF_TEXT) is not None:
+        tokenizer.add_special_tokens([END_OF_TEXT])
+    return tokenizer
 
 
 class _Counter:

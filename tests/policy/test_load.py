@@ -71,7 +71,7 @@ def test_random_weights_are_seeded_and_leave_the_global_generator_alone(run: Pat
 
 
 def test_says_what_is_wrong_with_a_run(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no run folder"):
+    with pytest.raises(ConfigError, match="no model here"):
         load_agent_parts(tmp_path / "nothing")
     with pytest.raises(ConfigError, match="exclude each other"):
         load_agent_parts(run, "step-00000001", random_weights=True)
@@ -79,7 +79,7 @@ def test_says_what_is_wrong_with_a_run(run: Path, tmp_path: Path) -> None:
         load_agent_parts(run, "step-00000009")
     config = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace("num_layers: 2", "num_layers: 3"))
-    with pytest.raises(CheckpointError, match="do not fit config.yaml"):
+    with pytest.raises(CheckpointError, match="do not fit the configuration"):
         load_agent_parts(run)
     (run / "config.yaml").write_text(config)
     (run / "specs.json").write_text('{"toy/one": 3}')

@@ -1,0 +1,248 @@
+"""A model with what is needed to use it, read from any of the layouts that db1 knows.
+
+    run folder          config.yaml, checkpoints/; what `db1 train` writes
+    safetensors folder  model.safetensors, config.json; what one hands on
+    released folder     <tag>/mp_rank_00_model_states.pt; what the DB1 authors published
+
+The first two may also hold tokenizer.json and specs.json (the step spec of each learned task).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from db1.checkpoint.released import StateDict, released_from_state_dict, state_dict_from_released
+from db1.checkpoint.released_folder import (
+    check_entries,
+    check_repetitions,
+    config_of_weights,
+    find_states,
+    read_released,
+)
+from db1.checkpoint.run import FOLDER, WEIGHTS_FILE, file_sha256, resolve_checkpoint
+from db1.checkpoint.weights import read_weights
+from db1.config import build, load_yaml, to_dict
+from db1.errors import CheckpointError, ConfigError
+from db1.model.config import ModelConfig
+from db1.model.transformer_xl import TransformerXL
+from db1.tokens.text import TextTokenizer
+from db1.tokens.vocabulary import Vocabulary, VocabularyConfig
+
+CONFIG_FILE = "config.yaml"
+JSON_CONFIG_FILE = "config.json"
+SPECS_FILE = "specs.json"
+TOKENIZER_FILE = "tokenizer.json"
+TOKENIZER_FOLDERS = ("tokenizer", "my_tokenizer")
+"""Folders in or beside a released checkpoint where its tokenizer is looked for."""
+FORMAT, VERSION = "db1-model", 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A model's configuration, tokenizer, specs and, on demand, weights.
+
+    Args:
+        folder: Where it was read from.
+        kind: `run`, `safetensors` or `released`.
+        config: Sections `vocabulary`, `sequence`, `model` and whatever else the run had.
+        tokenizer: Text <-> ids; None where there is none.
+        specs: Step spec of each learned task, as dictionaries.
+        tag: Name of the checkpoint.
+        step: Optimizer steps done; 0 where unknown.
+        weights: db1's state dict; None where it was not asked for.
+        sha256: Of the file of weights; None without weights.
+    """
+
+    folder: Path
+    kind: str
+    config: Mapping[str, Any]
+    tokenizer: TextTokenizer | None
+    specs: Mapping[str, Any]
+    tag: str | None = None
+    step: int = 0
+    weights: StateDict | None = None
+    sha256: str | None = None
+
+    @property
+    def model_config(self) -> ModelConfig:
+        """Architecture of the model."""
+        return build(ModelConfig, self.config.get("model"), "model")
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Id ranges."""
+        return Vocabulary(build(VocabularyConfig, self.config.get("vocabulary"), "vocabulary"))
+
+
+def kind_of(folder: Path) -> str:
+    """Returns `run`, `safetensors` or `released`.
+
+    Raises:
+        ConfigError: When `folder` is none of them.
+    """
+    if (folder / CONFIG_FILE).is_file():
+        return "run"
+    if (folder / WEIGHTS_FILE).is_file() and (folder / JSON_CONFIG_FILE).is_file():
+        return "safetensors"
+    if find_states(folder) is not None:
+        return "released"
+    raise ConfigError(
+        f"{folder}: no model here, expected {CONFIG_FILE} (a run folder, `db1 train` makes one), "
+        f"{WEIGHTS_FILE} with {JSON_CONFIG_FILE} (a safetensors folder), or "
+        "<tag>/mp_rank_00_model_states.pt (the published checkpoint)"
+    )
+
+
+def read_bundle(
+    folder: Path | str,
+    *,
+    with_weights: bool = True,
+    tag: str | None = None,
+    config: Path | None = None,
+    tokenizer: Path | None = None,
+) -> Bundle:
+    """Reads a model from any layout.
+
+    Args:
+        folder: A run folder, a safetensors folder, or the published checkpoint (its folder, a
+            tag's folder, or the file).
+        with_weights: Read the weights, too; without, nothing large is touched.
+        tag: Checkpoint of a run folder; None: the newest valid one.
+        config: YAML file whose sections `model` and `vocabulary` say what a released checkpoint's
+            weights cannot; None: the sizes of the weights and the options of the 1.2B model.
+        tokenizer: Tokenizer file or folder, in place of one that lies with the model.
+
+    Raises:
+        ConfigError: No model, or a configuration that cannot be used.
+        CheckpointError: Weights that cannot be read or do not fit the configuration.
+        DataError: A broken tokenizer.
+    """
+    folder = Path(folder)
+    kind = kind_of(folder)
+    if kind == "released":
+        return _read_released(folder, with_weights, config, tokenizer)
+    if config is not None:
+        raise ConfigError(f"{folder}: a {kind} folder has its own configuration; drop {config}")
+    if kind == "safetensors":
+        return _read_safetensors(folder, with_weights, tokenizer)
+    return _read_run(folder, with_weights, tag, tokenizer)
+
+
+def meta_model(config: ModelConfig, vocabulary: Vocabulary) -> TransformerXL:
+    """The decoder without memory for its weights, to ask for names and shapes."""
+    with torch.device("meta"):
+        return TransformerXL(config, vocabulary.size, vocabulary.bin_range())
+
+
+def _read_run(folder: Path, with_weights: bool, tag: str | None, tokenizer: Path | None) -> Bundle:
+    description = {
+        "folder": folder,
+        "kind": "run",
+        "config": load_yaml(folder / CONFIG_FILE),
+        "tokenizer": _tokenizer(tokenizer, folder / TOKENIZER_FILE),
+        "specs": _read_json(folder / SPECS_FILE),
+    }
+    if not with_weights:
+        return Bundle(**description)
+    place = folder if tag is None else folder / FOLDER / tag
+    found = resolve_checkpoint(place, only=(WEIGHTS_FILE,))
+    return _checked(
+        Bundle(
+            **description,
+            tag=found.folder.name,
+            step=found.step,
+            weights=read_weights(found.folder / WEIGHTS_FILE),
+            sha256=file_sha256(found.folder, WEIGHTS_FILE),
+        )
+    )
+
+
+def _read_safetensors(folder: Path, with_weights: bool, tokenizer: Path | None) -> Bundle:
+    content = _read_json(folder / JSON_CONFIG_FILE)
+    if content.pop("format", None) != FORMAT or content.pop("version", None) != VERSION:
+        raise CheckpointError(
+            f"{folder / JSON_CONFIG_FILE}: not of format {FORMAT!r} version {VERSION}"
+        )
+    bundle = Bundle(
+        folder=folder,
+        kind="safetensors",
+        tag=folder.name,
+        step=int(content.pop("step", 0)),
+        config=content,
+        tokenizer=_tokenizer(tokenizer, folder / TOKENIZER_FILE),
+        specs=_read_json(folder / SPECS_FILE),
+        weights=read_weights(folder / WEIGHTS_FILE) if with_weights else None,
+        sha256=file_sha256(folder, WEIGHTS_FILE) if with_weights else None,
+    )
+    return _checked(bundle)
+
+
+def _read_released(
+    folder: Path, with_weights: bool, config: Path | None, tokenizer: Path | None
+) -> Bundle:
+    file = find_states(folder)
+    assert file is not None
+    released = read_released(file)
+    if config is None:
+        model, vocabulary = config_of_weights(released)
+    else:
+        given = load_yaml(config)
+        model = build(ModelConfig, given.get("model"), "model")
+        vocabulary = build(VocabularyConfig, given.get("vocabulary"), "vocabulary")
+    expected = meta_model(model, Vocabulary(vocabulary)).state_dict()
+    check_entries(released, released_from_state_dict(expected, model), str(file))
+    if with_weights:
+        check_repetitions(released, model, str(file))
+    return Bundle(
+        folder=folder,
+        kind="released",
+        config={
+            "vocabulary": to_dict(vocabulary),
+            "sequence": {"length": model.memory_length or 1_024},
+            "model": to_dict(model),
+        },
+        tokenizer=_tokenizer(tokenizer, *_beside(folder, file)),
+        specs={},
+        tag=file.parent.name,
+        weights=state_dict_from_released(released) if with_weights else None,
+        sha256=file_sha256(file.parent, file.name) if with_weights else None,
+    )
+
+
+def _checked(bundle: Bundle) -> Bundle:
+    """The bundle, when its weights fit its configuration."""
+    if bundle.weights is not None:
+        expected = meta_model(bundle.model_config, bundle.vocabulary).state_dict()
+        check_entries(bundle.weights, expected, str(bundle.folder))
+    return bundle
+
+
+def _beside(folder: Path, file: Path) -> list[Path]:
+    """Places of a released checkpoint's tokenizer."""
+    places = {folder, file.parent, file.parent.parent}
+    return [place / name for place in places for name in TOKENIZER_FOLDERS]
+
+
+def _tokenizer(given: Path | None, *places: Path) -> TextTokenizer | None:
+    if given is not None:
+        return TextTokenizer.load(given)
+    found = next((place for place in places if place.exists()), None)
+    return None if found is None else TextTokenizer.load(found)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not readable as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a JSON object")
+    return content

@@ -1,0 +1,160 @@
+"""From one layout of a model to another; what is written is whole or not there.
+
+See `db1.checkpoint.bundle` for the layouts. Weights keep their precision unless another is asked
+for: float16 to float32 is exact, and so is every way there and back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from db1 import __version__
+from db1.checkpoint import hub
+from db1.checkpoint.bundle import (
+    CONFIG_FILE,
+    FORMAT,
+    JSON_CONFIG_FILE,
+    SPECS_FILE,
+    TOKENIZER_FILE,
+    VERSION,
+    Bundle,
+    read_bundle,
+)
+from db1.checkpoint.released_folder import write_released
+from db1.checkpoint.run import PARTIAL, WEIGHTS_FILE, save_checkpoint
+from db1.checkpoint.weights import write_weights
+from db1.config import save_yaml
+from db1.errors import CheckpointError, ConfigError
+
+LAYOUTS = ("run", "safetensors", "released")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def convert(
+    source: str,
+    destination: str,
+    *,
+    to: str | None = None,
+    dtype: str | None = None,
+    tag: str | None = None,
+    config: Path | None = None,
+    tokenizer: Path | None = None,
+) -> Bundle:
+    """Reads a model in any layout and writes it in another.
+
+    Args:
+        source: A folder (see `read_bundle`) or `hf://user/name[@revision]`.
+        destination: A folder that does not exist yet, or `hf://user/name`.
+        to: `run`, `safetensors` or `released`; None: a run becomes a safetensors folder, anything
+            else a run. The hub always gets a safetensors folder.
+        dtype: `float32`, `bfloat16` or `float16`; None: as stored.
+        tag: Checkpoint of a run folder.
+        config: See `read_bundle`.
+        tokenizer: See `read_bundle`.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ConfigError: Unknown layout or precision, or a destination that exists.
+        CheckpointError: Weights that cannot be read, do not fit, or cannot be written.
+    """
+    _check_arguments(destination, to, dtype)
+    with hub.pulled(source) as folder:
+        bundle = read_bundle(folder, tag=tag, config=config, tokenizer=tokenizer)
+        if dtype is not None:
+            bundle = _cast(bundle, DTYPES[dtype])
+        if hub.is_address(destination):
+            with hub.pushing(destination) as staging:
+                _write_safetensors(bundle, staging)
+                hub.write_card(staging, bundle.config, destination)
+            return bundle
+        layout = to or ("safetensors" if bundle.kind == "run" else "run")
+        _write_whole(Path(destination), lambda partial: WRITERS[layout](bundle, partial))
+    return bundle
+
+
+def _check_arguments(destination: str, to: str | None, dtype: str | None) -> None:
+    if to is not None and to not in LAYOUTS:
+        raise ConfigError(f"convert: --to {to!r}, expected one of {LAYOUTS}")
+    if dtype is not None and dtype not in DTYPES:
+        raise ConfigError(f"convert: --dtype {dtype!r}, expected one of {tuple(DTYPES)}")
+    if hub.is_address(destination):
+        if to not in (None, "safetensors"):
+            raise ConfigError(f"convert: the hub gets a safetensors folder, got --to {to}")
+    elif Path(destination).exists():
+        raise ConfigError(f"{destination}: exists already; name another folder or remove it")
+
+
+def _cast(bundle: Bundle, dtype: torch.dtype) -> Bundle:
+    assert bundle.weights is not None
+    return replace(bundle, weights={name: t.to(dtype) for name, t in bundle.weights.items()})
+
+
+def _write_whole(destination: Path, write: Callable[[Path], None]) -> None:
+    """Writes into a folder beside the destination and moves it there when all is done."""
+    partial = destination.with_name(destination.name + PARTIAL)
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        write(partial)
+        os.rename(partial, destination)
+    except (OSError, RuntimeError) as error:  # torch.save wraps a full disk in RuntimeError
+        raise CheckpointError(
+            f"{destination}: cannot be written ({error}); nothing was left there"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_run(bundle: Bundle, folder: Path) -> None:
+    assert bundle.weights is not None
+    weights = bundle.weights
+    _write_companions(bundle, folder)
+    config = {**bundle.config, "name": folder.name.removesuffix(PARTIAL)}
+    (folder / CONFIG_FILE).write_text(save_yaml(config), encoding="utf-8")
+    save_checkpoint(
+        folder,
+        bundle.step,
+        lambda part: write_weights(part / WEIGHTS_FILE, weights),
+        trainer={"converted_from": f"{bundle.kind} {bundle.folder.name}, tag {bundle.tag}"},
+        keep=1,
+    )
+
+
+def _write_safetensors(bundle: Bundle, folder: Path) -> None:
+    assert bundle.weights is not None
+    _write_companions(bundle, folder)
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "db1_version": __version__,
+        "step": bundle.step,
+        **json.loads(json.dumps(bundle.config, default=str)),
+    }
+    (folder / JSON_CONFIG_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_weights(folder / WEIGHTS_FILE, bundle.weights)
+
+
+def _write_released(bundle: Bundle, folder: Path) -> None:
+    assert bundle.weights is not None
+    write_released(folder, bundle.tag or "db1", bundle.weights, bundle.model_config)
+    if bundle.tokenizer is not None:
+        (folder / "tokenizer").mkdir()
+        bundle.tokenizer.save(folder / "tokenizer" / TOKENIZER_FILE)
+
+
+def _write_companions(bundle: Bundle, folder: Path) -> None:
+    if bundle.tokenizer is not None:
+        bundle.tokenizer.save(folder / TOKENIZER_FILE)
+    (folder / SPECS_FILE).write_text(json.dumps(bundle.specs, indent=1), encoding="utf-8")
+
+
+WRITERS = {"run": _write_run, "safetensors": _write_safetensors, "released": _write_released}

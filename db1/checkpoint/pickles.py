@@ -1,0 +1,114 @@
+"""Reads tensors out of a torch file without running what its pickle may ask for.
+
+A pickle names the functions and classes that rebuild it. Here a name is looked up in a short list:
+what rebuilds tensors and plain containers is used, what a DeepSpeed checkpoint holds beside its
+weights (arguments, schedules, loss scalers) becomes an inert object that keeps nothing, and any
+other name is refused before anything of it is imported.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from db1.errors import CheckpointError
+
+_ALLOWED = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
+    ("torch", "Size"): torch.Size,
+    ("torch", "device"): torch.device,
+    ("builtins", "set"): set,
+    ("__builtin__", "set"): set,
+}
+_TORCH_DTYPES = {
+    name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype)
+}
+_INERT_MODULES = (
+    "_codecs",  # bytes of NumPy arrays
+    "argparse",
+    "deepspeed",
+    "enum",
+    "megatron",
+    "numpy",
+    "pathlib",
+    "src",  # the public DB1 repository's own package
+)
+"""Packages whose objects and functions are stood in for, never imported."""
+
+
+class Inert:
+    """Stands for an object that is not needed; takes any construction and keeps nothing."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None: ...
+
+    def __setitem__(self, key: Any, value: Any) -> None: ...
+
+    def append(self, value: Any) -> None:
+        """Ignores an element."""
+
+    def extend(self, values: Any) -> None:
+        """Ignores elements."""
+
+
+def load_pickled(path: Path) -> Any:
+    """Reads a torch file; its tensors stay on the disk until they are touched.
+
+    Args:
+        path: A file that `torch.save` wrote in its zip format.
+
+    Raises:
+        CheckpointError: For a file that is missing, truncated, no such file, or whose pickle
+            names something outside the list.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(
+            f"{path}: truncated, or no file of torch.save's zip format (torch 1.6 or newer)"
+        )
+    try:
+        return torch.load(
+            path, map_location="cpu", mmap=True, weights_only=False, pickle_module=_module()
+        )
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); get the file again") from error
+    except (pickle.UnpicklingError, OSError, IndexError, UnicodeError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); get the file again") from error
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        """Returns what a name in the pickle stands for; CheckpointError outside the list."""
+        if (module, name) in _ALLOWED:
+            return _ALLOWED[module, name]
+        if module == "torch" and name in _TORCH_DTYPES:
+            return _TORCH_DTYPES[name]
+        if module.split(".")[0] in _INERT_MODULES:
+            return Inert
+        raise CheckpointError(
+            f"its pickle asks for {module}.{name}, which a checkpoint has no use for; refused, "
+            "nothing was run"
+        )
+
+
+def _module() -> ModuleType:
+    """What torch.load takes in place of the module pickle."""
+    module = ModuleType("db1_restricted_pickle")
+    module.Unpickler = _Unpickler
+    module.load = lambda file, **options: _Unpickler(file, **options).load()
+    return module
