@@ -1,77 +1,41 @@
 // The index builder of db1: which token, window or dataset each training sample starts from.
 //
-// Every function here has a NumPy reference with a worked example in db1/store/index.py, and both
-// give the same bytes. All counts are 64-bit, the GIL is released while a loop runs, and bad
-// input throws std::invalid_argument (ValueError in Python).
+// Every function has a reference in Python with a worked example (db1/store/index.py, fair.py,
+// permutation.py), and both give the same bytes. All counts are 64-bit, the GIL is released while a
+// loop runs, and bad input throws std::invalid_argument (ValueError in Python).
 //
 // Sources: Megatron-LM's helpers define what a sample index and a blend are; no code is theirs.
 
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-
 #include <algorithm>
 #include <cmath>
-#include <cstdint>
-#include <limits>
-#include <stdexcept>
-#include <string>
 #include <vector>
 
+#include "common.hpp"
+#include "fair.hpp"
+#include "permutation.hpp"
+
 namespace py = pybind11;
+using namespace db1;
 
 namespace {
 
-// No forcecast: the Python face hands over arrays of exactly these types.
-using Int64Array = py::array_t<std::int64_t, py::array::c_style>;
-using DoubleArray = py::array_t<double, py::array::c_style>;
-
-constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();
-
-template <typename Array>
-void require_one_axis(const Array& array, const char* name) {
-  if (array.ndim() != 1) {
-    throw std::invalid_argument(std::string(name) + ": got " + std::to_string(array.ndim()) +
-                                " axes, expected 1");
-  }
-}
-
-void require_at_least(std::int64_t value, std::int64_t least, const std::string& name) {
-  if (value < least) {
-    throw std::invalid_argument(name + ": got " + std::to_string(value) + ", expected at least " +
-                                std::to_string(least));
-  }
-}
-
-std::int64_t checked_total(const std::int64_t* values, std::int64_t count, std::int64_t least,
-                           const char* name) {
-  std::int64_t total = 0;
-  for (std::int64_t i = 0; i < count; ++i) {
-    if (values[i] < least) {
-      require_at_least(values[i], least, std::string(name) + "[" + std::to_string(i) + "]");
-    }
-    if (values[i] > kMax - total) {
-      throw std::invalid_argument(std::string(name) + ": the sum does not fit 64 bits");
-    }
-    total += values[i];
-  }
-  return total;
-}
-
-// Walks on `step` tokens at a time and stops in the document that holds the token arrived at;
-// whole epochs of `total` tokens are stepped over at once. The very first position is (0, 0) even
-// when document 0 is empty, as in Megatron.
-void fill_sample_index(const std::int64_t* sizes, std::int64_t num_documents, std::int64_t total,
-                       std::int64_t step, std::int64_t num_samples, std::int64_t* out) {
-  std::int64_t document = 0;  // counts on through the epochs
-  std::int64_t within = 0;    // document modulo num_documents
-  std::int64_t offset = 0;
+// Goes to token `first`, then walks on `step` tokens at a time and stops in the document that holds
+// the token arrived at; whole epochs of `total` tokens are stepped over at once. Writes
+// num_rows >= 1 rows. Row 0 of the whole index is (0, 0) even when document 0 is empty, as in
+// Megatron.
+template <typename Integer>
+void fill_sample_index(const Integer* sizes, std::int64_t num_documents, std::int64_t total,
+                       std::int64_t first, std::int64_t step, std::int64_t num_rows,
+                       std::int64_t* out) {
   out[0] = out[1] = 0;
-  if (num_samples == 0) return;
+  if (total == 0) return;
+  std::int64_t document = first / total * num_documents;  // counts on through the epochs
+  std::int64_t within = 0;                                // document modulo num_documents
+  std::int64_t offset = 0;
+  std::int64_t left = first % total;
   const std::int64_t skipped = step / total * num_documents;
   step %= total;
-  for (std::int64_t sample = 1; sample <= num_samples; ++sample) {
-    std::int64_t left = step;
-    document += skipped;
+  for (std::int64_t row = 0; row < num_rows; ++row) {
     while (left >= sizes[within] - offset) {
       left -= sizes[within] - offset;
       offset = 0;
@@ -79,25 +43,29 @@ void fill_sample_index(const std::int64_t* sizes, std::int64_t num_documents, st
       within = within + 1 == num_documents ? 0 : within + 1;
     }
     offset += left;
-    out[2 * sample] = document;
-    out[2 * sample + 1] = offset;
+    if (row > 0 || first > 0) {
+      out[2 * row] = document;
+      out[2 * row + 1] = offset;
+    }
+    document += skipped;
+    left = step;
   }
 }
 
-Int64Array sample_index(const Int64Array& sizes, std::int64_t sequence_length,
-                        std::int64_t num_samples) {
+// Rows [start, stop] of the index; num_samples -1: one epoch; stop -1: its end.
+template <typename Sizes>
+Int64Array sample_index(const Sizes& sizes, std::int64_t sequence_length, std::int64_t num_samples,
+                        std::int64_t start, std::int64_t stop) {
   require_one_axis(sizes, "sizes");
   require_at_least(sequence_length, 1, "sequence_length");
   const std::int64_t num_documents = sizes.size();
-  const std::int64_t* data = sizes.data();
+  const auto* data = sizes.data();
   std::int64_t total = 0;
   {
     py::gil_scoped_release release;
     total = checked_total(data, num_documents, 0, "sizes");
   }
-  if (num_samples < 0) {  // one epoch
-    num_samples = total == 0 ? 0 : (total - 1) / sequence_length;
-  }
+  if (num_samples < 0) num_samples = total == 0 ? 0 : (total - 1) / sequence_length;
   if (total == 0 && num_samples > 0) {
     throw std::invalid_argument("sizes: no tokens, cannot cut " + std::to_string(num_samples) +
                                 " samples");
@@ -107,11 +75,16 @@ Int64Array sample_index(const Int64Array& sizes, std::int64_t sequence_length,
     throw std::invalid_argument("num_samples: got " + std::to_string(num_samples) +
                                 ", too many for 64 bits");
   }
-  Int64Array out({num_samples + 1, std::int64_t{2}});
+  require_between(start, 0, num_samples, "start");
+  if (stop < 0) stop = num_samples;
+  require_between(stop, start, num_samples, "stop");
+  const std::int64_t num_rows = stop - start + 1;
+  Int64Array out({allocatable(num_rows), std::int64_t{2}});
   std::int64_t* written = out.mutable_data();
   {
     py::gil_scoped_release release;
-    fill_sample_index(data, num_documents, total, sequence_length, num_samples, written);
+    fill_sample_index(data, num_documents, total, start * sequence_length, sequence_length,
+                      num_rows, written);
   }
   return out;
 }
@@ -231,7 +204,7 @@ py::tuple blending_index(const DoubleArray& weights, std::int64_t num_samples) {
   require_at_least(weights.size(), 1, "number of weights");
   require_at_least(num_samples, 0, "num_samples");
   const std::vector<double> shares = normalised(weights.data(), weights.size());
-  Int64Array dataset(num_samples);
+  Int64Array dataset(allocatable(num_samples));
   Int64Array within(num_samples);
   std::int64_t* dataset_data = dataset.mutable_data();
   std::int64_t* within_data = within.mutable_data();
@@ -249,13 +222,24 @@ py::tuple blending_index(const DoubleArray& weights, std::int64_t num_samples) {
 
 PYBIND11_MODULE(_index, module) {
   module.doc() = "Index builder of db1; use it through db1.store.index.";
-  module.def("sample_index", &sample_index, py::arg("sizes").noconvert(),
-             py::arg("sequence_length"), py::arg("num_samples"),
-             "First token of each sample, int64 (num_samples + 1, 2); num_samples -1: one epoch.");
+  const char* about_samples = "Rows [start, stop] of the sample index, int64 (rows, 2).";
+  module.def("sample_index", &sample_index<Int64Array>, py::arg("sizes").noconvert(),
+             py::arg("sequence_length"), py::arg("num_samples"), py::arg("start") = 0,
+             py::arg("stop") = -1, about_samples);
+  module.def("sample_index", &sample_index<Int32Array>, py::arg("sizes").noconvert(),
+             py::arg("sequence_length"), py::arg("num_samples"), py::arg("start") = 0,
+             py::arg("stop") = -1, about_samples);
   module.def("window_index", &window_index, py::arg("lengths").noconvert(), py::arg("window"),
              "Cumulative number of windows, int64 (num_episodes + 1,).");
   module.def("window_lookup", &window_lookup, py::arg("counts").noconvert(),
              py::arg("windows").noconvert(), "Episodes and start steps of windows, int64 each.");
   module.def("blending_index", &blending_index, py::arg("weights").noconvert(),
              py::arg("num_samples"), "Dataset and sample within it of each sample, int64 each.");
+  module.def("fair_index", &fair_index, py::arg("parts").noconvert(), py::arg("start"),
+             py::arg("stop"), py::arg("counts").noconvert(),
+             "Dataset and sample within it of the samples [start, stop), int64 each.");
+  module.def("fair_table", &fair_table, py::arg("parts").noconvert(), py::arg("num_samples"),
+             py::arg("every"), "Counts before every so many samples, int64 (rows, datasets).");
+  module.def("permute", &permute, py::arg("indices").noconvert(), py::arg("size"),
+             py::arg("keys").noconvert(), "Values of a permutation of 0..size-1, int64.");
 }

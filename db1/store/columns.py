@@ -1,159 +1,253 @@
-"""The columns of an episode store: raw arrays with one row a step, and the string table of text.
+"""The columns of an episode store: one row a step, in files that only grow.
 
-See `episode_layout.py` for the files.
+    RawColumn      name.bin         the rows, little-endian, C order, nothing else
+    TextColumn     name.bin         uint32 numbers of lines in the string table (strings.py)
+    FrameColumn    name.frames      compressed frames, one after the other (frames.py)
+                   name.ends.bin    uint64, where each frame ends
+
+See `episode_layout.py` for the other files.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import zlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
 from db1.errors import DataError
-from db1.tokens.spec import Episode, FieldSpec, StepSpec
+from db1.store.files import Ends, StoreFile
+from db1.store.frames import FRAME_CODECS, RAW, FrameCodec, decode_frame, encode_frame
+from db1.store.strings import StringTable, json_line
+from db1.tokens.spec import FieldSpec, StepSpec
 
-STRINGS_FILE = "strings.jsonl"
+_CHUNK_BYTES = 1 << 22
+_TEXT_CHUNK = 4_096
 
 
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """One column file: `row_shape` values of `dtype` a step."""
+class Column(ABC):
+    """One column of a store.
 
-    path: Path
-    dtype: np.dtype
-    row_shape: tuple[int, ...]
-    is_text: bool = False
+    Attributes:
+        files: The column's files, in the order in which an append must write them.
+        row_bytes: Bytes that a chunk of rows is sized by: those of a decoded row.
+    """
 
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one step."""
-        return self.dtype.itemsize * math.prod(self.row_shape)
+    files: tuple[StoreFile, ...]
+    row_bytes: int
+
+    @abstractmethod
+    def num_steps(self) -> int:
+        """Number of complete rows on disk."""
+
+    @abstractmethod
+    def sizes(self, num_steps: int) -> tuple[int, ...]:
+        """Bytes of each file that hold the first `num_steps` rows."""
+
+    @abstractmethod
+    def encode(self, rows: np.ndarray, sizes: tuple[int, ...]) -> tuple[bytes, ...]:
+        """What rows (N, *shape) append to each file, whose sizes are given."""
+
+    @abstractmethod
+    def read(self, first: int, last: int) -> np.ndarray:
+        """Rows [first, last) in a fresh array (last - first, *shape)."""
+
+    @abstractmethod
+    def update_crc(self, crc: int, first: int, last: int) -> int:
+        """Continues a CRC-32 over the rows [first, last) as they are stored (text: its lines)."""
+
+    @abstractmethod
+    def crc_of_encoded(self, crc: int, rows: np.ndarray, encoded: tuple[bytes, ...]) -> int:
+        """Continues a CRC-32 over rows (texts, not numbers) that encode to `encoded`."""
+
+    def chunk_steps(self) -> int:
+        """Number of rows that take about 4 MiB."""
+        return max(1, _CHUNK_BYTES // max(1, self.row_bytes))
+
+
+class RawColumn(Column):
+    """Rows of fixed size.
+
+    Args:
+        path: Folder of the store.
+        name: Column name.
+        dtype: Of the stored values.
+        row_shape: Shape of one row.
+    """
+
+    def __init__(self, path: Path, name: str, dtype: np.dtype, row_shape: tuple[int, ...]) -> None:
+        self.file = StoreFile(path / f"{quote(name, safe=' ')}.bin")
+        self.files = (self.file,)
+        self.dtype = dtype.newbyteorder("<")
+        self.row_shape = row_shape
+        self.row_bytes = dtype.itemsize * math.prod(row_shape)
 
     def num_steps(self) -> int:
-        """Number of complete rows in the file (0 when there is no file)."""
         if self.row_bytes == 0:
             return np.iinfo(np.int64).max
-        return self.path.stat().st_size // self.row_bytes if self.path.exists() else 0
+        return self.file.size() // self.row_bytes
 
-    def map(self) -> np.ndarray:
-        """Maps the complete rows read-only, shape (rows, *row_shape)."""
-        num_rows = self.num_steps() if self.row_bytes else 0
-        if num_rows == 0:
-            return np.empty((0, *self.row_shape), dtype=self.dtype)
-        shape = (num_rows, *self.row_shape)
-        return np.memmap(self.path, dtype=self.dtype, mode="r", shape=shape).view(np.ndarray)
+    def sizes(self, num_steps: int) -> tuple[int, ...]:
+        return (num_steps * self.row_bytes,)
 
+    def encode(self, rows: np.ndarray, sizes: tuple[int, ...]) -> tuple[bytes, ...]:
+        return (np.ascontiguousarray(rows, dtype=self.dtype).tobytes(),)
 
-def columns_of(path: Path, spec: StepSpec) -> dict[str, Column]:
-    """Returns the columns of a store in checksum order; keys `observations.<key>`, ... ."""
-    field_specs = {f"observations.{key}": value for key, value in spec.observation.items()}
-    field_specs["actions"] = spec.action
-    columns = {
-        name: Column(
-            path=path / f"{quote(name, safe=' ')}.bin",
-            dtype=column_dtype(value),
-            row_shape=value.shape,
-            is_text=value.kind == "text",
-        )
-        for name, value in field_specs.items()
-    }
-    rewards = Column(path=path / "rewards.bin", dtype=np.dtype("<f4"), row_shape=())
-    return columns | {"rewards": rewards}
+    def read(self, first: int, last: int) -> np.ndarray:
+        rows = np.empty((last - first, *self.row_shape), dtype=self.dtype)
+        self.file.read_into(rows, first * self.row_bytes)
+        return rows if self.dtype.isnative else rows.astype(self.dtype.newbyteorder("="))
+
+    def update_crc(self, crc: int, first: int, last: int) -> int:
+        step = self.chunk_steps()
+        for start in range(first, last, step) if self.row_bytes else ():
+            num_rows = min(step, last - start)
+            content = self.file.read(start * self.row_bytes, num_rows * self.row_bytes)
+            crc = zlib.crc32(content, crc)
+        return crc
+
+    def crc_of_encoded(self, crc: int, rows: np.ndarray, encoded: tuple[bytes, ...]) -> int:
+        return zlib.crc32(encoded[0], crc)
 
 
-def column_dtype(spec: FieldSpec) -> np.dtype:
-    """Stored dtype of a field: little-endian; uint32 line numbers for text."""
-    return np.dtype("<u4") if spec.kind == "text" else spec.dtype.newbyteorder("<")
+class TextColumn(RawColumn):
+    """Texts, stored as numbers of lines; `encode` takes the numbers instead of the texts.
 
+    Args:
+        path: Folder of the store.
+        name: Column name.
+        row_shape: Shape of one row.
+        strings: The store's string table.
+    """
 
-def checked_arrays(episode: Episode, spec: StepSpec, where: str) -> dict[str, np.ndarray]:
-    """Returns the episode's columns in stored dtypes (text as object), checked against the spec."""
-    observations = {
-        key: _cast(value, spec.observation[key], f"{where}: observation {key!r}")
-        if key in spec.observation
-        else np.asarray(value)
-        for key, value in episode.observations.items()
-    }
-    checked = Episode(
-        observations=observations,
-        actions=_cast(episode.actions, spec.action, f"{where}: action"),
-        rewards=_cast(episode.rewards, FieldSpec(kind="continuous"), f"{where}: rewards"),
-    )
-    checked.check(spec, where)
-    arrays = {f"observations.{key}": observations[key] for key in spec.observation}
-    return arrays | {"actions": checked.actions, "rewards": checked.rewards}
+    def __init__(
+        self, path: Path, name: str, row_shape: tuple[int, ...], strings: StringTable
+    ) -> None:
+        super().__init__(path, name, np.dtype("<u4"), row_shape)
+        self.strings = strings
 
+    def read(self, first: int, last: int) -> np.ndarray:
+        numbers = self.read_numbers(first, last)
+        texts = np.empty(numbers.size, dtype=object)
+        texts[:] = [self.strings.text(number) for number in numbers.ravel().tolist()]
+        return texts.reshape(numbers.shape)
 
-def _cast(values: Any, spec: FieldSpec, where: str) -> np.ndarray:
-    """Casts to the stored dtype where that keeps the values' meaning; raises DataError else."""
-    try:
-        array = np.asarray(values, dtype=object if spec.kind == "text" else None)
-    except ValueError as error:
-        raise DataError(f"{where}: no array of {spec.dtype} ({error})") from None
-    if spec.kind == "text":
-        for value in array.flat:
-            spec.check(value, where)
-            if not _is_unicode(value):
-                raise DataError(f"{where}: {value!r} is no valid Unicode text (a lone surrogate)")
-        return array
-    kinds = {"image": "u", "discrete": "iub", "continuous": "fiub"}[spec.kind]
-    if array.dtype.kind not in kinds or (spec.kind == "image" and array.dtype != np.uint8):
-        raise DataError(f"{where}: got dtype {array.dtype}, expected {spec.dtype}")
-    spec.check_values(array, where)
-    with np.errstate(over="ignore"):  # a float64 beyond float32 turns infinite: check finds it
-        return array.astype(spec.dtype)
+    def read_numbers(self, first: int, last: int) -> np.ndarray:
+        """Line numbers of the rows [first, last), uint32 (last - first, *shape)."""
+        return super().read(first, last)
 
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def column_crc(arrays: Mapping[str, np.ndarray]) -> int:
-    """CRC-32 over an episode's columns; text counts as its JSON lines, not as line numbers."""
-    crc = 0
-    for array in arrays.values():
-        is_text = array.dtype == object
-        content = json_lines(array.flat) if is_text else little_endian(array).reshape(-1)
-        crc = zlib.crc32(content if is_text else content.view(np.uint8), crc)
-    return crc
-
-
-def little_endian(array: np.ndarray) -> np.ndarray:
-    """Contiguous copy (or the array itself) in little-endian byte order."""
-    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-
-
-def json_lines(texts: Iterable[str]) -> bytes:
-    """Lines of the string table, ASCII."""
-    return "".join(json.dumps(text) + "\n" for text in texts).encode("ascii")
-
-
-def read_strings(path: Path) -> tuple[list[str], int]:
-    """Reads the string table and returns it with the bytes of its complete lines."""
-    file = path / STRINGS_FILE
-    content = file.read_bytes() if file.exists() else b""
-    num_bytes = content.rfind(b"\n") + 1
-    strings = []
-    for number, line in enumerate(content[:num_bytes].split(b"\n")[:-1]):
-        try:
-            value = json.loads(line)
-        except ValueError:
-            value = None
-        if not isinstance(value, str):
+    def check_numbers(self, numbers: np.ndarray, num_strings: int) -> None:
+        """Raises DataError unless the string table of `num_strings` lines holds all of them."""
+        if numbers.size and numbers.max() >= num_strings:
             raise DataError(
-                f"{file} line {number + 1}: got {line[:40]!r}, expected a JSON string; "
+                f"{self.strings.lines_file.path}: {num_strings} strings, {self.file.path.name} "
+                f"names string {numbers.max()}; the store is damaged, make it again"
+            )
+
+    def crc_of_encoded(self, crc: int, rows: np.ndarray, encoded: tuple[bytes, ...]) -> int:
+        lines = {text: json_line(text) for text in rows.flat}
+        return zlib.crc32(b"".join([lines[text] for text in rows.flat]), crc)
+
+    def update_crc(self, crc: int, first: int, last: int) -> int:
+        for start in range(first, last, _TEXT_CHUNK):
+            numbers = self.read_numbers(start, min(start + _TEXT_CHUNK, last)).ravel().tolist()
+            lines = {number: self.strings.line(number) for number in set(numbers)}
+            crc = zlib.crc32(b"".join([lines[number] for number in numbers]), crc)
+        return crc
+
+
+class FrameColumn(Column):
+    """Compressed image frames.
+
+    Args:
+        path: Folder of the store.
+        name: Column name.
+        shape: (height, width, channels) of a frame.
+        codec: How a frame is stored.
+    """
+
+    def __init__(self, path: Path, name: str, shape: tuple[int, ...], codec: FrameCodec) -> None:
+        stem = quote(name, safe=" ")
+        self.file = StoreFile(path / f"{stem}.frames")
+        self.ends = Ends(path / f"{stem}.ends.bin", self.file)
+        self.files = (self.file, self.ends.file)
+        self.shape = shape
+        self.row_bytes = math.prod(shape)
+        self._codec = codec
+
+    def num_steps(self) -> int:
+        return self.ends.num_complete()
+
+    def sizes(self, num_steps: int) -> tuple[int, ...]:
+        return (self.ends[num_steps - 1], num_steps * 8)
+
+    def encode(self, rows: np.ndarray, sizes: tuple[int, ...]) -> tuple[bytes, ...]:
+        frames = [encode_frame(self._codec, row) for row in rows]
+        ends = sizes[0] + np.cumsum([len(frame) for frame in frames])
+        return b"".join(frames), ends.astype("<u8").tobytes()
+
+    def read(self, first: int, last: int) -> np.ndarray:
+        rows = np.empty((last - first, *self.shape), dtype=np.uint8)
+        if last == first:
+            return rows
+        bounds = self._bounds(first, last)
+        content = self.file.read(bounds[0], bounds[-1] - bounds[0])
+        for i in range(last - first):
+            frame = content[bounds[i] - bounds[0] : bounds[i + 1] - bounds[0]]
+            decode_frame(self._codec, frame, rows[i], f"{self.file.path} frame {first + i}")
+        return rows
+
+    def update_crc(self, crc: int, first: int, last: int) -> int:
+        chunks = [
+            (i, min(i + self.chunk_steps(), last)) for i in range(first, last, self.chunk_steps())
+        ]
+        for start, stop in chunks:
+            bounds = self._bounds(start, stop)
+            crc = zlib.crc32(self.file.read(bounds[0], bounds[-1] - bounds[0]), crc)
+        for start, stop in chunks:
+            crc = zlib.crc32(self.ends.bounds(start, stop)[1:], crc)
+        return crc
+
+    def crc_of_encoded(self, crc: int, rows: np.ndarray, encoded: tuple[bytes, ...]) -> int:
+        return zlib.crc32(encoded[1], zlib.crc32(encoded[0], crc))
+
+    def _bounds(self, first: int, last: int) -> list[int]:
+        bounds = self.ends.bounds(first, last)
+        most = (last - first) * (2 * self.row_bytes + 1_024)  # no lossless code grows that much
+        if (bounds[1:] < bounds[:-1]).any() or bounds[-1] - bounds[0] > most:
+            raise DataError(
+                f"{self.ends.file.path}: the frames {first}..{last - 1} do not follow each other; "
                 "the store is damaged, make it again"
             )
-        strings.append(value)
-    return strings, num_bytes
+        return bounds.tolist()
+
+
+def columns_of(
+    path: Path, spec: StepSpec, image_format: str, strings: StringTable
+) -> dict[str, Column]:
+    """Returns the columns of a store in checksum order; keys `observations.<key>`, ... .
+
+    Args:
+        path: Folder of the store.
+        spec: Fields of a step.
+        image_format: One of `frames.IMAGE_FORMATS`.
+        strings: The store's string table.
+    """
+
+    def column(name: str, field: FieldSpec) -> Column:
+        if field.kind == "text":
+            return TextColumn(path, name, field.shape, strings)
+        if field.kind == "image" and image_format != RAW and field.size > 0:
+            return FrameColumn(path, name, field.shape, FRAME_CODECS[image_format])
+        return RawColumn(path, name, field.dtype, field.shape)
+
+    columns = {
+        f"observations.{key}": column(f"observations.{key}", spec.observation[key])
+        for key in spec.observation
+    }
+    columns["actions"] = column("actions", spec.action)
+    columns["rewards"] = RawColumn(path, "rewards", np.dtype(np.float32), ())
+    return columns

@@ -242,6 +242,18 @@ class DocumentStore:
         first = int(self._document_starts[document])
         return np.array(self._tokens[first + start : first + stop], dtype=self._dtype)
 
+    def read_tokens(self, start: int, stop: int) -> np.ndarray:
+        """Copies the ids [start, stop) of all documents laid end to end, in the stored dtype.
+
+        Raises:
+            DataError: There are no such ids.
+        """
+        if not 0 <= start <= stop <= self.num_tokens:
+            raise DataError(
+                f"{self.prefix}: ids [{start}, {stop}), expected within [0, {self.num_tokens})"
+            )
+        return np.array(np.asarray(self._tokens)[start:stop], dtype=self._dtype)
+
     def sequence_lengths(self, document: int) -> np.ndarray:
         """Tokens of each sequence of a document, int32 (num_sequences,)."""
         first, last = self._document_indices[document], self._document_indices[document + 1]

@@ -1,18 +1,24 @@
-"""The files of an episode store: names, header, columns, and the fixed-size record of an episode.
+"""The files of an episode store: names, header, and which episodes are complete.
 
 A store is one folder for one task:
 
-    header.json              format, version, task, spec, environment, expert, action noise
-    observations.<key>.bin   one row a step, raw little-endian, C order, nothing else
+    header.json                  format, version, task, spec, environment, expert, noise, origin
+    observations.<key>.bin       one row a step, raw little-endian, C order, nothing else
+    observations.<key>.frames    with `image_format` png or zlib instead: compressed frames, and
+    observations.<key>.ends.bin  uint64, where each frame ends
     actions.bin
-    rewards.bin              float32
-    strings.jsonl            string table, one JSON string a line; text columns hold uint32 line
-                             numbers (only when the spec has text)
-    episodes.bin             one 40-byte record an episode (`RECORD`)
+    rewards.bin                  float32
+    strings.jsonl                string table, one JSON string a line; text columns hold uint32 line
+                                 numbers (only when the spec has text)
+    strings.ends.bin             uint64, where each line ends
+    metadata.jsonl               a line for each episode that has metadata (only when one has)
+    episodes.bin                 one 56-byte record an episode (`records.RECORD`)
 
-An episode of T steps that starts at step s owns the rows s..s+T-1 of every column. Its rows (and
-new strings) are written before its record, so a record that is complete and valid vouches for
-its rows, and whatever lies behind the last valid record is left over from an interrupted write.
+An episode of T steps that starts at step s owns the rows s..s+T-1 of every column. Its rows, new
+strings and metadata are written before its record, so a record that is complete and valid vouches
+for them, and whatever lies behind the last valid record is left over from an interrupted write.
+
+Version 1 (still read) has records of 40 bytes, raw images only, no metadata and no string ends.
 """
 
 from __future__ import annotations
@@ -29,30 +35,19 @@ import numpy as np
 
 from db1 import __version__
 from db1.errors import DataError
-from db1.store.columns import columns_of
+from db1.store.columns import Column, columns_of
+from db1.store.files import StoreFile
+from db1.store.frames import IMAGE_FORMATS, RAW
+from db1.store.records import OnDisk, RecordFile
+from db1.store.strings import StringTable
 from db1.tokens.spec import StepSpec
 
 logger = logging.getLogger(__name__)
 
 FORMAT = "db1-episodes"
-VERSION = 1
+VERSION = 2
 HEADER_FILE = "header.json"
-RECORDS_FILE = "episodes.bin"
-
-TERMINATED, SUCCESS, HAS_SUCCESS = 1, 2, 4
-"""Bits of a record's `flags`."""
-
-RECORD = np.dtype(
-    [
-        ("start", "<u8"),
-        ("length", "<u4"),
-        ("flags", "<u4"),
-        ("return", "<f8"),
-        ("seed", "<i8"),
-        ("column_crc", "<u4"),
-        ("record_crc", "<u4"),
-    ]
-)
+METADATA_FILE = "metadata.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +61,13 @@ class StoreHeader:
         expert: Name of the expert that acted; None for imported data without one.
         action_noise: Noise on the executed (not on the recorded) actions.
         max_steps: Steps after which a demonstration was cut off; None: none was.
+        origin: Where imported data came from (file or dataset, version, licence); JSON-able.
+        image_format: How image frames lie on disk: `raw`, `png` or `zlib` (frames.py).
         created_by: Program and version that made the store.
+        version: Of the format.
+
+    Raises:
+        DataError: An unknown image format.
     """
 
     task: str
@@ -75,59 +76,35 @@ class StoreHeader:
     expert: str | None = None
     action_noise: float = 0.0
     max_steps: int | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    image_format: str = RAW
     created_by: str = f"db1 {__version__}"
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        if self.image_format not in IMAGE_FORMATS:
+            raise DataError(
+                f"image_format: got {self.image_format!r}, expected one of {IMAGE_FORMATS}"
+            )
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the contents of header.json."""
+        """Returns the contents of header.json; raises DataError for what JSON cannot hold."""
         content = {f.name: getattr(self, f.name) for f in fields(self)}
         content["spec"] = self.spec.to_dict()
         content["environment"] = dict(self.environment)
-        return json.loads(json.dumps({"format": FORMAT, "version": VERSION, **content}))
+        content["origin"] = dict(self.origin)
+        try:
+            return json.loads(json.dumps({"format": FORMAT, **content}))
+        except (TypeError, ValueError) as error:
+            raise DataError(f"header of {self.task}: not JSON-able ({error})") from None
 
     def difference(self, other: StoreHeader) -> str | None:
-        """Returns where `other` differs ("spec.action.shape: ..."), or None; ignores created_by."""
-        mine, theirs = self.to_dict(), other.to_dict()
-        return _difference(mine | {"created_by": ""}, theirs | {"created_by": ""}, "")
+        """Returns where `other` differs ("spec.action.shape: ..."), or None.
 
-
-def record_checksums(records: np.ndarray, first: int = 0) -> np.ndarray:
-    """Checksums of records, uint32, one multiply-and-shift hash over all records at once.
-
-    The hash runs over the record's number and its five little-endian u64 words (the checksum's
-    own 32 bits taken as zero), so a record that was damaged, cut, zeroed or moved to another
-    place does not match. Vectorised: a store of millions of episodes opens without a loop.
-
-    Args:
-        records: `RECORD` array (N,), consecutive records of a store.
-        first: Number of the first of them.
-
-    Returns:
-        uint32 (N,).
-    """
-    multiplier, shift = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
-    words = np.ascontiguousarray(records).view("<u8").reshape(-1, RECORD.itemsize // 8)
-    last = words.shape[1] - 1
-    state = np.arange(first + 1, first + 1 + len(records), dtype=np.uint64)
-    for i in range(last + 1):
-        word = words[:, i] & np.uint64(0xFFFFFFFF) if i == last else words[:, i]
-        state = (state ^ word) * multiplier
-        state ^= state >> shift
-    return (state >> np.uint64(32)).astype(np.uint32)
-
-
-def num_valid_records(records: np.ndarray, num_steps: int) -> int:
-    """Number of records before the first that is damaged, out of line, or without its rows.
-
-    Args:
-        records: `RECORD` array (N,) as read from the file.
-        num_steps: Number of complete rows that every column has.
-    """
-    lengths = records["length"].astype(np.int64)
-    ends = np.cumsum(lengths)
-    good = records["record_crc"] == record_checksums(records)
-    good &= (lengths > 0) & (records["start"] == (ends - lengths).astype(np.uint64))
-    good &= ends <= num_steps
-    return len(records) if good.all() else int(np.argmin(good))
+        What made the store (`created_by`, `version`) plays no part.
+        """
+        ignored = {"created_by": "", "version": 0}
+        return _difference(self.to_dict() | ignored, other.to_dict() | ignored, "")
 
 
 def read_header(path: Path) -> StoreHeader:
@@ -155,6 +132,7 @@ def read_header(path: Path) -> StoreHeader:
             f"{file}: version {version!r}, this db1 reads 1..{VERSION}; install a newer db1"
         )
     try:
+        content = {"origin": {}, "image_format": RAW} | content
         content = {f.name: content[f.name] for f in fields(StoreHeader)}
         return StoreHeader(**content | {"spec": StepSpec.from_dict(content["spec"])})
     except (KeyError, TypeError, AttributeError) as error:
@@ -162,49 +140,79 @@ def read_header(path: Path) -> StoreHeader:
 
 
 def write_header(path: Path, header: StoreHeader) -> None:
-    """Writes header.json in one move, so that it is never seen half-written."""
+    """Makes the folder and its header.json, in one move: it is never seen half-written."""
+    content = json.dumps(header.to_dict(), indent=2) + "\n"
+    path.mkdir(parents=True, exist_ok=True)
     temporary = path / f"{HEADER_FILE}.tmp"
-    temporary.write_text(json.dumps(header.to_dict(), indent=2) + "\n", encoding="utf-8")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, path / HEADER_FILE)
 
 
-def read_records(path: Path) -> np.ndarray:
-    """Reads the complete records of a store, checked or not, `RECORD` (N,)."""
-    file = path / RECORDS_FILE
-    if not file.exists():
-        return np.zeros(0, dtype=RECORD)
-    return np.fromfile(file, dtype=RECORD, count=file.stat().st_size // RECORD.itemsize)
-
-
-def valid_records(path: Path, header: StoreHeader, *, repair: bool = False) -> np.ndarray:
-    """Reads the records that vouch for complete episodes, `RECORD` (N,).
-
-    A killed writer leaves at most a part of a record (ignored here); a power cut may also spoil
-    the last record, which is left out with a warning. More is damage.
+class StoreFiles:
+    """All files of one store, opened for reading.
 
     Args:
         path: Folder of the store.
         header: Its header.
-        repair: Take the leading valid records of a damaged store.
-
-    Raises:
-        DataError: More than the last record is damaged or lacks its rows.
     """
-    records = read_records(path)
-    columns = columns_of(path, header.spec).values()
-    num_valid = num_valid_records(records, min(column.num_steps() for column in columns))
-    num_lost = len(records) - num_valid
-    if num_lost > 1 and not repair:
-        raise DataError(
-            f"{path}: truncated or damaged: the first {num_valid} of {len(records)} episodes are "
-            "complete; make the store again, or open it once with EpisodeWriter(repair=True) to "
-            "keep those"
+
+    def __init__(self, path: Path, header: StoreHeader) -> None:
+        self.path = path
+        self.strings = StringTable(path, has_ends=header.version > 1)
+        self.columns: dict[str, Column] = columns_of(
+            path, header.spec, header.image_format, self.strings
         )
-    if num_lost:
-        logger.warning("%s: left out %d incomplete episode(s) at the end", path, num_lost)
-    if not (path / RECORDS_FILE).exists() and any(column.path.exists() for column in columns):
-        raise DataError(f"{path}: {RECORDS_FILE} is missing; make the store again")
-    return records[:num_valid]
+        self.records = RecordFile(path, header.version)
+        self.metadata = StoreFile(path / METADATA_FILE)
+        self.has_text = any(field.kind == "text" for field in header.spec.observation.values())
+
+    def paths(self) -> list[Path]:
+        """Where the files lie, those of the records last."""
+        files = [file for column in self.columns.values() for file in column.files]
+        files += [self.strings.lines_file, self.strings.ends.file, self.metadata]
+        return [file.path for file in [*files, self.records.file]]
+
+    def valid_lengths(self, *, repair: bool = False) -> np.ndarray:
+        """Steps of the complete episodes, int64 (num_episodes,).
+
+        A killed writer leaves at most a part of a record (ignored here); a power cut may also
+        spoil the last record, which is left out with a warning. More is damage.
+
+        Args:
+            repair: Take the leading valid records of a damaged store.
+
+        Raises:
+            DataError: More than the last record is damaged or lacks what it vouches for.
+        """
+        num_records = self.records.num_complete()  # before the rest: a writer may be at work
+        lengths = self.records.valid_lengths(num_records, self._on_disk())
+        num_lost = num_records - len(lengths)
+        if num_lost > 1 and not repair:
+            raise DataError(
+                f"{self.path}: truncated or damaged: the first {len(lengths)} of {num_records} "
+                "episodes are complete; make the store again, or open it once with "
+                "EpisodeWriter(repair=True) to keep those"
+            )
+        if num_lost:
+            logger.warning("%s: left out %d incomplete episode(s) at the end", self.path, num_lost)
+        if not num_records and not self.records.file.path.exists() and self._has_rows():
+            raise DataError(
+                f"{self.path}: {self.records.file.path.name} is missing; make the store again"
+            )
+        return lengths
+
+    def _on_disk(self) -> OnDisk:
+        return OnDisk(
+            num_steps=min(column.num_steps() for column in self.columns.values()),
+            num_strings=self.strings.ends.num_complete(),
+            metadata_bytes=self.metadata.size(),
+        )
+
+    def _has_rows(self) -> bool:
+        return any(file.path.exists() for c in self.columns.values() for file in c.files)
 
 
 def _difference(mine: Any, theirs: Any, where: str) -> str | None:

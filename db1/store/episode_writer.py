@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import zlib
 from collections.abc import Mapping
 from io import FileIO
 from pathlib import Path
@@ -12,28 +13,19 @@ from pathlib import Path
 import numpy as np
 
 from db1.errors import DataError
-from db1.store.columns import (
-    STRINGS_FILE,
-    checked_arrays,
-    column_crc,
-    columns_of,
-    json_lines,
-    little_endian,
-    read_strings,
-)
+from db1.store.columns import TextColumn
+from db1.store.episode_arrays import checked_arrays, metadata_line
 from db1.store.episode_layout import (
-    HAS_SUCCESS,
     HEADER_FILE,
-    RECORD,
-    RECORDS_FILE,
-    SUCCESS,
-    TERMINATED,
+    VERSION,
+    StoreFiles,
     StoreHeader,
     read_header,
-    record_checksums,
-    valid_records,
     write_header,
 )
+from db1.store.files import cut, open_for_append
+from db1.store.records import HAS_SUCCESS, RECORD, SUCCESS, TERMINATED, record_checksums
+from db1.store.strings import StringNumbers, json_line
 from db1.tokens.spec import Episode
 
 logger = logging.getLogger(__name__)
@@ -48,12 +40,13 @@ class EpisodeWriter:
 
     Args:
         path: Folder of the store.
-        header: Must equal the existing store's (except `created_by`).
+        header: Must equal the existing store's (except `created_by` and `version`).
         forbidden_seeds: Seeds that no stored episode may have (the evaluation seeds).
         repair: Keep the leading valid episodes of a damaged store instead of refusing it.
 
     Raises:
-        DataError: Another header, a foreign or damaged store, or a second writer.
+        DataError: Another header, a foreign or damaged store, one of version 1, or a second
+            writer.
     """
 
     def __init__(
@@ -67,11 +60,10 @@ class EpisodeWriter:
         self.path = Path(path)
         self.header = header
         self._forbidden_seeds = forbidden_seeds
-        self._columns = columns_of(self.path, header.spec)
-        self._text_keys = [name for name, column in self._columns.items() if column.is_text]
-        self._files: dict[str, FileIO] = {}
+        self._stored = StoreFiles(self.path, header)
+        self._files: dict[Path, FileIO] = {}
         try:
-            _prepare_folder(self.path, header)
+            _prepare_folder(self._stored, header)
             self._open(repair)
         except OSError as error:
             self._release()
@@ -91,7 +83,7 @@ class EpisodeWriter:
         return self._num_steps
 
     def append(self, episode: Episode) -> None:
-        """Checks one episode and adds it; `metadata` is not stored.
+        """Checks one episode and adds it with its metadata.
 
         Args:
             episode: Whole episode; observations and actions as `header.spec` says.
@@ -104,11 +96,17 @@ class EpisodeWriter:
         if not self._files:
             raise DataError(f"{self.path}: the writer is closed")
         arrays = checked_arrays(episode, self.header.spec, where)
+        metadata = metadata_line(episode.metadata, where)
         self._check_seed(episode.seed, where)
-        ends = {name: file.tell() for name, file in self._files.items()}
-        new_strings = self._new_strings(arrays)
+        ends = {path: file.tell() for path, file in self._files.items()}
+        new_strings = self._numbers.add(
+            text
+            for name, column in self._stored.columns.items()
+            if isinstance(column, TextColumn)
+            for text in arrays[name].flat
+        )
         try:
-            self._write(arrays, episode, new_strings)
+            self._write(arrays, metadata, episode, new_strings)
         except OSError as error:
             self._undo(ends, new_strings)
             raise DataError(
@@ -120,6 +118,7 @@ class EpisodeWriter:
             raise
         self._num_episodes += 1
         self._num_steps += len(episode)
+        self._numbers.forget_old()
 
     def close(self) -> None:
         """Syncs the files to the disk and lets the store go."""
@@ -139,21 +138,34 @@ class EpisodeWriter:
 
     def _open(self, repair: bool) -> None:
         """Opens every file, locks the store, and cuts what no valid record vouches for."""
-        self._files["records"] = _open_file(self.path / RECORDS_FILE)
-        _lock(self._files["records"], self.path)
-        records = valid_records(self.path, self.header, repair=repair)
-        self._num_episodes = len(records)
-        self._num_steps = int(records["length"].sum(dtype=np.int64))
-        _cut(self._files["records"], self._num_episodes * RECORD.itemsize)
-        strings, num_bytes = read_strings(self.path) if self._text_keys else ([], 0)
-        self._string_ids = {text: i for i, text in enumerate(strings)}
-        for name, column in self._columns.items():
-            self._files[name] = _open_file(column.path)
-            _cut(self._files[name], self._num_steps * column.row_bytes)
-        if self._text_keys:
-            self._files["strings"] = _open_file(self.path / STRINGS_FILE)
-            _cut(self._files["strings"], num_bytes)
-            self._check_strings(len(strings))
+        stored = self._stored
+        _lock(self._file(stored.records.file.path), self.path)
+        lengths = stored.valid_lengths(repair=repair)
+        self._num_episodes = len(lengths)
+        self._num_steps = int(lengths.sum())
+        last = np.zeros(1, dtype=RECORD)
+        if self._num_episodes:
+            last = stored.records.read(self._num_episodes - 1, self._num_episodes)
+        self._cut(stored.records.file.path, self._num_episodes * RECORD.itemsize)
+        for column in stored.columns.values():
+            for file, size in zip(column.files, column.sizes(self._num_steps), strict=True):
+                self._cut(file.path, size)
+        num_strings = int(last["num_strings"][0])
+        if stored.has_text:
+            self._cut(stored.strings.lines_file.path, stored.strings.ends[num_strings - 1])
+            self._cut(stored.strings.ends.file.path, num_strings * 8)
+        if stored.metadata.path.exists():
+            self._cut(stored.metadata.path, int(last["metadata_end"][0]))
+        self._numbers = StringNumbers(stored.strings, num_strings)
+
+    def _file(self, path: Path) -> FileIO:
+        """The open file at `path`; opened, at its end, when it is needed first."""
+        if path not in self._files:
+            self._files[path] = open_for_append(path)
+        return self._files[path]
+
+    def _cut(self, path: Path, size: int) -> None:
+        cut(self._file(path), size)
 
     def _check_seed(self, seed: int, where: str) -> None:
         if not -(2**63) <= seed < 2**63:
@@ -165,49 +177,52 @@ class EpisodeWriter:
                 f"[{forbidden.start}, {forbidden.stop}) of evaluation; use another seed"
             )
 
-    def _check_strings(self, num_strings: int) -> None:
-        for name in self._text_keys:
-            column = self._columns[name]
-            ids = column.map()
-            if ids.size and ids.max() >= num_strings:
-                raise DataError(
-                    f"{self.path / STRINGS_FILE}: {num_strings} strings, {column.path.name} names "
-                    f"string {ids.max()}; the store is truncated, make it again"
-                )
-
-    def _new_strings(self, arrays: Mapping[str, np.ndarray]) -> list[str]:
-        seen = dict.fromkeys(text for name in self._text_keys for text in arrays[name].flat)
-        new = [text for text in seen if text not in self._string_ids]
-        self._string_ids.update({text: len(self._string_ids) + i for i, text in enumerate(new)})
-        return new
-
     def _write(
-        self, arrays: Mapping[str, np.ndarray], episode: Episode, new_strings: list[str]
+        self,
+        arrays: Mapping[str, np.ndarray],
+        metadata: bytes,
+        episode: Episode,
+        new_strings: list[str],
     ) -> None:
-        if new_strings:
-            _write_all(self._files["strings"], json_lines(new_strings))
-        for name, array in arrays.items():
-            _write_all(self._files[name], self._encoded(array))
+        self._write_strings(new_strings)
+        crc = 0
+        for name, column in self._stored.columns.items():
+            files = [self._file(file.path) for file in column.files]
+            is_text = isinstance(column, TextColumn)
+            rows = self._numbers.numbers(arrays[name]) if is_text else arrays[name]
+            encoded = column.encode(rows, tuple(file.tell() for file in files))
+            for file, content in zip(files, encoded, strict=True):
+                _write_all(file, content)
+            crc = column.crc_of_encoded(crc, arrays[name], encoded)
+        if metadata:
+            _write_all(self._file(self._stored.metadata.path), metadata)
         record = np.zeros(1, dtype=RECORD)
         record["start"], record["length"] = self._num_steps, len(episode)
         record["flags"] = _flags(episode)
         record["return"], record["seed"] = episode.total_reward, episode.seed
-        record["column_crc"] = column_crc(arrays)
+        record["num_strings"] = self._numbers.num_strings
+        metadata_file = self._files.get(self._stored.metadata.path)
+        record["metadata_end"] = metadata_file.tell() if metadata_file else 0
+        record["column_crc"] = zlib.crc32(metadata, crc)
         record["record_crc"] = record_checksums(record, first=self._num_episodes)
-        _write_all(self._files["records"], record.tobytes())
+        _write_all(self._file(self._stored.records.file.path), record.tobytes())
 
-    def _encoded(self, array: np.ndarray) -> bytes:
-        if array.dtype != object:
-            return little_endian(array).tobytes()
-        return np.array([self._string_ids[text] for text in array.flat], dtype="<u4").tobytes()
+    def _write_strings(self, new_strings: list[str]) -> None:
+        if not new_strings:
+            return
+        table = self._stored.strings
+        lines = [json_line(text) for text in new_strings]
+        lines_file = self._file(table.lines_file.path)
+        ends = lines_file.tell() + np.cumsum([len(line) for line in lines])
+        _write_all(lines_file, b"".join(lines))
+        _write_all(self._file(table.ends.file.path), ends.astype("<u8").tobytes())
 
-    def _undo(self, ends: Mapping[str, int], new_strings: list[str]) -> None:
+    def _undo(self, ends: Mapping[Path, int], new_strings: list[str]) -> None:
         """Takes back a half-written episode; closes the writer when even that fails."""
-        for text in new_strings:
-            del self._string_ids[text]
+        self._numbers.take_back(new_strings)
         try:
-            for name, end in ends.items():
-                _cut(self._files[name], end)
+            for path, file in self._files.items():
+                cut(file, ends.get(path, 0))
         except OSError:
             self._release()
 
@@ -217,22 +232,28 @@ class EpisodeWriter:
         self._files = {}
 
 
-def _prepare_folder(path: Path, header: StoreHeader) -> None:
+def _prepare_folder(stored: StoreFiles, header: StoreHeader) -> None:
     """Makes the folder and its header, or checks that the existing header is the same."""
+    path = stored.path
     if (path / HEADER_FILE).exists():
-        found = read_header(path).difference(header)
+        existing = read_header(path)
+        found = existing.difference(header)
         if found:
             raise DataError(
                 f"{path}: the store was made with another header ({found}); write to another folder"
             )
+        if existing.version != VERSION:
+            raise DataError(
+                f"{path}: a store of version {existing.version}, which this db1 reads but does not "
+                "append to; copy it with db1.store.conversion.convert_store, or write to another "
+                "folder"
+            )
         return
     if path.exists() and not path.is_dir():
         raise DataError(f"{path}: a file, expected a folder for the store")
-    taken = [column.path for column in columns_of(path, header.spec).values()]
-    for file in [path / RECORDS_FILE, path / STRINGS_FILE, *taken]:
+    for file in stored.paths():
         if file.exists():
             raise DataError(f"{file} exists without a {HEADER_FILE}; write to another folder")
-    path.mkdir(parents=True, exist_ok=True)
     write_header(path, header)
 
 
@@ -243,11 +264,6 @@ def _flags(episode: Episode) -> int:
     return flags
 
 
-def _open_file(path: Path) -> FileIO:
-    """Opens for unbuffered writing without cutting, and makes the file when there is none."""
-    return FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+")
-
-
 def _lock(file: FileIO, path: Path) -> None:
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -255,11 +271,6 @@ def _lock(file: FileIO, path: Path) -> None:
         raise DataError(f"{path}: another writer holds this store; wait until it ends") from None
     except OSError as error:
         logger.warning("%s: the file system has no locks (%s); run one writer only", path, error)
-
-
-def _cut(file: FileIO, size: int) -> None:
-    file.truncate(size)
-    file.seek(size)
 
 
 def _write_all(file: FileIO, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Episodes of one task on disk: an append-only writer and a lazy, memory-mapped reader.
+"""Episodes of one task on disk: an append-only writer and a lazy reader.
 
 The files are described in `episode_layout.py`, the writer is in `episode_writer.py`. Example:
 
@@ -9,33 +9,41 @@ The files are described in `episode_layout.py`, the writer is in `episode_writer
 
 from __future__ import annotations
 
+import json
 import os
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from db1.errors import DataError
-from db1.store.columns import STRINGS_FILE, column_crc, columns_of, read_strings
-from db1.store.episode_layout import (
-    HAS_SUCCESS,
-    RECORD,
-    SUCCESS,
-    TERMINATED,
-    StoreHeader,
-    read_header,
-    valid_records,
-)
+from db1.store.episode_layout import METADATA_FILE, StoreFiles, StoreHeader, read_header
 from db1.store.episode_writer import EpisodeWriter
-from db1.tokens.spec import Episode, StepSpec
+from db1.store.records import HAS_SUCCESS, SUCCESS, TERMINATED
+from db1.store.statistics import FieldStatistics, StoreStatistics, field_statistics
+from db1.tokens.spec import Episode, FieldSpec, StepSpec
+from db1.tokens.vocabulary import VocabularyConfig
 
-__all__ = ["EpisodeStore", "EpisodeWriter", "StoreCounts", "StoreHeader"]
+__all__ = ["EpisodeStore", "EpisodeWriter", "StoreCounts", "StoreHeader", "StoreStatistics"]
+
+Progress = Callable[[int, int], None]
+"""Called with (what is done, all there is)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreCounts:
-    """What `EpisodeStore.verify` counted."""
+    """What `EpisodeStore.verify` counted.
+
+    Args:
+        num_episodes: Complete episodes.
+        num_steps: Their steps.
+        num_bytes: Bytes of the files that hold them.
+        num_strings: Texts in the string table.
+    """
 
     num_episodes: int
     num_steps: int
@@ -44,7 +52,7 @@ class StoreCounts:
 
 
 class EpisodeStore:
-    """Reads a store lazily: opening reads the records only, `read` copies one stretch.
+    """Reads a store lazily: opening checks the records only, `read` reads one stretch.
 
     Any number of processes may read while one writes; a store sees the episodes that were
     complete when it was opened. It pickles as its path and its number of episodes.
@@ -56,10 +64,6 @@ class EpisodeStore:
         header: What the store holds.
         offsets: int64 (num_episodes + 1,), first step of each episode, then the total.
         lengths: int64 (num_episodes,), steps of each episode.
-        returns: float64 (num_episodes,), undiscounted.
-        seeds: int64 (num_episodes,), -1 where unknown.
-        successes: float64 (num_episodes,), 1, 0, or NaN where the task has no such notion.
-        terminations: bool (num_episodes,), True where the task itself ended.
 
     Raises:
         DataError: No store, another format, a newer version, or a truncated or damaged store.
@@ -67,8 +71,7 @@ class EpisodeStore:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.header = read_header(self.path)
-        self._take(valid_records(self.path, self.header))
+        self._open(None)
 
     @property
     def spec(self) -> StepSpec:
@@ -78,15 +81,47 @@ class EpisodeStore:
     @property
     def num_episodes(self) -> int:
         """Number of complete episodes."""
-        return len(self._records)
+        return len(self.lengths)
 
     @property
     def num_steps(self) -> int:
         """Number of steps in all episodes."""
         return int(self.offsets[-1])
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that the complete episodes take on disk (`header.json` aside)."""
+        files, last = self._files, self.num_episodes - 1
+        if last < 0:
+            return 0
+        num_bytes = sum(sum(column.sizes(self.num_steps)) for column in files.columns.values())
+        if files.has_text:
+            num_bytes += files.strings.lines_file.size() + files.strings.ends.file.size()
+        num_bytes += int(files.records.read(last, last + 1)["metadata_end"][0])
+        return num_bytes + self.num_episodes * files.records.record_bytes
+
+    @cached_property
+    def returns(self) -> np.ndarray:
+        """float64 (num_episodes,), undiscounted."""
+        return self._files.records.read_field("return", self.num_episodes)
+
+    @cached_property
+    def seeds(self) -> np.ndarray:
+        """int64 (num_episodes,), -1 where unknown."""
+        return self._files.records.read_field("seed", self.num_episodes)
+
+    @cached_property
+    def terminations(self) -> np.ndarray:
+        """bool (num_episodes,), True where the task itself ended."""
+        return (self._flags & TERMINATED) > 0
+
+    @cached_property
+    def successes(self) -> np.ndarray:
+        """float64 (num_episodes,), 1, 0, or NaN where the task has no such notion."""
+        return np.where(self._flags & HAS_SUCCESS, (self._flags & SUCCESS) / SUCCESS, np.nan)
+
     def read(self, episode: int, start: int = 0, stop: int | None = None) -> Episode:
-        """Copies the steps [start, stop) of one episode, and nothing else, from the disk.
+        """Reads the steps [start, stop) of one episode, and nothing else, from the disk.
 
         Args:
             episode: Number of the episode.
@@ -94,102 +129,174 @@ class EpisodeStore:
             stop: One past the last step; None for the end.
 
         Returns:
-            The stretch; `terminated` only when it reaches the end of a terminated episode.
+            The stretch in fresh arrays; `terminated` only when it reaches the end of a terminated
+            episode, `metadata` that of the whole episode.
 
         Raises:
-            DataError: No such episode or steps.
+            DataError: No such episode or steps, or a damaged store.
         """
-        if not 0 <= episode < self.num_episodes:
+        observations, actions = self.read_window(episode, start, stop)
+        first = int(self.offsets[episode]) + start
+        record, metadata_start = self._record(episode)
+        flags = int(record["flags"])
+        return Episode(
+            observations=observations,
+            actions=actions,
+            rewards=self._rewards.read(first, first + len(actions)),
+            seed=int(record["seed"]),
+            terminated=bool(flags & TERMINATED) and start + len(actions) == record["length"],
+            success=bool(flags & SUCCESS) if flags & HAS_SUCCESS else None,
+            metadata=self._metadata(episode, metadata_start, int(record["metadata_end"])),
+        )
+
+    def read_window(
+        self, episode: int, start: int = 0, stop: int | None = None
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Reads what a training sequence needs of the steps [start, stop) of one episode.
+
+        Returns:
+            Observations by key, first axis the steps, and actions, all in fresh arrays.
+
+        Raises:
+            DataError: No such episode or steps, or a damaged store.
+        """
+        if not 0 <= episode < len(self.lengths):
             raise DataError(f"{self.path}: episode {episode}, expected 0..{self.num_episodes - 1}")
         length = int(self.lengths[episode])
-        stop = length if stop is None else stop
+        if stop is None:
+            stop = length
         if not 0 <= start <= stop <= length:
             raise DataError(
                 f"{self.path} episode {episode}: steps [{start}, {stop}), expected within "
                 f"[0, {length})"
             )
-        first = int(self.offsets[episode])
-        arrays = {name: self._rows(name, first + start, first + stop) for name in self._columns}
-        flags = int(self._records["flags"][episode])
-        return Episode(
-            observations={key: arrays[f"observations.{key}"] for key in self.spec.observation},
-            actions=arrays["actions"],
-            rewards=arrays["rewards"],
-            seed=int(self.seeds[episode]),
-            terminated=bool(flags & TERMINATED) and stop == length,
-            success=bool(flags & SUCCESS) if flags & HAS_SUCCESS else None,
-        )
+        offset = int(self.offsets[episode])
+        first, last = offset + start, offset + stop
+        observations = {key: column.read(first, last) for key, column in self._observations}
+        return observations, self._actions.read(first, last)
 
-    def verify(self) -> StoreCounts:
-        """Reads everything and checks it against the checksums.
+    def metadata(self, episode: int) -> dict[str, Any]:
+        """Reads what was stored about one episode; an empty dict where nothing was.
 
         Raises:
-            DataError: Names the first episode whose stored values are not those written.
+            DataError: No such episode, or damaged metadata.
+        """
+        if not 0 <= episode < self.num_episodes:
+            raise DataError(f"{self.path}: episode {episode}, expected 0..{self.num_episodes - 1}")
+        record, start = self._record(episode)
+        return self._metadata(episode, start, int(record["metadata_end"]))
+
+    def verify(self, progress: Progress | None = None) -> StoreCounts:
+        """Reads everything, a few MiB at a time, and checks it against the checksums.
+
+        Args:
+            progress: Called with (episodes done, all episodes).
+
+        Raises:
+            DataError: Names the first episode whose stored bytes are not those written.
         """
         for i in range(self.num_episodes):
-            first, last = int(self.offsets[i]), int(self.offsets[i + 1])
-            arrays = {name: self._rows(name, first, last) for name in self._columns}
-            if column_crc(arrays) != int(self._records["column_crc"][i]):
+            crc, first, last = 0, int(self.offsets[i]), int(self.offsets[i + 1])
+            for column in self._files.columns.values():
+                crc = column.update_crc(crc, first, last)
+            record, start = self._record(i)
+            metadata = self._files.metadata.read(start, int(record["metadata_end"]) - start)
+            crc, expected = zlib.crc32(metadata, crc), int(record["column_crc"])
+            if crc != expected:
                 raise DataError(
-                    f"{self.path} episode {i}: checksum {column_crc(arrays):08x}, expected "
-                    f"{int(self._records['column_crc'][i]):08x}; the store is damaged, make it "
-                    "again"
+                    f"{self.path} episode {i}: checksum {crc:08x}, expected {expected:08x}; the "
+                    "store is damaged, make it again"
                 )
-        row_bytes = sum(column.row_bytes for column in self._columns.values())
+            if progress is not None:
+                progress(i + 1, self.num_episodes)
         return StoreCounts(
             num_episodes=self.num_episodes,
             num_steps=self.num_steps,
-            num_bytes=self.num_steps * row_bytes + self.num_episodes * RECORD.itemsize,
-            num_strings=len(self._string_table()) if self._has_text else 0,
+            num_bytes=self.num_bytes,
+            num_strings=len(self._files.strings) if self._files.has_text else 0,
+        )
+
+    def statistics(
+        self, vocabulary: VocabularyConfig | None = None, progress: Progress | None = None
+    ) -> StoreStatistics:
+        """Reads all values, a few MiB at a time, and sums them up.
+
+        Args:
+            vocabulary: Says which values the tokenizer clips; None for Gato's numbers.
+            progress: Called with (rows read, rows of all columns).
+
+        Raises:
+            DataError: A damaged store.
+        """
+        vocabulary = vocabulary or VocabularyConfig()
+        observed = {f"observations.{key}": field for key, field in self.spec.observation.items()}
+        limits = dict.fromkeys(observed, vocabulary.max_magnitude) | {"actions": 1.0}
+        rewards = FieldSpec(kind="continuous")
+        specs = {**observed, "actions": self.spec.action, "rewards": rewards}
+        fields: dict[str, FieldStatistics] = {}
+        for number, (name, field) in enumerate(specs.items()):
+
+            def advance(rows: int, before: int = number * self.num_steps) -> None:
+                if progress is not None:
+                    progress(before + rows, len(specs) * self.num_steps)
+
+            column = self._files.columns[name]
+            fields[name] = field_statistics(column, field, self.offsets, limits.get(name), advance)
+        return StoreStatistics(
+            num_episodes=self.num_episodes,
+            num_steps=self.num_steps,
+            lengths=self.lengths,
+            returns=self.returns,
+            fields=fields,
         )
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "num_episodes": self.num_episodes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["path"])
-        if self.num_episodes < state["num_episodes"]:
+        self.path = state["path"]
+        self._open(state["num_episodes"])
+
+    def _open(self, num_episodes: int | None) -> None:
+        """Takes the first `num_episodes` episodes, or all there are."""
+        self.header = read_header(self.path)
+        self._files = StoreFiles(self.path, self.header)
+        lengths = self._files.valid_lengths()
+        if num_episodes is not None and len(lengths) < num_episodes:
             raise DataError(
-                f"{self.path}: {self.num_episodes} episodes, expected {state['num_episodes']}; "
-                "the store was cut while it was in use"
+                f"{self.path}: {len(lengths)} episodes, expected {num_episodes}; the store was cut "
+                "while it was in use"
             )
-        self._take(self._records[: state["num_episodes"]])
+        self.lengths = lengths[:num_episodes]
+        self.offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.lengths)])
+        columns = self._files.columns
+        self._observations = [
+            (key, columns[f"observations.{key}"]) for key in self.spec.observation
+        ]
+        self._actions, self._rewards = columns["actions"], columns["rewards"]
 
-    def _take(self, records: np.ndarray) -> None:
-        self._records = records
-        self._columns = columns_of(self.path, self.spec)
-        self._has_text = any(column.is_text for column in self._columns.values())
-        self._maps: dict[str, np.ndarray] = {}
-        self._strings: np.ndarray | None = None
-        self.lengths = records["length"].astype(np.int64)
-        self.offsets = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
-        self.returns = records["return"].astype(np.float64)
-        self.seeds = records["seed"].astype(np.int64)
-        flags = records["flags"]
-        self.terminations = (flags & TERMINATED) > 0
-        self.successes = np.where(flags & HAS_SUCCESS, (flags & SUCCESS) / SUCCESS, np.nan)
+    @cached_property
+    def _flags(self) -> np.ndarray:
+        return self._files.records.read_field("flags", self.num_episodes)
 
-    def _rows(self, name: str, start: int, stop: int) -> np.ndarray:
-        """Copies rows of one column; text is looked up, object (rows, *shape)."""
-        column = self._columns[name]
-        if name not in self._maps:
-            self._maps[name] = column.map()
-        if column.row_bytes == 0:
-            return np.empty((stop - start, *column.row_shape), dtype=column.dtype)
-        rows = np.array(self._maps[name][start:stop], dtype=column.dtype.newbyteorder("="))
-        if not column.is_text:
-            return rows
-        strings = self._string_table()
-        if rows.size and rows.max() >= len(strings):
+    def _record(self, episode: int) -> tuple[np.void, int]:
+        """The record of an episode, and where its metadata starts."""
+        if episode == 0:
+            return self._files.records.read(0, 1)[0], 0
+        before, record = self._files.records.read(episode - 1, episode + 1)
+        return record, int(before["metadata_end"])
+
+    def _metadata(self, episode: int, start: int, end: int) -> dict[str, Any]:
+        if start == end:
+            return {}
+        line = self._files.metadata.read(start, end - start)
+        try:
+            content = json.loads(line)
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
             raise DataError(
-                f"{self.path / STRINGS_FILE}: {len(strings)} strings, {column.path.name} names "
-                f"string {rows.max()}; the store is damaged, make it again"
+                f"{self.path / METADATA_FILE}: episode {episode} has {line[:40]!r}, expected a "
+                "JSON object; the store is damaged, make it again"
             )
-        return strings[rows]
-
-    def _string_table(self) -> np.ndarray:
-        if self._strings is None:
-            strings, _ = read_strings(self.path)
-            self._strings = np.empty(len(strings), dtype=object)
-            self._strings[:] = strings
-        return self._strings
+        return content

@@ -21,13 +21,19 @@ class ScalarTokenizer:
         self.num_bins = config.num_continuous_bins
         self.mu = config.mu
         self.max_magnitude = config.max_magnitude
+        self._scale = np.float32(np.log(config.max_magnitude * config.mu + 1.0))
         self._offset = 0.5 if config.continuous_decode == "centre" else 0.0
 
     def squash(self, x: np.ndarray) -> np.ndarray:
         """sgn(x) ln(|x| mu + 1) / ln(M mu + 1), float32, not clipped."""
         x = np.asarray(x, dtype=np.float32)
-        scale = np.float32(np.log(self.max_magnitude * self.mu + 1.0))
-        return np.sign(x) * np.log(np.abs(x) * np.float32(self.mu) + np.float32(1.0)) / scale
+        y = np.array(np.abs(x))
+        with np.errstate(over="ignore"):  # what overflows is far beyond M
+            y *= np.float32(self.mu)
+        y += np.float32(1.0)
+        np.log(y, out=y)
+        y /= self._scale
+        return np.copysign(y, x, out=y)
 
     def encode_observation(self, x: np.ndarray) -> np.ndarray:
         """Observed numbers (any shape) -> bins, int32, same shape."""
@@ -35,7 +41,7 @@ class ScalarTokenizer:
 
     def encode_action(self, x: np.ndarray) -> np.ndarray:
         """Action numbers in [-1, 1] (any shape, clipped) -> bins, int32, same shape."""
-        return self._bin(np.asarray(x, dtype=np.float32))
+        return self._bin(np.array(x, dtype=np.float32))
 
     def decode_action(self, bins: np.ndarray) -> np.ndarray:
         """Bins -> numbers in [-1, 1], float32: the bin's centre or left edge."""
@@ -49,6 +55,9 @@ class ScalarTokenizer:
         return (np.sign(y) * np.expm1(np.abs(y) * scale) / self.mu).astype(np.float32)
 
     def _bin(self, y: np.ndarray) -> np.ndarray:
-        clipped = np.clip(y, -1.0, 1.0)
-        bins = np.floor((clipped + 1.0) / 2.0 * self.num_bins).astype(np.int32)
-        return np.minimum(bins, self.num_bins - 1)
+        """Floor of (y + 1) / 2 * num_bins, held inside the bins; overwrites `y`."""
+        y += np.float32(1.0)
+        y *= np.float32(self.num_bins / 2)  # as exact as halving first: a power of two
+        np.maximum(y, np.float32(0.0), out=y)
+        np.minimum(y, np.float32(self.num_bins - 1), out=y)
+        return y.astype(np.int32)

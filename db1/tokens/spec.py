@@ -144,6 +144,7 @@ class Episode:
         seed: Seed that the environment was reset with; -1 when unknown.
         terminated: True when the task itself ended (not a time limit).
         success: Whether the task reports success; None where it has no such notion.
+        metadata: What else is known about the whole episode, JSON-able and small; stores keep it.
     """
 
     observations: Mapping[str, np.ndarray]

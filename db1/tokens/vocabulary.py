@@ -123,7 +123,17 @@ class Vocabulary:
     @staticmethod
     def _checked(values: np.ndarray, count: int, what: str) -> np.ndarray:
         values = np.asarray(values)
-        if values.size and (values.min() < 0 or values.max() >= count):
+        if values.size and not _all_below(values, count):
             bad = values[(values < 0) | (values >= count)].flat[0]
             raise DataError(f"{what} {bad}, expected 0..{count - 1}")
         return values.astype(np.int32)
+
+
+def _all_below(values: np.ndarray, count: int) -> bool:
+    """Whether all values (at least one) are in [0, count)."""
+    dtype = values.dtype
+    if dtype in (np.int32, np.int64):  # as unsigned numbers the negative ones are the largest
+        values = values.view(np.uint32 if dtype == np.int32 else np.uint64)
+    elif dtype.kind != "u":
+        return bool(values.min() >= 0 and values.max() < count)
+    return bool(np.maximum.reduce(values, axis=None) < count)

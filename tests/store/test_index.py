@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from db1.errors import DataError
 from db1.store.index import (
+    SampleStarts,
     blending_index,
     reference_blending_index,
     reference_sample_index,
@@ -115,6 +116,41 @@ def test_beyond_32_bits() -> None:
     assert [x.tolist() for x in window_lookup(counts, [2**40 + 7])] == [[2], [6]]
 
 
+@settings(max_examples=150, deadline=None)
+@given(SIZES.filter(any), st.integers(1, 60), st.integers(0, 40), st.data())
+def test_blocks_of_rows(sizes: list[int], length: int, samples: int, data: st.DataObject) -> None:
+    whole = sample_index(sizes, length, samples)
+    start = data.draw(st.integers(0, samples))
+    stop = data.draw(st.integers(start, samples))
+    assert_same(
+        sample_index(sizes, length, samples, start=start, stop=stop), whole[start : stop + 1]
+    )
+    narrow = np.array(sizes, dtype=np.int32)
+    assert_same(sample_index(narrow, length, samples, start=start), whole[start:])
+    epoch = sample_index(sizes, length)
+    starts = SampleStarts(sizes, length)
+    assert len(starts) == len(epoch) - 1
+    assert [list(starts[row]) for row in range(len(epoch))] == epoch.tolist()
+    for outside in (-1, len(epoch)):
+        with pytest.raises(IndexError):
+            starts[outside]
+
+
+@pytest.mark.parametrize("near", [2**31, 2**40])
+def test_blocks_far_out(near: int) -> None:
+    """Rows around sample 2**31 and 2**40, without those before."""
+    sizes = np.array([1000, 0, 17, 3], dtype=np.int64)
+    rows = sample_index(sizes, 64, near + 5, start=near - 2, stop=near + 2)
+    for row, (document, token) in zip(range(near - 2, near + 3), rows.tolist(), strict=True):
+        epoch, within = divmod(row * 64, 1020)
+        assert document // 4 == epoch
+        assert [0, 1000, 1000, 1017][document % 4] + token == within
+    big = SampleStarts([near, 5, near], 64)
+    for row in (near // 64 - 1, near // 64, near // 64 + 1, len(big)):
+        document, token = big[row]
+        assert [0, near, near + 5][document] + token == row * 64
+
+
 def test_a_long_step_over_few_tokens_takes_no_time() -> None:
     start = time.perf_counter()
     rows = sample_index([1, 0, 2], 10**15, 3)
@@ -134,6 +170,20 @@ def test_a_long_step_over_few_tokens_takes_no_time() -> None:
         (lambda: sample_index([2**62, 2**62], 4), "does not fit 64 bits"),
         (lambda: sample_index([3], 2**60, 100), "too many for 64 bits"),
         (lambda: sample_index([1] + [0] * 100, 2**60, 4), "too many for 64 bits"),
+        (lambda: sample_index([3, 2], 1, 3, start=4), "start: got 4, expected 0..3"),
+        (lambda: sample_index([3, 2], 1, 3, start=2, stop=1), "stop: got 1, expected 2..3"),
+        (lambda: sample_index([3, 2], 1, 3, stop=9), "stop: got 9"),
+        (lambda: sample_index([3], 1, 2**50), "does not fit the memory"),
+        (lambda: sample_index([3], 1, 2**70), "at most 2"),
+        (lambda: sample_index([3], 1.5), "sequence_length: got 1.5"),
+        (lambda: sample_index([2**63], 1), "sizes: got uint64"),
+        (lambda: sample_index(["a"], 1), "sizes: got <U1"),
+        (lambda: SampleStarts([3, -1], 4), r"sizes\[1\]: got -1"),
+        (lambda: SampleStarts([3], 0), "sequence_length: got 0"),
+        (lambda: blending_index([1.0], 2**60), "does not fit the memory"),
+        (lambda: blending_index(["a"], 3), "weights: got <U1, expected real"),
+        (lambda: blending_index([1j], 3), "weights: got complex128"),
+        (lambda: blending_index([[1.0], [2.0, 3.0]], 3), "expected one axis of numbers"),
         (lambda: window_index([3, 0], 2), r"lengths\[1\]: got 0"),
         (lambda: window_index([3], 0), "window: got 0"),
         (lambda: window_lookup(window_index([3], 2), [2]), "window 2, expected 0..1"),
@@ -159,6 +209,21 @@ def test_the_extension_throws_value_errors_and_converts_nothing() -> None:
         _index.blending_index(np.array([-1.0]), 3)
     with pytest.raises(TypeError):
         _index.sample_index(np.array([1.5, 2.5]), 1, -1)
+
+
+def test_strides_and_byte_orders_do_not_matter() -> None:
+    sizes = np.arange(40, dtype=np.int64)
+    expected = sample_index(sizes[::-2].copy(), 7)
+    assert_same(sample_index(sizes[::-2], 7), expected)
+    assert_same(sample_index(sizes.astype(">i8")[::-2], 7), expected)
+    weights = np.array([[0.1, 9], [0.2, 9], [0.7, 9]])
+    assert_same(blending_index(weights[:, 0], 50)[0], blending_index([0.1, 0.2, 0.7], 50)[0])
+
+
+def test_thousands_of_datasets() -> None:
+    """Beyond the 256 and 32,767 ids of Megatron's blends."""
+    dataset, _ = blending_index(np.ones(40_000), 40_000)
+    assert dataset.tolist() == list(range(40_000))
 
 
 def test_the_lock_of_python_is_released() -> None:
