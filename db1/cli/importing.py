@@ -1,36 +1,150 @@
-"""The verb `db1 import`."""
+"""The verbs `db1 import KIND` and `db1 export KIND`; one command a registered kind."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
+import logging
+import typing
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from db1.errors import ConfigError
+from db1.errors import MissingExtra
+from db1.sources import IMPORTERS, ImportContext, ImportKind
+from db1.sources.registry import OPTION_HELP, OPTION_MIN, Progress, is_option
+from db1.tokens.spec import StepSpec
+
+logger = logging.getLogger(__name__)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Imports foreign data into a store of db1. A run that was stopped goes on with the same "
+    "command. Example: db1 import d4rl hopper_expert-v2.hdf5 --out data/hopper",
+)
+export_app = typer.Typer(
+    no_args_is_help=True,
+    help="Exports a store of db1. Example: db1 export minari data/hopper minari/hopper",
+)
 
 
-def import_(
-    kind: Annotated[str, typer.Argument(help="text")],
-    source: Annotated[str, typer.Argument(help="`kjv`, or a .txt or .jsonl file.")],
-    out: Annotated[Path, typer.Option(help="Folder of the new store.")],
-    text_size: Annotated[int, typer.Option(help="Ids of the tokenizer to train.", min=257)] = 2048,
-    tokenizer: Annotated[Path | None, typer.Option(help="Use this tokenizer instead.")] = None,
-) -> None:
-    """Imports foreign data into a store of db1.
+@functools.cache
+def known_spec(task: str) -> StepSpec | None:
+    """Step spec of one of db1's own tasks; None for another one.
 
-    Example: db1 import text my_corpus.jsonl --out data/my_corpus --text-size 8192
+    Where the suite is not installed, the fields come from the data (with a warning).
     """
-    from db1.cli.prepare import describe_text
-    from db1.sources.text import prepare_text
-    from db1.tokens.text import TextTokenizer
+    from db1.suites import SUITES
 
-    if kind != "text":
-        raise ConfigError(f"import: got kind {kind!r}, expected text")
-    given = TextTokenizer.load(tokenizer) if tokenizer else None
-    summary = prepare_text(source, out, vocabulary_text_size=text_size, tokenizer=given)
-    Console().print(describe_text(out.name, summary), soft_wrap=True)
+    suite_name, _, name = task.partition("/")
+    if suite_name not in SUITES or name not in SUITES[suite_name].task_names():
+        return None
+    try:
+        return SUITES[suite_name].step_spec(name)
+    except MissingExtra as error:
+        logger.warning("%s; the fields of %s are taken from the data", error, task)
+        return None
 
 
-VERBS = {"import": import_}
+def _check_task(task: str | None) -> None:
+    """ConfigError for a --task that misspells a task of one of db1's suites."""
+    from db1.suites import SUITES
+
+    suite_name, _, name = (task or "").partition("/")
+    if suite_name in SUITES:
+        SUITES[suite_name].check_task(name)
+
+
+def _run(kind: ImportKind, source: str, out: Path, values: dict[str, Any]) -> None:
+    from db1.cli.progress import task_bars
+    from db1.suites.seeds import EVALUATION
+
+    options = kind.options(**values)
+    _check_task(getattr(options, "task", None))
+    console = Console()
+    with task_bars(console) as report:
+        context = ImportContext(
+            progress=typing.cast(Progress, report),
+            known_spec=known_spec,
+            forbidden_seeds=EVALUATION,
+        )
+        summary = kind.run(source, out, options, context)
+    for line in summary.lines():
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def _command(kind: ImportKind) -> Callable[..., None]:
+    """The typer command of a kind: SOURCE, --out and one option a field of its dataclass."""
+
+    def command(**values: Any) -> None:
+        _run(kind, values.pop("source"), values.pop("out"), values)
+
+    types = typing.get_type_hints(kind.options)
+    annotations = {
+        "source": Annotated[str, typer.Argument(help=kind.source_help, metavar="SOURCE")],
+        "out": Annotated[Path, typer.Option(help="Folder of the store.", show_default=False)],
+    }
+    defaults: dict[str, Any] = {}
+    for field in dataclasses.fields(kind.options):
+        if is_option(field):
+            flag = f"--{field.name.replace('_', '-')}"
+            given = typer.Option(
+                flag, help=field.metadata[OPTION_HELP], min=field.metadata[OPTION_MIN]
+            )
+            annotations[field.name] = Annotated[types[field.name], given]
+            defaults[field.name] = field.default
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=defaults.get(name, inspect.Parameter.empty),
+                annotation=annotation,
+            )
+            for name, annotation in annotations.items()
+        ]
+    )
+    command.__annotations__ = {**annotations, "return": None}
+    command.__doc__ = f"{kind.help}\n\nExample: {kind.example}"
+    return command
+
+
+for _name in sorted(IMPORTERS):
+    app.command(_name)(_command(IMPORTERS[_name]))
+
+
+@export_app.command("minari")
+def export_minari_(
+    store: Annotated[Path, typer.Argument(help="Folder of an episode store.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the new data set.")],
+    dataset_id: Annotated[str, typer.Option(help="Minari's id: namespace/name-v0.")] = (
+        "db1/export-v0"
+    ),
+    data_format: Annotated[str, typer.Option(help="hdf5 or arrow.")] = "hdf5",
+) -> None:
+    """Writes a store as a Minari data set.
+
+    Example: db1 export minari data/mujoco/Hopper-v5 minari/hopper --dataset-id mine/hopper-v0
+    """
+    from db1.cli.progress import task_bars
+    from db1.sources.minari_export import export_minari
+
+    console = Console()
+    with task_bars(console) as report:
+        summary = export_minari(
+            store,
+            out,
+            dataset_id=dataset_id,
+            data_format=data_format,
+            progress=typing.cast(Progress, report),
+        )
+    console.print(
+        f"{out}: {summary.dataset_id}, {summary.num_episodes:,} episodes of "
+        f"{summary.num_steps:,} steps; {summary.num_repeated:,} final observations repeated",
+        soft_wrap=True,
+        markup=False,
+    )

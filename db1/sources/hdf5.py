@@ -1,0 +1,76 @@
+"""Opening and reading HDF5 files with errors of db1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from db1.errors import DataError, MissingExtra
+
+_CHUNK_CACHE = 8 << 20
+
+
+def open_hdf5(path: Path) -> Any:
+    """Opens an HDF5 file for reading: an `h5py.File`.
+
+    Raises:
+        MissingExtra: h5py is not installed.
+        DataError: No file, no HDF5, or a truncated one.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise MissingExtra("h5py", "import", f"reading {path}") from None
+    try:
+        return h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
+    except OSError as error:
+        raise DataError(f"{path}: no readable HDF5 file, or a truncated one ({error})") from None
+
+
+def array_of(file: Any, key: str, path: Path) -> Any:
+    """The data set `key` of an open file.
+
+    Raises:
+        DataError: It is missing, is a group, or has a dtype that only code could read.
+    """
+    import h5py
+
+    found = file.get(key)
+    if not isinstance(found, h5py.Dataset):
+        listed = ", ".join(sorted(file)) or "nothing"
+        raise DataError(f"{path}: no array {key!r}; the file has {listed}")
+    if found.dtype.kind not in "fiub":
+        raise DataError(
+            f"{path}: array {key!r} has dtype {found.dtype}, expected floats, integers or booleans"
+        )
+    return found
+
+
+def check_lengths(arrays: Sequence[Any], path: Path) -> int:
+    """Number of rows that all arrays have; DataError when they differ."""
+    lengths = {array.name.strip("/"): len(array) for array in arrays}
+    if len(set(lengths.values())) != 1:
+        raise DataError(f"{path}: arrays of different lengths {lengths}; the file is broken")
+    return next(iter(lengths.values()))
+
+
+def read_rows(array: Any, first: int, last: int, path: Path) -> np.ndarray:
+    """Rows [first, last) of a data set; DataError when the file cannot be read there."""
+    try:
+        return array[first:last]
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{path}: {array.name}[{first}:{last}] cannot be read ({error})") from None
+
+
+def value_range(array: Any, path: Path) -> tuple[int, int]:
+    """Smallest and largest value of an integer data set, read in pieces; (0, 0) when empty."""
+    low, high = None, None
+    step = max(1, (16 << 20) // max(1, int(np.prod(array.shape[1:])) * array.dtype.itemsize))
+    for first in range(0, len(array), step):
+        rows = read_rows(array, first, min(first + step, len(array)), path)
+        low = int(rows.min()) if low is None else min(low, int(rows.min()))
+        high = int(rows.max()) if high is None else max(high, int(rows.max()))
+    return low or 0, high or 0

@@ -1,0 +1,154 @@
+"""Rows of parquet files one at a time: a row is one episode, whatever its row group holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from db1.errors import DataError, MissingExtra
+from db1.sources.fields import BadEpisode
+
+_BUFFER = 1 << 20
+
+
+class ParquetRows:
+    """The rows of parquet files, in the order of the files.
+
+    Args:
+        files: Paths, or anything that `open_file` of fsspec opens ("hf://...").
+        columns: Columns that must be there.
+        where: Names the source.
+
+    Attributes:
+        num_rows: In all files.
+
+    Raises:
+        MissingExtra: pyarrow is not installed.
+        DataError: A file that is no parquet, or files with different columns.
+    """
+
+    def __init__(self, files: Sequence[str], where: str) -> None:
+        try:
+            import pyarrow.parquet as parquet
+        except ImportError:
+            raise MissingExtra("pyarrow", "import", f"reading {where}") from None
+        if not files:
+            raise DataError(f"{where}: no parquet file")
+        self._parquet = parquet
+        self.files = list(files)
+        self.where = where
+        self.schema: Any = None
+        self._num_rows = []
+        for file in self.files:
+            opened = self._open(file)
+            schema = opened.schema_arrow.remove_metadata()
+            if self.schema is not None and schema.names != self.schema.names:
+                raise DataError(
+                    f"{file}: columns {schema.names}, the files before have {self.schema.names}"
+                )
+            self.schema = self.schema or schema
+            self._num_rows.append(opened.metadata.num_rows)
+            opened.close()
+        self.num_rows = sum(self._num_rows)
+
+    def rows(self, first: int, columns: Sequence[str]) -> Iterator[Any]:
+        """Yields the rows from `first` on, each a RecordBatch of one row.
+
+        Raises:
+            DataError: A file is truncated or broken.
+        """
+        for file, num_rows in zip(self.files, self._num_rows, strict=True):
+            if first >= num_rows:
+                first -= num_rows
+                continue
+            yield from self._rows_of(file, first, columns)
+            first = 0
+
+    def _rows_of(self, file: str, first: int, columns: Sequence[str]) -> Iterator[Any]:
+        import pyarrow
+
+        opened = self._open(file)
+        try:
+            groups, start = [], 0
+            for group in range(opened.metadata.num_row_groups):
+                stop = start + opened.metadata.row_group(group).num_rows
+                if stop > first:
+                    groups.append(group)
+                else:
+                    first -= stop - start
+                    stop = start
+                start = stop
+            batches = opened.iter_batches(
+                batch_size=1, row_groups=groups, columns=list(columns), use_threads=False
+            )
+            for number, batch in enumerate(batches):
+                if number >= first:
+                    yield batch
+        except (OSError, pyarrow.ArrowException) as error:
+            raise DataError(f"{file}: cannot be read, or truncated ({error})") from None
+        finally:
+            opened.close()
+
+    def _open(self, file: str) -> Any:
+        import pyarrow
+
+        try:
+            if "://" in file:
+                import fsspec
+
+                return self._parquet.ParquetFile(fsspec.open(file, "rb").open(), pre_buffer=False)
+            return self._parquet.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
+        except (OSError, pyarrow.ArrowException) as error:
+            raise DataError(f"{file}: no parquet file, or truncated ({error})") from None
+
+
+def find_parquet(path: Path, split: str) -> list[str]:
+    """The parquet files of a split: those named `<split>-*.parquet` (or `<split>.parquet`) in the
+    folder or below it, else all of them; or the file itself.
+
+    Raises:
+        DataError: There is none, or more than one folder has some.
+    """
+    if path.is_file():
+        return [str(path)]
+    files = sorted(path.rglob("*.parquet"))
+    named = [f for f in files if f.name == f"{split}.parquet" or f.name.startswith(f"{split}-")]
+    chosen = named or files
+    folders = {str(file.parent) for file in chosen}
+    if len(folders) > 1:
+        raise DataError(
+            f"{path}: parquet files in {len(folders)} folders ({', '.join(sorted(folders)[:3])}, "
+            "...); name the folder of one task"
+        )
+    if not chosen:
+        raise DataError(f"{path}: no .parquet file in this folder")
+    return [str(file) for file in chosen]
+
+
+def dense(array: Any, where: str) -> np.ndarray:
+    """Nested lists of one length a level (a pyarrow list array) -> an array.
+
+    Example: [[1, 2], [3, 4], [5, 6]] -> shape (3, 2).
+
+    Raises:
+        BadEpisode: Ragged lists, or a missing value.
+    """
+    import pyarrow
+
+    shape = [len(array)]
+    while pyarrow.types.is_nested(array.type):
+        if array.null_count:
+            raise BadEpisode(f"{where}: {array.null_count} missing values")
+        lengths = np.diff(np.asarray(array.offsets))
+        if len(lengths) and (lengths != lengths[0]).any():
+            raise BadEpisode(
+                f"{where}: ragged shapes, lists of {lengths.min()} to {lengths.max()} values"
+            )
+        shape.append(int(lengths[0]) if len(lengths) else 0)
+        array = array.flatten()
+    if array.null_count:
+        raise BadEpisode(f"{where}: {array.null_count} missing values")
+    return np.asarray(array.to_numpy(zero_copy_only=False)).reshape(shape)

@@ -1,0 +1,114 @@
+"""Foreign pictures -> the images that db1 stores: uint8 (H, W, 3), sides multiples of 16.
+
+Channels, C of the source:
+
+    1            repeated three times
+    3            kept
+    4 and more   consecutive grey frames, the newest last: `frames` "newest" repeats the newest one
+                 (what db1's own Atari tasks show), "stack" takes the newest three, oldest first
+
+Sides: with a size, resized to it (bilinear, antialiased); else filled with zeros on the right and
+below up to the next multiple of 16, which loses nothing (84x84 becomes 96x96).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from db1.errors import DataError
+from db1.tokens.image import PATCH_SIZE
+
+FRAMES = ("newest", "stack")
+MIN_IMAGE_SIDE = 32
+"""Smaller uint8 arrays are grids of numbers (as of MiniGrid), not pictures."""
+_CHANNELS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """How one picture is stored.
+
+    Args:
+        height: Of the source in pixels.
+        width: Of the source in pixels.
+        channels: Of the source.
+        stored_shape: (height, width, 3) of the stored image.
+        is_resized: Resized rather than filled with zeros.
+        channels_first: The source has (C, H, W).
+        frames: What four or more channels become, one of FRAMES.
+    """
+
+    height: int
+    width: int
+    channels: int
+    stored_shape: tuple[int, int, int]
+    is_resized: bool = False
+    channels_first: bool = False
+    frames: str = FRAMES[0]
+
+    @classmethod
+    def of(
+        cls, shape: tuple[int, ...], *, image_size: int | None, frames: str, where: str
+    ) -> Picture:
+        """The conversion of pictures of a shape: (H, W), (H, W, C) or (C, H, W)."""
+        channels_first = len(shape) == 3 and shape[0] < MIN_IMAGE_SIDE
+        height, width = shape[1:] if channels_first else shape[:2]
+        channels = 1 if len(shape) == 2 else shape[0 if channels_first else 2]
+        if channels == 2 or (frames == "stack" and channels == 1):
+            raise DataError(f"{where}: pictures of {channels} channels, expected 1, 3 or frames")
+        picture = cls(
+            height=height, width=width, channels=channels, channels_first=channels_first,
+            frames=frames, stored_shape=(_filled(height), _filled(width), _CHANNELS),
+        )  # fmt: skip
+        return picture if image_size is None else picture.resized(image_size, image_size)
+
+    def resized(self, height: int, width: int) -> Picture:
+        """Stored with another size; DataError when that is no multiple of 16."""
+        if height % PATCH_SIZE or width % PATCH_SIZE or height <= 0 or width <= 0:
+            raise DataError(
+                f"image size {height}x{width}, expected multiples of {PATCH_SIZE} pixels"
+            )
+        is_same = (height, width) == (self.height, self.width)
+        return replace(self, stored_shape=(height, width, _CHANNELS), is_resized=not is_same)
+
+    @property
+    def is_reversible(self) -> bool:
+        """Whether the source's picture can be made from the stored one."""
+        return not self.is_resized and self.channels in (1, _CHANNELS)
+
+
+def convert_pictures(pictures: np.ndarray, picture: Picture) -> np.ndarray:
+    """uint8 (T, *source shape) -> uint8 (T, *stored shape)."""
+    if pictures.ndim == 3:
+        pictures = pictures[..., None]
+    if picture.channels_first:
+        pictures = pictures.transpose(0, 2, 3, 1)
+    if picture.channels != _CHANNELS:
+        newest = pictures[..., -_CHANNELS:] if picture.frames == "stack" else pictures[..., -1:]
+        pictures = np.broadcast_to(newest, (*pictures.shape[:3], _CHANNELS))
+    height, width, _ = picture.stored_shape
+    if not picture.is_resized:
+        bottom, right = height - picture.height, width - picture.width
+        return np.pad(pictures, ((0, 0), (0, bottom), (0, right), (0, 0)))
+    stored = np.empty((len(pictures), *picture.stored_shape), dtype=np.uint8)
+    for i, pixels in enumerate(pictures):
+        image = Image.fromarray(np.ascontiguousarray(pixels))
+        stored[i] = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    return stored
+
+
+def restore_pictures(images: np.ndarray, picture: Picture, shape: tuple[int, ...]) -> np.ndarray:
+    """Undoes `convert_pictures` where `is_reversible`: uint8 (T, *source shape)."""
+    pictures = images[:, : picture.height, : picture.width]
+    if picture.channels == 1:
+        pictures = pictures[..., :1]
+    if picture.channels_first:
+        pictures = pictures.transpose(0, 3, 1, 2)
+    return pictures.reshape(len(images), *shape)
+
+
+def _filled(side: int) -> int:
+    return -(-side // PATCH_SIZE) * PATCH_SIZE
