@@ -82,6 +82,12 @@ def publish_rank(rank: Rank, device_type: str) -> None:
     os.environ.setdefault("DS_ACCELERATOR", device_type)
 
 
+def cache_folder() -> Path:
+    """Where to keep what can be computed again: DB1_CACHE, or ~/.cache/db1; may not exist yet."""
+    given = os.environ.get("DB1_CACHE")
+    return Path(given) if given else Path.home() / ".cache" / "db1"
+
+
 class _RankFilter(logging.Filter):
     """Lets everything of rank 0 pass, and warnings of the others with their rank in front."""
 

@@ -8,8 +8,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from db1.cli.device import checked_device
 from db1.cli.progress import task_bars
-from db1.errors import CheckpointError
+from db1.cli.writing import generate
+
+_MEMORY, _POLICY, _TEXT = "Prompt and memory", "Policy", "Held-out text"
+_MACHINE = "Data and machine"
 
 
 def eval_(
@@ -17,21 +21,90 @@ def eval_(
     task: Annotated[list[str] | None, typer.Option(help="Only these tasks (repeatable).")] = None,
     suite: Annotated[list[str] | None, typer.Option(help="Only these suites.")] = None,
     episodes: Annotated[int, typer.Option(help="Episodes a task.", min=1)] = 20,
+    first_episode: Annotated[
+        int, typer.Option(help="Number of the first evaluation seed.", min=0)
+    ] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
-    prompt: Annotated[bool, typer.Option(help="Prime the memory with a demonstration.")] = True,
-    memory: Annotated[
-        int | None, typer.Option(help="Tokens a step looks back on; default: a full window.", min=0)
-    ] = None,
-    policy: Annotated[str, typer.Option(help="model, random or expert.")] = "model",
-    sample: Annotated[bool, typer.Option(help="Sample actions; default: the best one.")] = False,
-    temperature: Annotated[float, typer.Option(help="Of sampling.")] = 1.0,
-    random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="Fresh weights: the control experiment.")
-    ] = False,
-    checkpoint: Annotated[str | None, typer.Option(help="Tag; default: the newest.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace other results in --out.")] = False,
+    prompt: Annotated[
+        bool, typer.Option(help="Prime the memory with a demonstration.", rich_help_panel=_MEMORY)
+    ] = True,
+    prompt_part: Annotated[
+        str, typer.Option(help="start or end of the demonstration.", rich_help_panel=_MEMORY)
+    ] = "start",
+    prompt_tokens: Annotated[
+        int | None,
+        typer.Option(
+            help="Its tokens that are used; default: the memory.", min=0, rich_help_panel=_MEMORY
+        ),
+    ] = None,
+    num_prompts: Annotated[
+        int, typer.Option(help="Demonstrations taken in turn.", min=1, rich_help_panel=_MEMORY)
+    ] = 16,
+    memory: Annotated[
+        int | None,
+        typer.Option(
+            help="Tokens a step looks back on; default: as trained.",
+            min=0,
+            rich_help_panel=_MEMORY,
+        ),
+    ] = None,
+    policy: Annotated[
+        str, typer.Option(help="model, random or expert.", rich_help_panel=_POLICY)
+    ] = "model",
+    sample: Annotated[
+        bool, typer.Option(help="Sample actions; default: the best.", rich_help_panel=_POLICY)
+    ] = False,
+    temperature: Annotated[float, typer.Option(help="Of sampling.", rich_help_panel=_POLICY)] = 1.0,
+    seed: Annotated[
+        int,
+        typer.Option(help="Of sampling, random policy and weights.", rich_help_panel=_POLICY),
+    ] = 0,
+    random_weights: Annotated[
+        bool,
+        typer.Option(
+            "--random-weights",
+            help="Fresh weights: the control experiment.",
+            rich_help_panel=_POLICY,
+        ),
+    ] = False,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Tag; default: the newest.", rich_help_panel=_POLICY)
+    ] = None,
+    text: Annotated[
+        bool, typer.Option(help="Score the run's held-out text.", rich_help_panel=_TEXT)
+    ] = True,
+    text_memory: Annotated[
+        int | None,
+        typer.Option(
+            help="Tokens carried between windows; default: as trained.",
+            min=0,
+            rich_help_panel=_TEXT,
+        ),
+    ] = None,
+    max_text_tokens: Annotated[
+        int | None,
+        typer.Option(help="Of each corpus; default: all.", min=2, rich_help_panel=_TEXT),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of demonstrations and references; default: the run's.",
+            rich_help_panel=_MACHINE,
+        ),
+    ] = None,
+    num_environments: Annotated[
+        int, typer.Option(help="The most episodes at once.", min=1, rich_help_panel=_MACHINE)
+    ] = 16,
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu, cuda, cuda:1; default: a GPU.", rich_help_panel=_MACHINE),
+    ] = None,
     allow_version_mismatch: Annotated[
-        bool, typer.Option(help="Accept references of another environment version.")
+        bool,
+        typer.Option(
+            help="Accept references of another environment version.", rich_help_panel=_MACHINE
+        ),
     ] = False,
 ) -> None:
     """Lets a run act in its tasks on unseen seeds and scores it between random and expert.
@@ -48,12 +121,20 @@ def eval_(
 
     config = EvaluationConfig(
         episodes=episodes,
-        prompt=prompt,
-        memory_length=memory,
+        first_episode=first_episode,
         policy=policy,
+        prompt=prompt,
+        prompt_part=prompt_part,
+        prompt_tokens=prompt_tokens,
+        num_prompts=num_prompts,
+        memory_length=memory,
         greedy=not sample,
         temperature=temperature,
+        seed=seed,
         random_weights=random_weights,
+        text=text,
+        text_memory_length=text_memory,
+        max_text_tokens=max_text_tokens,
     )
     out = out or run / "evaluation"
     with task_bars(Console()) as progress:
@@ -64,8 +145,11 @@ def eval_(
             tasks=task,
             suites=suite,
             checkpoint=checkpoint,
+            data=data,
             overwrite=overwrite,
             allow_version_mismatch=allow_version_mismatch,
+            num_environments=num_environments,
+            device=checked_device(device),
             progress=progress,
         )
     typer.echo(headline(results))
@@ -89,42 +173,6 @@ def report(
     typer.echo(f"report: {write_report(folder, html=html)}")
     if html is not None:
         typer.echo(f"page: {html}")
-
-
-def generate(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
-    prompt: Annotated[str, typer.Option(help="Text to go on from.")],
-    tokens: Annotated[int, typer.Option(help="Most tokens to write.", min=1)] = 100,
-    temperature: Annotated[float, typer.Option(help="0: always the likeliest.", min=0.0)] = 0.8,
-    top_k: Annotated[int | None, typer.Option(help="Only the k likeliest.", min=1)] = None,
-    top_p: Annotated[float | None, typer.Option(help="Only this probability mass.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
-) -> None:
-    """Writes on from a prompt.
-
-    Example: db1 generate runs/db1_tiny --prompt "In the beginning"
-    """
-    from db1.policy.decode import DecodeConfig
-    from db1.policy.generate import generate as write_on
-    from db1.policy.load import load_agent_parts
-
-    loaded = load_agent_parts(run, None)
-    if loaded.tokenizer is None:
-        raise CheckpointError(f"{run}: the run has no tokenizer, so it never learned text")
-    decode = DecodeConfig(
-        greedy=temperature == 0, temperature=temperature or 1.0, top_k=top_k, top_p=top_p
-    )
-    written = write_on(
-        loaded.model,
-        loaded.vocabulary,
-        loaded.tokenizer,
-        prompt,
-        memory_length=loaded.context_length,
-        max_tokens=tokens,
-        decode=decode,
-        seed=seed,
-    )
-    typer.echo(prompt + written.text)
 
 
 VERBS = {"eval": eval_, "report": report, "generate": generate}

@@ -2,18 +2,105 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+from rich.console import Console
+from rich.table import Table
+
+from db1.cli.progress import task_bars
+
+if TYPE_CHECKING:
+    from db1.benchmarks.timing import Comparison
 
 app = typer.Typer(
     no_args_is_help=True, help="Measures db1 side by side with a reference; prints ratios."
 )
 
+Quick = Annotated[
+    bool, typer.Option("--quick", help="Small sizes in place of those given; seconds.")
+]
+Threads = Annotated[
+    int | None, typer.Option(help="Threads of torch; default: its own choice.", min=1)
+]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write all figures here.")
+]
+
 
 @app.command("decode")
-def decode() -> None:
-    """Acting with cached keys and values against recomputing the memory at each token."""
+def decode(
+    width: Annotated[int, typer.Option(help="Width of the model.", min=2)] = 2_048,
+    layers: Annotated[int, typer.Option(help="Its layers.", min=1)] = 2,
+    heads: Annotated[int, typer.Option(help="Attention heads.", min=1)] = 16,
+    memory: Annotated[int, typer.Option(help="Tokens of memory.", min=1)] = 1_024,
+    batch: Annotated[int, typer.Option(help="Episodes at once.", min=1)] = 1,
+    tokens: Annotated[int, typer.Option(help="Tokens db1 decodes a round.", min=1)] = 16,
+    rounds: Annotated[int, typer.Option(help="Turns of each contender.", min=1)] = 5,
+    whole: Annotated[bool, typer.Option(help="Measure recomputing the whole text, too.")] = True,
+    threads: Threads = None,
+    quick: Quick = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Acting with cached keys and values against recomputing the memory at each token.
+
+    All contenders have the same weights, and their outputs are compared first. `hidden states` is
+    how the released model acts: it keeps hidden states and projects all of them at each token.
+
+    Example: db1 bench decode --width 2048 --layers 2 --memory 1024 --threads 1
+
+    Example: db1 bench decode --quick --json decode.json
+    """
+    from db1.benchmarks.decode import DecodeBenchmark, run
+
+    sizes = {"width": width, "num_layers": layers, "num_heads": heads, "memory_length": memory}
+    if quick:
+        sizes = {"width": 256, "num_layers": 2, "num_heads": 8, "memory_length": 256}
+    config = DecodeBenchmark(
+        **sizes, batch_size=batch, num_tokens=tokens, rounds=rounds, whole=whole, threads=threads
+    )
+    with task_bars(Console(stderr=True)) as progress:
+        comparison = run(config, progress)
+    show([comparison], json_file)
 
 
 @app.command("data")
 def data() -> None:
     """Loader, index builder and stores against their references."""
+
+
+def show(comparisons: Sequence[Comparison], json_file: Path | None) -> None:
+    """Prints comparisons as tables; with a file, writes all figures there as JSON."""
+    from db1.benchmarks.timing import machine
+
+    console = Console()
+    for comparison in comparisons:
+        console.print(_table(comparison))
+        for name, value in comparison.notes.items():
+            console.print(f"  {name}: {_figure(value)}", highlight=False)
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        content = {"machine": machine(), "comparisons": [c.to_dict() for c in comparisons]}
+        json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        console.print(f"figures: {json_file}", highlight=False)
+
+
+def _table(comparison: Comparison) -> Table:
+    unit = comparison.unit
+    table = Table(
+        "", f"ms a {unit}", f"{unit}s a second", "db1 is faster by", title=comparison.work
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for timing in comparison.timings:
+        ratio = "" if timing.name == "db1" else f"{comparison.ratio(timing.name):.2f} x"
+        per_second = f"{1 / timing.median:,.1f}"
+        table.add_row(timing.name, f"{timing.median * 1e3:,.4g}", per_second, ratio)
+    return table
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

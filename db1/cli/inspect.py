@@ -2,30 +2,252 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from db1.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from db1.inspection.runs import RunData
+
+SUFFIXES = (".yaml", ".yml")
+CONFIG_FILE = "config.yaml"
+
 
 def inspect(
-    what: Annotated[Path, typer.Argument(help="A store folder or an experiment's YAML file.")],
-    override: Annotated[list[str] | None, typer.Argument(help="key=value for a YAML file.")] = None,
-    step: Annotated[int, typer.Option(help="Training step.", min=0)] = 0,
-    slot: Annotated[int, typer.Option(help="Sequence inside the step's batch.", min=0)] = 0,
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="WHAT...",
+            help="An experiment's YAML file or a run folder, then key=value to change it; or "
+            "store folders, or folders of stores.",
+        ),
+    ],
+    step: Annotated[
+        int | None, typer.Option(help="Training step: shows one sequence of it.", min=0)
+    ] = None,
+    slot: Annotated[
+        int | None, typer.Option(help="Sequence inside the step's batch.", min=0)
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="One row a token.")] = False,
+    samples: Annotated[
+        int, typer.Option(help="Sequences drawn from each dataset for the overview.", min=0)
+    ] = 16,
+    as_json: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write all as JSON; - prints it.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page that works offline.")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Compare stores with their checksums.")
+    ] = True,
+    environments: Annotated[
+        bool,
+        typer.Option(
+            "--environments/--no-environments",
+            help="Compare stores with the suites' environments, which builds these.",
+        ),
+    ] = True,
 ) -> None:
-    """Checks and describes a store, or shows one training sequence token by token.
+    """Shows what a model learns from: a sequence, a mixture, or stores; checks all of it.
 
-    Example: db1 inspect data/db1_tiny/tsp/uniform20
+    With --step (and --slot) one training sequence, token by token, exactly as the run reads it.
+    With an experiment alone its mixture: shares, epochs, and findings. With folders of data their
+    checksums, values and returns. Exit status 1 when a finding is an error.
 
-    Example: db1 inspect configs/db1_tiny.yaml --step 10 --slot 3
+    Example: db1 inspect configs/db1_tiny.yaml --step 10 --slot 3 --html sequence.html
+
+    Example: db1 inspect runs/db1_tiny --samples 64
+
+    Example: db1 inspect data/db1_tiny
     """
-    from db1.cli.inspection import show_sequence, show_store
-
-    if what.is_dir():
-        show_store(what)
+    subject, overrides = _split(what)
+    wants_sequence = step is not None or slot is not None
+    if _is_experiment(subject[0]):
+        if len(subject) > 1:
+            raise ConfigError(f"{subject[1]}: one experiment or run at a time, or store folders")
+        run = _run_data(subject[0], overrides)
+        if wants_sequence:
+            failed = _sequence(run, step or 0, slot or 0, full, as_json, html)
+        else:
+            failed = _overview(run, samples, environments, as_json, html)
+    elif wants_sequence or overrides:
+        raise ConfigError(
+            f"{subject[0]}: --step, --slot and key=value need an experiment's YAML file or a run "
+            f"folder (one with a {CONFIG_FILE})"
+        )
     else:
-        show_sequence(what, override or [], step, slot)
+        failed = _stores(subject, verify, environments, as_json, html)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _split(what: list[str]) -> tuple[list[Path], list[str]]:
+    """Paths, and what looks like key=value and is no path."""
+    is_override = ["=" in word and not Path(word).exists() for word in what]
+    paths = [Path(w) for w, other in zip(what, is_override, strict=True) if not other]
+    if not paths:
+        raise ConfigError("inspect: give an experiment's YAML file, a run folder or store folders")
+    return paths, [w for w, other in zip(what, is_override, strict=True) if other]
+
+
+def _is_experiment(path: Path) -> bool:
+    if path.is_dir():
+        return (path / CONFIG_FILE).is_file()
+    if path.suffix in SUFFIXES or path.is_file():
+        return True
+    raise DataError(f"{path}: no such file or folder")
+
+
+def _run_data(path: Path, overrides: list[str]) -> RunData:
+    from db1.data.schedule import MixtureSchedule
+    from db1.inspection.runs import RunData
+    from db1.tokens.vocabulary import Vocabulary
+    from db1.training.experiment import load_experiment
+
+    config = load_experiment(path / CONFIG_FILE if path.is_dir() else path, overrides)
+    schedule = MixtureSchedule.load(path if path.is_dir() else config.run_folder)
+    if not path.is_dir() and schedule is not None and len(schedule.stretches) > 1:
+        typer.echo(
+            f"note: {config.run_folder} changed its weights on the way; this is what a new run of "
+            f"{path} would read, `db1 inspect {config.run_folder}` shows the old one",
+            err=True,
+        )
+    return RunData(
+        name=config.name,
+        data=config.data,
+        sequence=config.sequence,
+        vocabulary=Vocabulary(config.vocabulary),
+        seed=config.training.seed,
+        num_steps=config.training.num_steps,
+        batch_size=config.training.global_batch_size,
+        schedule=schedule if path.is_dir() else None,
+        num_positions=config.model.num_local_positions,
+    )
+
+
+def _sequence(
+    run: RunData, step: int, slot: int, full: bool, as_json: str | None, html: Path | None
+) -> bool:
+    from rich.console import Console
+
+    from db1.inspection.findings import has_error
+    from db1.inspection.render_html import sequence_page
+    from db1.inspection.render_report import show_findings
+    from db1.inspection.render_text import show_sequence
+
+    description, findings = run.describe(step, slot)
+    title = f"{run.name}, step {step}, slot {slot}: {description.sample.source}"
+    if as_json != "-":
+        console = Console()
+        show_sequence(description, title, console, full=full)
+        show_findings(findings, console)
+    content = {"run": run.name, "step": step, "slot": slot, **description.to_dict()}
+    content["findings"] = [finding.to_dict() for finding in findings]
+    _write(as_json, content)
+    if html is not None:
+        _write_file(html, sequence_page(description, title, findings))
+    return has_error(findings)
+
+
+def _overview(
+    run: RunData, samples: int, environments: bool, as_json: str | None, html: Path | None
+) -> bool:
+    from rich.console import Console
+
+    from db1.cli.progress import task_bars
+    from db1.inspection.findings import has_error
+    from db1.inspection.render_report import overview_document
+    from db1.inspection.runs import overview
+
+    with task_bars(Console(stderr=True)) as report:
+        found = overview(
+            run,
+            samples,
+            with_environments=environments,
+            report=lambda name, done, total: (
+                report(name, done, total) if name == "datasets" else None
+            ),
+        )
+    document = overview_document(found)
+    if as_json != "-":
+        document.show(Console())
+    _write(as_json, found.to_dict())
+    if html is not None:
+        _write_file(html, document.to_html())
+    return has_error(found.findings)
+
+
+def _stores(
+    paths: list[Path], verify: bool, environments: bool, as_json: str | None, html: Path | None
+) -> bool:
+    from rich.console import Console
+
+    from db1.cli.progress import task_bars
+    from db1.inspection.findings import has_error
+    from db1.inspection.render_report import store_document, stores_document
+    from db1.inspection.store_report import broken
+    from db1.inspection.stores import describe_store, find_stores
+
+    folders = [folder for path in paths for folder in find_stores(path)]
+    is_single = len(folders) == 1
+    reports = []
+    with task_bars(Console(stderr=True)) as report:
+        for folder in folders:
+            if not is_single:
+                report("stores", len(reports), len(folders))
+            try:
+                made = describe_store(
+                    folder,
+                    verify=verify,
+                    with_environment=environments,
+                    report=report if is_single else lambda *_: None,
+                )
+            except DataError as error:
+                if is_single:
+                    raise
+                made = broken(folder, error)
+            reports.append(made)
+        if not is_single:
+            report("stores", len(reports), len(folders))
+    document = (
+        store_document(reports[0])
+        if is_single
+        else stores_document(reports, f"{len(reports)} stores of {', '.join(map(str, paths))}")
+    )
+    if as_json != "-":
+        document.show(Console())
+    content = [made.to_dict() for made in reports]
+    _write(as_json, content[0] if is_single else {"stores": content})
+    if html is not None:
+        _write_file(html, document.to_html())
+    return any(has_error(made.findings) for made in reports)
+
+
+def _write(target: str | None, content: Any) -> None:
+    """Prints JSON for `-`, else writes the file."""
+    if target is None:
+        return
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    if target == "-":
+        typer.echo(text)
+    else:
+        _write_file(Path(target), text + "\n")
+
+
+def _write_file(path: Path, text: str) -> None:
+    from db1.runtime import atomic_write_text
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_text(path, text)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error})") from None
+    typer.echo(f"written: {path}", err=True)
 
 
 VERBS = {"inspect": inspect}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -9,21 +10,53 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from db1.errors import ConfigError
+
 
 def train(
     config: Annotated[Path, typer.Argument(help="An experiment's YAML file.")],
     override: Annotated[list[str] | None, typer.Argument(help="key=value, dotted.")] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only print parameters, memory and work; needs no data."),
+    ] = False,
+    world_size: Annotated[
+        int, typer.Option(help="With --dry-run: processes to plan for.", min=1)
+    ] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: as JSON.")] = False,
 ) -> None:
     """Trains an experiment on one process; the same command resumes an interrupted run.
 
     Example: db1 train configs/db1_tiny.yaml training.num_steps=500 name=short
 
+    Example: db1 train configs/db1_1.2b.yaml --dry-run --world-size 8 training.zero_stage=2
+
     Many processes: deepspeed --num_gpus 2 --master_port 29502 --module db1.training CONFIG
     """
+    if dry_run:
+        _plan(config, override or [], world_size, as_json)
+        return
+    if as_json or world_size != 1:
+        raise ConfigError(
+            "--json and --world-size go with --dry-run; many processes train through "
+            "`deepspeed --module db1.training CONFIG`"
+        )
     from db1.training.experiment import run_experiment
 
     folder = run_experiment(config, override or [])
     Console().print(f"run folder: {folder}")
+
+
+def _plan(config: Path, overrides: list[str], world_size: int, as_json: bool) -> None:
+    from db1.cli.plan import show_plan
+    from db1.training.experiment import load_experiment
+    from db1.training.plan import plan
+
+    planned = plan(load_experiment(config, overrides), world_size)
+    if as_json:
+        typer.echo(json.dumps(planned.to_dict(), indent=1))
+    else:
+        show_plan(planned, Console())
 
 
 def parity(

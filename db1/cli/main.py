@@ -23,10 +23,12 @@ app = typer.Typer(
     help="db1: one TransformerXL that writes, sees and acts. `db1 VERB --help` has examples. "
     "Add --debug anywhere for the traceback of an error.",
 )
-for module in (machine, collect, importing, inspect, learning, convert, acting):
+for module in (machine, collect, inspect, learning, convert, acting):
     for name, verb in module.VERBS.items():
         app.command(name)(verb)
 app.add_typer(bench.app, name="bench")
+app.add_typer(importing.app, name="import")
+app.add_typer(importing.export_app, name="export")
 
 
 def main() -> None:

@@ -5,16 +5,17 @@ Both keep the last `memory_length` tokens in the memory, like acting does.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from db1.errors import ConfigError, DataError
-from db1.model.memory import Memory
 from db1.model.transformer_xl import TransformerXL
 from db1.policy.decode import DecodeConfig, choose
-from db1.sequence.sample import NO_LOCAL_POSITION
+from db1.policy.reader import TextReader
+from db1.policy.stream import TextStream
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import Vocabulary
 
@@ -24,17 +25,186 @@ class Generation:
     """A written text.
 
     Args:
-        text: What was written behind the prompt.
-        ids: Its tokenizer ids, int32 (n,), without the end of text.
-        ended: True when the model ended the text itself.
+        text: What was written behind the prompt, up to a stop text.
+        ids: The tokenizer ids drawn, int32 (n,), without the end of text.
+        reason: Why it ends: `end_of_text` (drawn by the model), `stop` or `max_tokens`.
     """
 
     text: str
     ids: np.ndarray
-    ended: bool
+    reason: str
+
+    @property
+    def ended(self) -> bool:
+        """True when the model ended the text itself."""
+        return self.reason == "end_of_text"
 
 
-@torch.inference_mode()
+Shown = Callable[[int, str], None]
+"""Called with (number of the sample, piece of its text) as soon as the piece is certain."""
+
+
+class Writer:
+    """Writes text behind a prompt; its memory lasts from one call to the next.
+
+        read    prompt --------------------> memory          in segments of `memory_length` tokens
+        write   prompt's last id -> scores -> id -> scores -> ...   one memory row a sample
+
+    Args:
+        model: Decoder in evaluation mode.
+        vocabulary: Id ranges; only the tokenizer's ids can be written.
+        tokenizer: Text <-> ids.
+        memory_length: Tokens that the model can look back on, at least 1.
+
+    Raises:
+        ConfigError: For a memory below 1.
+    """
+
+    def __init__(
+        self,
+        model: TransformerXL,
+        vocabulary: Vocabulary,
+        tokenizer: TextTokenizer,
+        *,
+        memory_length: int,
+    ) -> None:
+        if memory_length < 1:
+            raise ConfigError(f"memory_length: got {memory_length}, expected at least 1")
+        self._model = model
+        self._tokenizer = tokenizer
+        self._text_ids = vocabulary.text_ids(np.arange(tokenizer.size))
+        self._memory_length = memory_length
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._reader = TextReader(self._model, self._memory_length)
+        self._pending = np.empty(0, dtype=np.int64)
+
+    @torch.inference_mode()
+    def read(self, text: str) -> None:
+        """Puts text into the memory; what comes next is written behind it.
+
+        All but the last token are run through the model, at most `memory_length` at once, so that a
+        long prompt takes no more room than a short one.
+        """
+        ids = self._text_ids[self._tokenizer.encode(text)].astype(np.int64)
+        ids = np.concatenate([self._pending, ids])
+        self._pending = ids[-1:]
+        for start in range(0, len(ids) - 1, self._memory_length):
+            self._reader.read(ids[None, start : min(start + self._memory_length, len(ids) - 1)])
+
+    @torch.inference_mode()
+    def write(
+        self,
+        *,
+        max_tokens: int = 128,
+        decode: DecodeConfig | None = None,
+        seeds: Sequence[int] = (0,),
+        stops: Sequence[str] = (),
+        shown: Shown | None = None,
+    ) -> list[Generation]:
+        """Writes on until the end of text, a stop text or `max_tokens`, once for each seed.
+
+        Behind nothing, a new document starts. A single sample stays in the memory, so that what is
+        read next follows it; with several, the memory stays as it was.
+
+        Args:
+            max_tokens: The most tokens to write.
+            decode: How a token is chosen; None: sampled with temperature 1.
+            seeds: Of the sampling, one a sample; a sample depends on its own seed only.
+            stops: Texts that end the writing.
+            shown: Called with each new piece of text.
+
+        Raises:
+            ConfigError: For a number of tokens or samples below 1, or an empty stop text.
+        """
+        for name, value in (("max_tokens", max_tokens), ("num_samples", len(seeds))):
+            if value < 1:
+                raise ConfigError(f"{name}: got {value}, expected at least 1")
+        if not len(self._pending):
+            self._pending = self._text_ids[[self._tokenizer.end_of_text]].astype(np.int64)
+        samples = [
+            _Sample(number, seed, TextStream(self._tokenizer, stops), shown or _show_nothing)
+            for number, seed in enumerate(seeds)
+        ]
+        reader, pending = self._run(samples, max_tokens, decode or DecodeConfig(greedy=False))
+        if len(samples) == 1:
+            self._reader, self._pending = reader, pending
+        return [sample.result() for sample in samples]
+
+    def _run(
+        self, samples: list[_Sample], max_tokens: int, decode: DecodeConfig
+    ) -> tuple[TextReader, np.ndarray]:
+        """Fills the samples; returns the memory behind the last running one, and what it lacks."""
+        reader, ids = self._reader.spread(len(samples)), self._pending.repeat(len(samples))
+        running, end_of_text = samples, self._tokenizer.end_of_text
+        for _ in range(max_tokens):
+            tokens = self._choose(reader.read(ids[:, None])[:, -1], running, decode)
+            for sample, token in zip(running, tokens, strict=True):
+                sample.take(int(token), end_of_text)
+            kept = [row for row, sample in enumerate(running) if sample.is_running]
+            last = tokens[tokens != end_of_text][-1:]
+            if not kept:
+                break
+            reader = reader.selected(kept)
+            running, ids = [running[row] for row in kept], self._text_ids[tokens[kept]]
+        return reader, self._text_ids[last].astype(np.int64)
+
+    def _choose(
+        self, hidden_BD: torch.Tensor, samples: Sequence[_Sample], decode: DecodeConfig
+    ) -> np.ndarray:
+        """The next tokenizer id of each sample, int64 (B,)."""
+        ids = range(int(self._text_ids[0]), int(self._text_ids[-1]) + 1)
+        generators = [sample.generator for sample in samples]
+        return (
+            choose(self._model.logits(hidden_BD, ids=ids), None, decode, generators).cpu().numpy()
+        )
+
+
+class _Sample:
+    """One text while it is written."""
+
+    def __init__(self, number: int, seed: int, stream: TextStream, shown: Shown) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+        self._number = number
+        self._stream = stream
+        self._shown = shown
+        self._ids: list[int] = []
+        self._reason: str | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._reason is None
+
+    def take(self, token: int, end_of_text: int) -> None:
+        """Enters the id drawn."""
+        if token == end_of_text:
+            self._reason = "end_of_text"
+            return
+        self._ids.append(token)
+        self._show(self._stream.add(token))
+        if self._stream.stopped:
+            self._reason = "stop"
+
+    def result(self) -> Generation:
+        """The text, when nothing more is drawn."""
+        self._show(self._stream.finish())
+        return Generation(
+            text=self._stream.text,
+            ids=np.array(self._ids, dtype=np.int32),
+            reason=self._reason or ("stop" if self._stream.stopped else "max_tokens"),
+        )
+
+    def _show(self, text: str) -> None:
+        if text:
+            self._shown(self._number, text)
+
+
+def _show_nothing(number: int, text: str) -> None:
+    """For callers that want the whole text only."""
+
+
 def generate(
     model: TransformerXL,
     vocabulary: Vocabulary,
@@ -45,8 +215,9 @@ def generate(
     max_tokens: int = 128,
     decode: DecodeConfig | None = None,
     seed: int = 0,
+    stops: Sequence[str] = (),
 ) -> Generation:
-    """Writes on from a prompt until the end of text or `max_tokens`.
+    """Writes on from a prompt until the end of text, a stop text or `max_tokens`.
 
     Args:
         model: Decoder in evaluation mode.
@@ -57,31 +228,14 @@ def generate(
         max_tokens: The most tokens to write.
         decode: How a token is chosen; None: sampled with temperature 1.
         seed: Of the sampling.
+        stops: Texts that end the writing.
 
     Raises:
-        ConfigError: For a memory or number of tokens below 1.
+        ConfigError: For a memory or number of tokens below 1, or an empty stop text.
     """
-    for name, value in (("memory_length", memory_length), ("max_tokens", max_tokens)):
-        if value < 1:
-            raise ConfigError(f"{name}: got {value}, expected at least 1")
-    decode = decode or DecodeConfig(greedy=False)
-    generators = [torch.Generator().manual_seed(seed)]
-    text_ids = vocabulary.text_ids(np.arange(tokenizer.size))
-    ids = vocabulary.text_ids(tokenizer.encode(prompt))
-    if not len(ids):
-        ids = text_ids[[tokenizer.end_of_text]]
-    reader = _Reader(model, memory_length)
-    written: list[int] = []
-    while len(written) < max_tokens:
-        hidden_1D = reader.read(ids[None])[:, -1]
-        logits_1N = model.logits(hidden_1D, ids=range(int(text_ids[0]), int(text_ids[-1]) + 1))
-        index = int(choose(logits_1N, None, decode, generators)[0])
-        if index == tokenizer.end_of_text:
-            break
-        written.append(index)
-        ids = text_ids[[index]]
-    result = np.array(written, dtype=np.int32)
-    return Generation(text=tokenizer.decode(result), ids=result, ended=len(written) < max_tokens)
+    writer = Writer(model, vocabulary, tokenizer, memory_length=memory_length)
+    writer.read(prompt)
+    return writer.write(max_tokens=max_tokens, decode=decode, seeds=[seed], stops=stops)[0]
 
 
 @torch.inference_mode()
@@ -125,32 +279,11 @@ def text_losses(
     inputs_LT, labels_LT = (_lanes(part, lane_length) for part in (ids[:-1], ids[1:]))
     losses = np.zeros(inputs_LT.shape)
     for first in range(0, len(inputs_LT), batch_size):
-        reader = _Reader(model, memory_length)
+        reader = TextReader(model, memory_length)
         for start in range(0, lane_length, window):
             part = (slice(first, first + batch_size), slice(start, start + window))
             losses[part] = _losses(model, reader.read(inputs_LT[part]), labels_LT[part])
     return losses.reshape(-1)[:num_losses]
-
-
-class _Reader:
-    """Runs equally long stretches of text through the model and keeps their memory."""
-
-    def __init__(self, model: TransformerXL, memory_length: int) -> None:
-        self._model = model
-        self._memory_length = memory_length
-        self._device = next(model.parameters()).device
-        self._memory: Memory | None = None
-
-    def read(self, ids: np.ndarray) -> torch.Tensor:
-        """Vocabulary ids (B, T) -> hidden (B, T, D)."""
-        ids_BT = torch.from_numpy(ids.astype(np.int64)).to(self._device)
-        positions_BT = torch.full_like(ids_BT, NO_LOCAL_POSITION)
-        memory = self._memory
-        if memory is None:
-            memory = Memory.empty(self._model, len(ids), self._memory_length, self._device)
-        hidden_BTD, memory = self._model.decode(ids_BT, positions_BT, (), memory, None)
-        self._memory = memory.truncated(self._memory_length)
-        return hidden_BTD
 
 
 def _lanes(ids: np.ndarray, lane_length: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from db1.sequence.images import place_images
 from db1.sequence.sample import NO_LOCAL_POSITION, ImageGroup
 from db1.tokens.image import num_patches
 from db1.tokens.vocabulary import IMAGE_PLACEHOLDER
@@ -91,31 +92,17 @@ def left_pad(
     return RaggedBatch(
         ids=torch.from_numpy(ids).to(device),
         local_positions=torch.from_numpy(positions).to(device),
-        images=_group_images(pieces, ids, patch_size, device),
+        images=tuple(
+            ImageGroup(
+                pixels=torch.from_numpy(np.stack(placed.images)).to(device),
+                positions=torch.from_numpy(placed.positions).to(device),
+            )
+            for placed in place_images(
+                [piece.images for piece in pieces],
+                ids,
+                patch_size,
+                [piece.skipped_patches for piece in pieces],
+            )
+        ),
         lengths=torch.from_numpy(lengths).to(device) if ragged else None,
-    )
-
-
-def _group_images(
-    pieces: Sequence[Piece], ids: np.ndarray, patch_size: int, device: torch.device | str
-) -> tuple[ImageGroup, ...]:
-    """Finds the place of every patch; patches outside the batch get the place ids.size."""
-    groups: dict[tuple[int, ...], tuple[list[np.ndarray], list[np.ndarray]]] = {}
-    for row, piece in enumerate(pieces):
-        counts = [num_patches(*image.shape[:2], patch_size) for image in piece.images]
-        places = np.full(sum(counts), ids.size, dtype=np.int64)
-        found = np.flatnonzero(ids[row] == IMAGE_PLACEHOLDER) + row * ids.shape[1]
-        places[piece.skipped_patches : piece.skipped_patches + len(found)] = found
-        splits = np.split(places, np.cumsum(counts)[:-1]) if counts else []
-        for image, image_places in zip(piece.images, splits, strict=True):
-            if (image_places < ids.size).any():
-                pixels, positions = groups.setdefault(image.shape, ([], []))
-                pixels.append(image)
-                positions.append(image_places)
-    return tuple(
-        ImageGroup(
-            pixels=torch.from_numpy(np.stack(pixels)).to(device),
-            positions=torch.from_numpy(np.stack(positions)).to(device),
-        )
-        for pixels, positions in groups.values()
     )

@@ -16,6 +16,7 @@ from db1.model.transformer_xl import TransformerXL
 from db1.sequence.episode import SequenceConfig
 from db1.tokens.vocabulary import Vocabulary, VocabularyConfig
 from db1.training.config import TrainingConfig
+from db1.training.mixture import RunMixture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,15 +73,16 @@ def run_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Path:
     vocabulary = Vocabulary(config.vocabulary)
     seed = config.training.seed
     factory = SourceFactory(config.data, config.sequence, vocabulary, seed)
-    dataset = factory.mixture(config.training.num_steps * config.training.global_batch_size)
+    mixture = RunMixture(factory, config.training, config.run_folder)
     trainer = Trainer(
         make_model=lambda: build_model(config, vocabulary),
-        dataset=dataset,
+        dataset=mixture.planned,
+        mixture=mixture,
         evaluation_sets=factory.evaluation_sets(),
         training=config.training,
         run_folder=config.run_folder,
         config=to_dict(config),
-        run_files=_run_files(config, factory, dataset.sources),
+        run_files=_run_files(config, factory, mixture.planned.sources),
     )
     trainer.run()
     return config.run_folder

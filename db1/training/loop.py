@@ -31,6 +31,7 @@ from db1.training.config import TrainingConfig
 from db1.training.engine import TrainingEngine, make_engine
 from db1.training.evaluate import evaluate_sets
 from db1.training.images import image_sizes, with_image_sizes
+from db1.training.mixture import EVENT, RunMixture
 from db1.training.processes import Processes
 from db1.training.progress import TrainingProgress
 from db1.training.resume import config_hash, prepare_folder
@@ -74,6 +75,8 @@ class Trainer:
         run_folder: Where everything goes.
         config: The resolved experiment as plain dicts, to be compared when a run is resumed.
         run_files: Text files that make the run folder self-contained, `config.yaml` among them.
+        mixture: Gives the dataset once the first step is known, and logs changes of weights; None:
+            `dataset` is used as it is.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Trainer:
         run_folder: Path,
         config: Mapping[str, Any],
         run_files: Mapping[str, str],
+        mixture: RunMixture | None = None,
     ) -> None:
         needed = training.num_steps * training.global_batch_size
         if len(dataset) < needed:
@@ -100,6 +104,8 @@ class Trainer:
         self._run_folder = Path(run_folder)
         self._config = config
         self._run_files = run_files
+        self._mixture = mixture
+        self._settled: dict[str, Any] | None = None
         self._stop = False
         self._metrics: MetricsWriter | None = None
 
@@ -123,7 +129,7 @@ class Trainer:
             return TrainingResult(step=start, stopped=False)
         self._engine = self._build_engine(found)
         if processes.rank == 0:
-            self._metrics = MetricsWriter(self._run_folder, after_step=start)
+            self._metrics = self._open_metrics(start)
         try:
             with self._stopping_at_sigterm():
                 return self._train(start)
@@ -135,18 +141,30 @@ class Trainer:
     def _prepare(self) -> Checkpoint | None:
         """The first process checks the run folder and finds the checkpoint for all."""
 
-        def work() -> Checkpoint | None:
+        def work() -> tuple[Checkpoint | None, dict[str, Any] | None]:
             if self._processes.rank:
-                return None
+                return None, None
             prepare_folder(self._run_folder, self._config, self._run_files)
             found = find_checkpoint(self._run_folder)
-            tidy_checkpoints(self._run_folder, found.step if found else 0)
-            return found
+            start = found.step if found else 0
+            tidy_checkpoints(self._run_folder, start)
+            return found, self._mixture.settle(start) if self._mixture else None
 
-        _, told = self._processes.together(work, lambda found: found)
-        if told[0]:
-            logger.info("%s: going on from step %d", self._run_folder, told[0].step)
-        return told[0]
+        _, told = self._processes.together(work, lambda result: result)
+        found, self._settled = told[0]
+        if found:
+            logger.info("%s: going on from step %d", self._run_folder, found.step)
+        if self._mixture and self._settled:
+            self._dataset = self._mixture.begin(self._settled)
+        return found
+
+    def _open_metrics(self, start: int) -> MetricsWriter:
+        metrics = MetricsWriter(self._run_folder, after_step=start)
+        if self._mixture and self._settled:
+            event = self._mixture.event(self._settled, start)
+            if event:
+                metrics.write(EVENT, start, event)
+        return metrics
 
     def _build_engine(self, found: Checkpoint | None) -> TrainingEngine:
         processes, training = self._processes, self._training

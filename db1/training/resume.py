@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ NEUTRAL = frozenset(
     | {"name", "runs", "data.root", "data.evaluation_samples"}
 )
 """Dotted keys of an experiment that may change between a run and its resumption."""
+
+MIXTURE_KEYS = re.compile(
+    r"data\.((tasks|text|pairs)\..*\.weight|(suites|modalities)\..*|temperature|weights_by)"
+)
+"""Dotted keys of mixture weights: they may change too, and `MixtureSchedule` keeps account."""
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -42,7 +48,7 @@ def config_differences(
     return [
         f"{key}: {old.get(key)!r} -> {new.get(key)!r}"
         for key in sorted(old.keys() | new.keys())
-        if key not in neutral and old.get(key) != new.get(key)
+        if not _may_change(key, neutral) and old.get(key) != new.get(key)
     ]
 
 
@@ -74,8 +80,13 @@ def check_same_config(
 
 def config_hash(config: Mapping[str, Any], neutral: frozenset[str] = NEUTRAL) -> str:
     """SHA-256 of a configuration without its neutral keys."""
-    kept = {key: value for key, value in flatten(config).items() if key not in neutral}
+    flat = flatten(config)
+    kept = {key: value for key, value in flat.items() if not _may_change(key, neutral)}
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _may_change(key: str, neutral: frozenset[str]) -> bool:
+    return key in neutral or MIXTURE_KEYS.fullmatch(key) is not None
 
 
 def prepare_folder(

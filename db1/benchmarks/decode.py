@@ -1,0 +1,262 @@
+"""Acting one token at a time: cached keys and values against what they replace.
+
+    db1             keys, values and position vectors of the memory are cached
+    hidden states   the memory holds the layers' inputs; each token projects all M + 1 of them to
+                    queries, keys and values, and the M + 1 position vectors anew: the released way
+    whole text      no memory: each token runs the whole text so far through the model
+
+All have the same weights and see the same tokens; their outputs are compared before the clock runs.
+Scoring ids is left out on all sides.
+
+Shapes: B batch, T query tokens (1), M memory tokens, S = M + T keys, H heads, K head width,
+D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from db1.benchmarks.timing import OURS, Comparison, Contender, compare
+from db1.errors import ConfigError, Db1Error
+from db1.model.config import ModelConfig
+from db1.model.memory import Memory
+from db1.model.positions import sinusoids
+from db1.model.transformer_xl import DecoderLayer, TransformerXL
+from db1.sequence.sample import NO_LOCAL_POSITION
+
+TOLERANCE = 1e-4
+"""Largest difference of two contenders' outputs, which LayerNorm keeps near 1."""
+
+_VOCABULARY_SIZE = 512
+_CHECKED_TOKENS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeBenchmark:
+    """Sizes of the measurement.
+
+    Args:
+        width: D.
+        num_layers: Layers.
+        num_heads: H.
+        memory_length: M.
+        batch_size: B.
+        num_tokens: Tokens that db1 decodes in a round; the slower ones decode one.
+        rounds: Turns of each contender.
+        whole: Measure recomputing the whole text, too.
+        threads: Threads of torch; None leaves its choice.
+        seed: Of weights and tokens.
+    """
+
+    width: int = 2_048
+    num_layers: int = 2
+    num_heads: int = 16
+    memory_length: int = 1_024
+    batch_size: int = 1
+    num_tokens: int = 16
+    rounds: int = 5
+    whole: bool = True
+    threads: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "num_tokens", "rounds", "memory_length"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}: got {getattr(self, name)}, expected at least 1")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"threads: got {self.threads}, expected at least 1")
+
+    @property
+    def model(self) -> ModelConfig:
+        """The released model's options at these sizes."""
+        return ModelConfig(
+            width=self.width,
+            num_layers=self.num_layers,
+            num_heads=self.num_heads,
+            memory_length=self.memory_length,
+        )
+
+
+Progress = Callable[[str, int, int], None]
+
+
+@torch.inference_mode()
+def run(config: DecodeBenchmark, progress: Progress | None = None) -> Comparison:
+    """Compares the outputs, then times the contenders in turns.
+
+    Args:
+        config: Sizes.
+        progress: Called with (work, finished rounds, all rounds).
+
+    Raises:
+        Db1Error: When the contenders' outputs differ by more than `TOLERANCE`.
+    """
+    with _threads(config.threads):
+        generator = torch.Generator().manual_seed(config.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            model = TransformerXL(config.model, _VOCABULARY_SIZE).eval()
+        shape = (config.batch_size, config.memory_length + _CHECKED_TOKENS)
+        ids_BT = torch.randint(_VOCABULARY_SIZE, shape, generator=generator)
+        context, following = ids_BT.split([config.memory_length, _CHECKED_TOKENS], dim=1)
+        decoders = {OURS: CachedDecoder(model, context)}
+        decoders["hidden states"] = HiddenStateDecoder(model, context)
+        if config.whole:
+            decoders["whole text"] = WholeTextDecoder(model, context)
+        difference = _compare_outputs(decoders, following)
+        return compare(
+            f"decode: width {config.width}, {config.num_layers} layers, memory "
+            f"{config.memory_length}, batch {config.batch_size}, "
+            f"{torch.get_num_threads()} thread(s)",
+            "token",
+            _contenders(config, decoders, following[:, :1]),
+            rounds=config.rounds,
+            notes={"largest difference of the outputs": difference},
+            progress=progress,
+        )
+
+
+def _contenders(
+    config: DecodeBenchmark, decoders: dict[str, CachedDecoder], ids_B1: Tensor
+) -> list[Contender]:
+    def several(decoder: CachedDecoder, count: int) -> Callable[[], None]:
+        def steps() -> None:
+            for _ in range(count):
+                decoder.step(ids_B1)
+
+        return steps
+
+    counts = {name: config.num_tokens if name == OURS else 1 for name in decoders}
+    return [
+        Contender(name=name, run=several(decoder, counts[name]), amount=counts[name])
+        for name, decoder in decoders.items()
+    ]
+
+
+def _compare_outputs(decoders: dict[str, CachedDecoder], ids_BT: Tensor) -> float:
+    """Feeds the same tokens to all; returns the largest difference from db1's outputs."""
+    largest = 0.0
+    for ids_B1 in ids_BT.split(1, dim=1):
+        outputs = {name: decoder.step(ids_B1) for name, decoder in decoders.items()}
+        for name, hidden in outputs.items():
+            difference = float((hidden - outputs[OURS]).abs().max())
+            if not difference <= TOLERANCE:
+                raise Db1Error(
+                    f"outputs of {OURS} and {name!r} differ by {difference:.2e}, expected at most "
+                    f"{TOLERANCE}; the figures would compare different work"
+                )
+            largest = max(largest, difference)
+    return largest
+
+
+class CachedDecoder:
+    """db1's own way of acting.
+
+    Args:
+        model: The decoder, in evaluation mode.
+        context_BT: Tokens before the first one decoded, int64 (B, M).
+    """
+
+    def __init__(self, model: TransformerXL, context_BT: Tensor) -> None:
+        self._model = model
+        self._memory: Memory | None = None
+        self.step(context_BT)
+
+    def step(self, ids_BT: Tensor) -> Tensor:
+        """Runs the next tokens; returns the last one's hidden state (B, D)."""
+        places_BT = torch.full_like(ids_BT, NO_LOCAL_POSITION)
+        hidden_BTD, self._memory = self._model.decode(ids_BT, places_BT, (), self._memory)
+        return hidden_BTD[:, -1]
+
+
+class WholeTextDecoder:
+    """No memory: the text grows, and all of it runs through the model for each token.
+
+    Args:
+        model: The decoder, in evaluation mode.
+        context_BT: Tokens before the first one decoded, int64 (B, M).
+    """
+
+    def __init__(self, model: TransformerXL, context_BT: Tensor) -> None:
+        self._model = model
+        self._ids_BT = context_BT
+
+    def step(self, ids_BT: Tensor) -> Tensor:
+        """Runs the next tokens behind all before; returns the last one's hidden state (B, D)."""
+        self._ids_BT = torch.cat([self._ids_BT, ids_BT], dim=1)
+        places_BT = torch.full_like(self._ids_BT, NO_LOCAL_POSITION)
+        hidden_BTD, _ = self._model.recur(self._ids_BT, places_BT)
+        return hidden_BTD[:, -1]
+
+
+class HiddenStateDecoder:
+    """The released model's way, written here operation by operation for one token at a time.
+
+    Written for its options: post-LN, shared biases, same_length, sinusoid positions, no DeepNorm.
+
+    Args:
+        model: The decoder, in evaluation mode.
+        context_BT: Tokens before the first one decoded, int64 (B, M).
+
+    Source: released DB1 model, `RelPartialLearnableMultiHeadAttn` and `_update_mem`.
+    """
+
+    def __init__(self, model: TransformerXL, context_BT: Tensor) -> None:
+        self._model = model
+        self._length = model.config.memory_length
+        places_BT = torch.full_like(context_BT, NO_LOCAL_POSITION)
+        _, memory_LBMD = model.recur(context_BT, places_BT)
+        self._memories = list(memory_LBMD)
+
+    def step(self, ids_B1: Tensor) -> Tensor:
+        """Runs the next token; returns its hidden state (B, D)."""
+        config = self._model.config
+        x_B1D = self._model.embedding(ids_B1, torch.full_like(ids_B1, NO_LOCAL_POSITION), ())
+        num_keys = self._memories[0].shape[1] + 1
+        distances = torch.arange(num_keys - 1, -1, -1.0, device=x_B1D.device)
+        features_SD = sinusoids(distances, config.width, config.clamp_length).to(x_B1D.dtype)
+        inputs = []
+        for layer, memory_BMD in zip(self._model.layers, self._memories, strict=True):
+            inputs.append(x_B1D)
+            x_B1D = self._layer(layer, x_B1D, memory_BMD, features_SD)
+        grown = (torch.cat(pair, dim=1) for pair in zip(self._memories, inputs, strict=True))
+        self._memories = [both[:, -self._length :] for both in grown]
+        return x_B1D[:, -1]
+
+    def _layer(
+        self, layer: DecoderLayer, x_B1D: Tensor, memory_BMD: Tensor, features_SD: Tensor
+    ) -> Tensor:
+        mixed = self._attention(layer, x_B1D, memory_BMD, features_SD)
+        x_B1D = layer.attention_norm(x_B1D + mixed)
+        return layer.feed_forward_norm(x_B1D + layer.feed_forward(x_B1D))
+
+    def _attention(
+        self, layer: DecoderLayer, x_B1D: Tensor, memory_BMD: Tensor, features_SD: Tensor
+    ) -> Tensor:
+        attention, split = layer.attention, (self._model.config.num_heads, -1)
+        qkv = attention.qkv(torch.cat([memory_BMD, x_B1D], dim=1))
+        q, k, v = (part.unflatten(-1, split) for part in qkv.chunk(3, dim=-1))
+        q_B1HK = q[:, -1:]
+        r_SHK = attention.positions.projection(features_SD).unflatten(-1, split)
+        content = torch.einsum("bthk,bshk->btsh", q_B1HK + self._model.content_bias, k)
+        position = torch.einsum("bthk,shk->btsh", q_B1HK + self._model.position_bias, r_SHK)
+        scores = (content + position) * attention.scale
+        scores[:, :, : max(0, k.shape[1] - self._length)] = -1e30  # same_length: M keys, not M + 1
+        mixed = torch.einsum("btsh,bshk->bthk", scores.softmax(dim=2), v)
+        return attention.output(mixed.flatten(2))
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,96 @@
+"""The mixture of a run that may be resumed under other weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from db1.data.build import SourceFactory
+from db1.data.mixture import MixtureDataset
+from db1.data.schedule import MixtureSchedule
+from db1.runtime import METRICS_FILE, read_metrics
+from db1.training.config import TrainingConfig
+
+logger = logging.getLogger(__name__)
+
+EVENT = "mixture"
+"""Kind of the record in metrics.jsonl that tells of a change of weights."""
+
+
+class RunMixture:
+    """Settles the mixture of a run once it is known at which step it starts.
+
+    `settle` runs in the first process only, the rest in all.
+
+    Args:
+        factory: Makes the sources.
+        training: Lengths of the run and of a step.
+        run_folder: The run.
+
+    Attributes:
+        planned: The mixture of the configuration as if the run were new.
+    """
+
+    def __init__(self, factory: SourceFactory, training: TrainingConfig, run_folder: Path) -> None:
+        self._shares: Sequence[tuple[str, Fraction]] = factory.shares()
+        self._training = training
+        self._run_folder = run_folder
+        self._num_samples = training.num_steps * training.global_batch_size
+        self.planned: MixtureDataset = factory.mixture(self._num_samples)
+
+    def settle(self, start: int) -> dict[str, Any]:
+        """Reads the run's schedule, adds the weights given now if they are others, and writes it.
+
+        Args:
+            start: First step to come.
+
+        Returns:
+            JSON form of the schedule, for `begin` in all processes.
+
+        Raises:
+            ConfigError: Other datasets than the run's.
+            DataError: The file of the schedule is broken.
+        """
+        saved = MixtureSchedule.load(self._run_folder) if start else None
+        if start and saved is None:
+            logger.warning(
+                "%s: no mixture.json; today's weights hold for all steps", self._run_folder
+            )
+        if saved is None:
+            schedule = MixtureSchedule.plan(self._shares, self._num_samples)
+        elif start >= self._training.num_steps:
+            return saved.to_dict()
+        else:
+            left = self._num_samples - start * self._training.global_batch_size
+            schedule = saved.resumed(start, self._shares, left)
+        if schedule != saved:
+            schedule.save(self._run_folder)
+        return schedule.to_dict()
+
+    def begin(self, settled: Mapping[str, Any]) -> MixtureDataset:
+        """Returns the training stream under the schedule that the first process settled."""
+        schedule = MixtureSchedule.from_dict(settled)
+        order = schedule.order(
+            self._num_samples, self._training.global_batch_size, self.planned.order.cache
+        )
+        order.prepare()
+        return self.planned.with_order(order)
+
+    def event(self, settled: Mapping[str, Any], start: int) -> dict[str, Any] | None:
+        """The record of a change of weights at `start`; None without one, or when it is logged.
+
+        Returns:
+            `old` and `new`: shares by dataset.
+        """
+        stretches = MixtureSchedule.from_dict(settled).stretches
+        if len(stretches) < 2 or stretches[-1].first_step != start:
+            return None
+        if (self._run_folder / METRICS_FILE).is_file():
+            logged = [record["step"] for record in read_metrics(self._run_folder, EVENT)]
+            if start in logged:
+                return None
+        logger.info("step %d: the mixture has other weights from here on", start)
+        return {"old": stretches[-2].used, "new": stretches[-1].used}
