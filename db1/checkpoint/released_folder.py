@@ -28,6 +28,7 @@ from db1.checkpoint.released import (
     released_names,
     state_dict_from_released,
 )
+from db1.checkpoint.weights import cast_weight
 from db1.errors import CheckpointError
 from db1.model.config import ModelConfig
 from db1.runtime import atomic_write_text
@@ -66,8 +67,12 @@ def find_states(path: Path) -> Path | None:
     return found[0] if found else None
 
 
-def read_released(file: Path) -> StateDict:
-    """Reads the weights by their released names, without a leading `module.`; mapped, not loaded.
+def read_released(file: Path) -> tuple[StateDict, int]:
+    """Reads the weights and the optimizer steps done.
+
+    Returns:
+        Tensors by released name, without a leading `module.`, mapped and not loaded; steps, 0 where
+        the file does not tell.
 
     Raises:
         CheckpointError: When the file cannot be read safely or holds no weights.
@@ -77,13 +82,24 @@ def read_released(file: Path) -> StateDict:
     if not isinstance(weights, Mapping) or not weights:
         keys = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(f"{file}: no weights under 'module', got {keys}")
-    strangers = [name for name, value in weights.items() if not isinstance(value, Tensor)]
+    strangers = [
+        name
+        for name, value in weights.items()
+        if not isinstance(value, Tensor) or not value.is_floating_point()
+    ]
     if strangers:
-        raise CheckpointError(f"{file}: {strangers[:5]} under 'module' are no tensors")
-    return {str(name).removeprefix("module."): value.detach() for name, value in weights.items()}
+        raise CheckpointError(
+            f"{file}: {strangers[:5]} under 'module' are no tensors of floating-point numbers"
+        )
+    found = [content.get(key) for key in ("global_steps", "iteration")]
+    step = max((value for value in found if isinstance(value, int)), default=0)
+    named = {str(name).removeprefix("module."): value.detach() for name, value in weights.items()}
+    return named, max(step, 0)
 
 
-def write_released(folder: Path, tag: str, weights: StateDict, config: ModelConfig) -> Path:
+def write_released(
+    folder: Path, tag: str, weights: StateDict, config: ModelConfig, step: int = 0
+) -> Path:
     """Writes a checkpoint folder as DeepSpeed 0.7 wrote the published one.
 
     Args:
@@ -91,11 +107,16 @@ def write_released(folder: Path, tag: str, weights: StateDict, config: ModelConf
         tag: Name of the folder inside.
         weights: db1's state dict; written as float16.
         config: Of the model.
+        step: Optimizer steps done.
 
     Returns:
         The file of weights.
+
+    Raises:
+        CheckpointError: For numbers that float16 cannot hold, or options without a place there.
     """
-    released = released_from_state_dict({k: v.half() for k, v in weights.items()}, config)
+    half = {name: cast_weight(name, t, torch.float16) for name, t in weights.items()}
+    released = released_from_state_dict(half, config)
     states = {
         "module": OrderedDict(released),
         "buffer_names": [FREQUENCIES],
@@ -103,7 +124,7 @@ def write_released(folder: Path, tag: str, weights: StateDict, config: ModelConf
         "lr_scheduler": {"num_iters": 0},
         "sparse_tensor_module_names": set(),
         "skipped_steps": 0,
-        "global_steps": 0,
+        "global_steps": step,
         "global_samples": 0,
         "dp_world_size": 1,
         "mp_world_size": 1,
@@ -121,8 +142,8 @@ def write_released(folder: Path, tag: str, weights: StateDict, config: ModelConf
 def config_of_weights(weights: Mapping[str, Tensor]) -> tuple[ModelConfig, VocabularyConfig]:
     """Reads a released model's sizes off its weights; options that leave no trace are the 1.2B's.
 
-    Those are post-LN, `same_length` with a memory of 1,024 that starts as zeros, and 1,024
-    continuous bins that share nothing with text but the discrete values.
+    Those are post-LN, `same_length` with a memory of 1,024 that starts as zeros, distances clamped
+    at 1,024, and 1,024 continuous bins. Without GEGLU the activation is taken to be GELU.
 
     Args:
         weights: By released name.
@@ -142,10 +163,20 @@ def config_of_weights(weights: Mapping[str, Tensor]) -> tuple[ModelConfig, Vocab
         raise CheckpointError(
             f"no weights {missing}: this is no released DB1 model, or its names differ"
         )
+    for name, dimensions in zip(needed, (2, 2, 2, 2, 2, 4, 4, 2), strict=True):
+        if weights[name].dim() != dimensions:
+            raise CheckpointError(
+                f"{name} has shape {tuple(weights[name].shape)}, expected {dimensions} dimensions"
+            )
+    if layers != set(range(len(layers))):
+        gap = min(set(range(len(layers))) - layers)
+        raise CheckpointError(
+            f"weights of {len(layers)} layers, none of layer {gap} but some of {max(layers)}"
+        )
     num_ids, width = weights[ids].shape
     inner = weights[expand].shape[0]
     model = ModelConfig(
-        num_layers=max(layers) + 1,
+        num_layers=len(layers),
         num_heads=weights[bias].shape[0],
         width=width,
         inner_width=inner,
@@ -216,13 +247,13 @@ def check_repetitions(weights: Mapping[str, Tensor], config: ModelConfig, where:
     for name in own:
         first, *others = released_names(name, config.share_biases, config.num_layers)
         for other in others:
-            if not torch.equal(weights[first], weights[other]):
+            if not torch.equal(weights[first].nan_to_num(), weights[other].nan_to_num()):
                 raise CheckpointError(
                     f"{where}: {other} differs from {first}, of which the released model makes it "
                     "a copy; db1 has one weight for both"
                 )
     found = weights[FREQUENCIES].float()
-    if not torch.allclose(found, frequencies(config.width), rtol=1e-2, atol=1e-6):
+    if not torch.allclose(found, frequencies(config.width), rtol=1e-3, atol=1e-6):
         raise CheckpointError(
             f"{where}: {FREQUENCIES} is not 10000 ** (-2 i / {config.width}); db1 knows no other"
         )

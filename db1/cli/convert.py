@@ -41,9 +41,10 @@ def convert(
     Example: db1 convert runs/db1_tiny hf://user/db1_tiny
     """
     from db1.checkpoint.convert import convert as run
+    from db1.cli.progress import task_bars
 
     console = Console()
-    with console.status(f"converting {source}"):
+    with task_bars(console) as report:
         bundle = run(
             source,
             destination,
@@ -52,6 +53,7 @@ def convert(
             tag=checkpoint,
             config=config,
             tokenizer=tokenizer,
+            progress=lambda done, total: report("MB written", done >> 20, total >> 20),
         )
     weights = bundle.weights or {}
     count = sum(tensor.numel() for tensor in weights.values())

@@ -3,86 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from fractions import Fraction
 
+from db1.data.config import DataConfig, SuiteData, TaskData, TextData
 from db1.data.mixture import FixedSamples, MixtureDataset
+from db1.data.pair_config import PairData
+from db1.data.pairs import PairSource
+from db1.data.schedule import MixtureSchedule
 from db1.data.sources import EpisodeSource, Source, TextSource
-from db1.errors import ConfigError, DataError
+from db1.data.weights import resolve_weights
+from db1.errors import DataError
 from db1.sequence.episode import SequenceConfig
+from db1.store.index_cache import IndexCache
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import Vocabulary
 
-
-@dataclass(frozen=True, kw_only=True)
-class TaskData:
-    """One control task of the mixture.
-
-    Args:
-        weight: Its share of the sequences, relative to all weights.
-        episodes: Demonstrations that `db1 collect --config` makes.
-        action_noise: Noise on the executed (not the recorded) actions of these demonstrations.
-        max_steps: Steps after which a demonstration is cut off; None: never.
-    """
-
-    weight: float = 1.0
-    episodes: int = 100
-    action_noise: float = 0.0
-    max_steps: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextData:
-    """One text corpus of the mixture.
-
-    Args:
-        weight: Its share of the sequences.
-        source: A built-in corpus (`kjv`) or the path of a .txt or .jsonl file.
-    """
-
-    weight: float = 1.0
-    source: str = "kjv"
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """Where the data lies and how it is mixed.
-
-    Args:
-        root: Folder of the stores: `<root>/<suite>/<task>/` and `<root>/text/<name>/`.
-        tasks: Control tasks by id.
-        text: Corpora by name.
-        tokenizer: Tokenizer file or folder; None: the one trained on the first corpus.
-        heldout_share: Share of each task's episodes kept for the evaluation loss.
-        evaluation_samples: Sequences of each source's evaluation set.
-        loss_balance: b of the weight n ** -b of each of a sequence's n targets: 0 weighs all
-            targets alike (Gato), 1 all sequences, so that tasks with few actions in a sequence
-            are not drowned by text.
-    """
-
-    root: Path
-    tasks: dict[str, TaskData] = field(default_factory=dict)
-    text: dict[str, TextData] = field(default_factory=dict)
-    tokenizer: Path | None = None
-    heldout_share: float = 0.05
-    evaluation_samples: int = 64
-    loss_balance: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.loss_balance <= 1.0:
-            raise ConfigError(f"loss_balance: got {self.loss_balance}, expected 0..1")
-        if not self.tasks and not self.text:
-            raise ConfigError("tasks and text are both empty: nothing to learn from")
-
-    def text_folder(self, name: str) -> Path:
-        """Folder of a corpus's stores and tokenizer."""
-        return self.root / "text" / name
-
-    def tokenizer_path(self) -> Path | None:
-        """Where the tokenizer lies; None when the mixture has none."""
-        if self.tokenizer is not None:
-            return self.tokenizer
-        return self.text_folder(next(iter(self.text))) if self.text else None
+__all__ = [
+    "DataConfig",
+    "PairData",
+    "SourceFactory",
+    "SuiteData",
+    "TaskData",
+    "TextData",
+    "load_tokenizer",
+]
 
 
 def load_tokenizer(config: DataConfig, vocabulary: Vocabulary) -> TextTokenizer | None:
@@ -126,7 +70,15 @@ class SourceFactory:
         if not path.exists():
             raise DataError(f"{path}: no demonstrations; run `db1 collect --config CONFIG` first")
         share = self._config.heldout_share
-        return EpisodeSource(path, self._vocabulary, self.tokenizer, self._sequence, heldout, share)
+        source = EpisodeSource(
+            path, self._vocabulary, self.tokenizer, self._sequence, heldout, share
+        )
+        if source.name != task_id:
+            raise DataError(
+                f"{path}: holds episodes of {source.name!r}, expected {task_id!r}; "
+                f"move it to {self._config.root / source.name}"
+            )
+        return source
 
     def corpus(self, name: str, part: str = "train") -> TextSource:
         """Source of one corpus; `part` is train or heldout."""
@@ -136,22 +88,71 @@ class SourceFactory:
             prefix, name, self._vocabulary, self.tokenizer, self._sequence, self._seed
         )
 
-    def mixture(self, num_samples: int) -> MixtureDataset:
-        """The training stream of `num_samples` sequences."""
-        sources: list[Source] = [self.task(task_id) for task_id in self._config.tasks]
-        sources += [self.corpus(name) for name in self._config.text]
-        parts = [*self._config.tasks.values(), *self._config.text.values()]
-        weights = [part.weight for part in parts]
-        balance = self._config.loss_balance
-        return MixtureDataset(sources, weights, num_samples, self._seed, balance)
+    def pairs(self, name: str, heldout: bool = False) -> PairSource:
+        """Source of one set of images with texts."""
+        assert self.tokenizer is not None
+        return PairSource(
+            self._config.pairs_folder(name),
+            name,
+            self._vocabulary,
+            self.tokenizer,
+            self._config.pairs[name],
+            self._sequence,
+            self._seed,
+            heldout,
+            self._config.heldout_share,
+        )
+
+    def shares(self) -> list[tuple[str, Fraction]]:
+        """Every dataset of the mixture and its share (see `resolve_weights`)."""
+        return resolve_weights(self._config)
+
+    def source(self, name: str) -> Source:
+        """Training source of a task id, a corpus, or a set of images with texts."""
+        if name in self._config.text:
+            return self.corpus(name)
+        return self.pairs(name) if name in self._config.pairs else self.task(name)
+
+    def mixture(
+        self,
+        num_samples: int,
+        schedule: MixtureSchedule | None = None,
+        samples_per_step: int = 1,
+    ) -> MixtureDataset:
+        """The training stream.
+
+        Args:
+            num_samples: Sequences in the run.
+            schedule: Weights by step; None: those of the configuration all the way.
+            samples_per_step: Sequences in a step; only a schedule with changes needs it.
+
+        Raises:
+            ConfigError: Weights that cannot be used, or fewer sequences than datasets.
+            DataError: A store is missing, broken, or does not go with the others.
+        """
+        if schedule is None:
+            schedule = MixtureSchedule.plan(self.shares(), num_samples)
+        sources = [self.source(name) for name in schedule.names]
+        cache = IndexCache(self._config.root)
+        order = schedule.order(num_samples, samples_per_step, cache)
+        return MixtureDataset(sources, order, self._seed, self._config.loss_balance)
 
     def evaluation_sets(self) -> Mapping[str, FixedSamples]:
         """Held-out samples by source name."""
-        sources: list[Source] = [
-            self.task(task_id, heldout=True)
-            for task_id in self._config.tasks
-            if self._config.heldout_share
-        ]
-        sources += [self.corpus(name, "heldout") for name in self._config.text]
+        sources = [self._heldout(name) for name, _ in self.shares()]
         count = self._config.evaluation_samples
-        return {source.name: FixedSamples(source, count, self._seed + 1) for source in sources}
+        return {
+            source.name: FixedSamples(source, count, self._seed + 1)
+            for source in sources
+            if source is not None
+        }
+
+    def _heldout(self, name: str) -> Source | None:
+        """Held-out source of one dataset; None where nothing is held out."""
+        config = self._config
+        if name in config.text:
+            return self.corpus(name, "heldout")
+        if name in config.pairs:
+            has_split = config.pairs[name].heldout_split is not None
+            return self.pairs(name, heldout=True) if has_split or config.heldout_share else None
+        return self.task(name, heldout=True) if config.heldout_share else None

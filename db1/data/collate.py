@@ -7,57 +7,68 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from db1.sequence.sample import Batch, ImageGroup, Sample
-from db1.tokens.image import PATCH_SIZE, num_patches
-from db1.tokens.vocabulary import IMAGE_PLACEHOLDER
+from db1.data.packing import BatchLayout, PackedBatch
+from db1.sequence.images import PlacedImages, place_images
+from db1.sequence.sample import Batch, Sample
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Stacks sequences of one length, shifts labels by one token, groups images by size."""
-    ids = np.stack([sample.ids for sample in samples]).astype(np.int64)
-    labels = np.stack([sample.label_ids for sample in samples]).astype(np.int64)
-    targets = np.stack([sample.target_mask for sample in samples])
-    positions = np.stack([sample.local_positions for sample in samples]).astype(np.int64)
-    return Batch(
-        ids=torch.from_numpy(ids[:, :-1].copy()),
-        local_positions=torch.from_numpy(positions[:, :-1].copy()),
-        labels=torch.from_numpy(labels[:, 1:].copy()),
-        loss_mask=torch.from_numpy(targets[:, 1:].copy()),
-        images=group_images([s.images for s in samples], ids[:, :-1]),
-        sources=tuple(sample.source for sample in samples),
-        target_weights=torch.tensor([sample.target_weight for sample in samples]),
-    )
+    return pack(samples).batch()
 
 
-def group_images(
-    images: Sequence[Sequence[np.ndarray]], ids: np.ndarray, patch_size: int = PATCH_SIZE
-) -> tuple[ImageGroup, ...]:
-    """Finds the place of every patch and groups the images by size.
+def pack(samples: Sequence[Sample]) -> PackedBatch:
+    """What `collate` makes, in one block of memory."""
+    packing = Packing(samples)
+    block = torch.empty(packing.layout.num_bytes, dtype=torch.uint8)
+    packed = PackedBatch(block=block, layout=packing.layout)
+    packing.fill(packed)
+    return packed
+
+
+class Packing:
+    """Knows how much room the batch of some samples takes, and fills it.
 
     Args:
-        images: For each row its images (H, W, C) uint8, in the order of their placeholders.
-        ids: (B, T) with `IMAGE_PLACEHOLDER` at patches; the last image may be cut off.
-        patch_size: Side of a patch.
+        samples: Sequences of one length.
+
+    Attributes:
+        layout: Shapes of the batch.
     """
-    by_shape: dict[tuple[int, ...], tuple[list[np.ndarray], list[np.ndarray]]] = {}
-    for row, row_images in enumerate(images):
-        if not row_images:
-            continue
-        places = np.flatnonzero(ids[row] == IMAGE_PLACEHOLDER) + row * ids.shape[1]
-        taken = 0
-        for image in row_images:
-            count = num_patches(*image.shape[:2], patch_size)
-            place = places[taken : taken + count]
-            taken += count
-            if not len(place):
-                break
-            pixels, positions = by_shape.setdefault(image.shape, ([], []))
-            pixels.append(image)
-            positions.append(np.pad(place, (0, count - len(place)), constant_values=ids.size))
-    return tuple(
-        ImageGroup(
-            pixels=torch.from_numpy(np.stack(pixels)),
-            positions=torch.from_numpy(np.stack(positions).astype(np.int64)),
+
+    def __init__(self, samples: Sequence[Sample]) -> None:
+        self._samples = samples
+        self._ids = np.stack([sample.ids[:-1] for sample in samples])
+        self._images = place_images([sample.images for sample in samples], self._ids)
+        self.layout = BatchLayout(
+            batch_size=len(samples),
+            length=self._ids.shape[1],
+            images=tuple(_shape(group) for group in self._images),
+            sources=tuple(sample.source for sample in samples),
         )
-        for pixels, positions in by_shape.values()
-    )
+
+    def fill(self, packed: PackedBatch) -> None:
+        """Writes all tensors of `packed`, which has this layout."""
+        batch = packed.batch()
+        batch.ids.numpy()[:] = self._ids
+        batch.target_weights.numpy()[:] = [sample.target_weight for sample in self._samples]
+        rows = zip(
+            self._samples,
+            batch.local_positions.numpy(),
+            batch.labels.numpy(),
+            batch.loss_mask.numpy(),
+            strict=True,
+        )
+        for sample, local_positions, labels, loss_mask in rows:
+            local_positions[:] = sample.local_positions[:-1]
+            labels[:] = sample.label_ids[1:]
+            loss_mask[:] = sample.target_mask[1:]
+        for group, placed in zip(batch.images, self._images, strict=True):
+            group.positions.numpy()[:] = placed.positions
+            for pixels, image in zip(group.pixels.numpy(), placed.images, strict=True):
+                pixels[:] = image
+
+
+def _shape(group: PlacedImages) -> tuple[int, int, int, int, int]:
+    height, width, channels = group.images[0].shape
+    return len(group.images), height, width, channels, group.positions.shape[1]

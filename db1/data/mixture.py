@@ -1,6 +1,6 @@
 """The training stream: sample number n of a run, whatever process or worker asks for it.
 
-    n = step * global_batch_size + slot  --blending index-->  (source, number inside the source)
+    n = step * global_batch_size + slot  --fair blend-->  (source, number inside the source)
     random draws of the sample come from Philox(key = seed, counter = n)
 
 so the content of (seed, step, slot) depends on nothing else.
@@ -8,15 +8,17 @@ so the content of (seed, step, slot) depends on nothing else.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 
+from db1.data.order import SampleOrder
 from db1.data.sources import Source
 from db1.errors import ConfigError
 from db1.sequence.sample import Sample
-from db1.store.index import blending_index
 
 
 def generator_of(seed: int, number: int) -> np.random.Generator:
@@ -24,50 +26,55 @@ def generator_of(seed: int, number: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, number]))
 
 
+def sample_hash(sample: Sample) -> str:
+    """SHA-256 of everything that a sample holds: equal hashes, equal samples."""
+    digest = hashlib.sha256()
+    for field in fields(sample):
+        _feed(digest, field.name, getattr(sample, field.name))
+    return digest.hexdigest()
+
+
 class MixtureDataset:
     """Map-style dataset over all samples of a run.
 
     Args:
         sources: What to draw from.
-        weights: Share of each source, not negative, not all zero; any scale.
-        num_samples: Samples in the run: steps times global batch size.
+        order: Source of each sample, and number inside it.
         seed: Seed of the run.
         loss_balance: b of the weight n ** -b that each of a sequence's n targets has in the loss:
             0 weighs all targets alike (Gato), 1 all sequences.
 
     Raises:
-        ConfigError: For weights that cannot be used.
+        ConfigError: The order is over another number of sources.
     """
 
     def __init__(
         self,
         sources: Sequence[Source],
-        weights: Sequence[float],
-        num_samples: int,
+        order: SampleOrder,
         seed: int,
         loss_balance: float = 0.0,
     ) -> None:
-        shares = np.asarray(weights, dtype=np.float64)
-        if len(shares) != len(sources) or not len(shares):
-            raise ConfigError(f"{len(shares)} weights for {len(sources)} sources")
-        if not np.isfinite(shares).all() or (shares < 0).any() or shares.sum() <= 0:
-            raise ConfigError(
-                f"mixture weights {shares.tolist()}: expected numbers >= 0, at least one above 0"
-            )
+        if len(sources) != order.num_datasets:
+            raise ConfigError(f"mixture: shares of {order.num_datasets} for {len(sources)} sources")
         self.sources = tuple(sources)
+        self.order = order
         self.seed = seed
         self.loss_balance = loss_balance
-        self._source, self._number = blending_index(shares / shares.sum(), num_samples)
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self.order)
 
     def __getitem__(self, n: int) -> Sample:
         """Returns sample number `n` of the run."""
-        source = self.sources[int(self._source[n])]
-        sample = source.sample(int(self._number[n]), generator_of(self.seed, n))
+        dataset, number = self.order[n]
+        sample = self.sources[dataset].sample(number, generator_of(self.seed, n))
         num_targets = max(1, int(sample.target_mask[1:].sum()))
         return replace(sample, target_weight=num_targets**-self.loss_balance)
+
+    def with_order(self, order: SampleOrder) -> MixtureDataset:
+        """The same sources in another order."""
+        return MixtureDataset(self.sources, order, self.seed, self.loss_balance)
 
 
 class FixedSamples:
@@ -86,3 +93,15 @@ class FixedSamples:
         if not 0 <= n < self._num_samples:
             raise IndexError(n)
         return self._source.sample(n, generator_of(self._seed, n))
+
+
+def _feed(digest: Any, name: str, value: object) -> None:
+    if isinstance(value, np.ndarray):
+        digest.update(f"{name} {value.dtype.str} {value.shape} ".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    elif isinstance(value, tuple):
+        digest.update(f"{name} {len(value)} ".encode())
+        for item in value:
+            _feed(digest, name, item)
+    else:
+        digest.update(f"{name} {value!r} ".encode())

@@ -1,24 +1,26 @@
 """What a mixture draws from: the episodes of one task, or the documents of one corpus.
 
 A source turns (sample number inside the source, random generator) into one `Sample` of exactly
-T + 1 tokens. It opens its store lazily in each process, so it can be sent to loader workers.
+T + 1 tokens. It pickles without its store, which a reader process opens when it first needs it.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from db1.data.on_demand import OnDemand
 from db1.errors import DataError
-from db1.sequence.episode import SequenceConfig, disturb_history, encode_episode, fit, join
+from db1.sequence.episode import SequenceConfig, disturb_history, encode_window, fit, join
 from db1.sequence.sample import Sample
 from db1.sequence.step import StepCodec
 from db1.sequence.text import encode_text
 from db1.store.documents import DocumentStore
 from db1.store.episodes import EpisodeStore
-from db1.store.index import sample_index, window_index
+from db1.store.index import window_index
+from db1.store.permutation import Permutation
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import Vocabulary
 
@@ -31,6 +33,42 @@ class Source(Protocol):
     def sample(self, number: int, generator: np.random.Generator) -> Sample:
         """Returns the sequence that is number `number` of this source, T + 1 tokens."""
         ...
+
+
+class EpisodeWindows:
+    """All windows of consecutive steps in some episodes of a store.
+
+    Args:
+        store: Holds the episodes.
+        first: First episode.
+        stop: One past the last one.
+        window: Steps of a window; an episode with fewer is one window.
+
+    Attributes:
+        lengths: int64 (num_episodes,), their steps.
+    """
+
+    def __init__(self, store: EpisodeStore, first: int, stop: int, window: int) -> None:
+        self.store = store
+        self.lengths = np.asarray(store.lengths[first:stop], dtype=np.int64)
+        self._arguments = (store, first, stop, window)
+        self._first, self._window = first, window
+        self._counts = window_index(self.lengths, window)
+        self._num_windows = int(self._counts[-1])
+
+    def draw(self, generator: np.random.Generator) -> tuple[int, int, int]:
+        """Draws a window, all equally likely: episode (from 0), first step, one past the last."""
+        number = int(generator.integers(self._num_windows))
+        episode = int(self._counts.searchsorted(number, side="right")) - 1
+        start = number - int(self._counts[episode])
+        return episode, start, min(start + self._window, int(self.lengths[episode]))
+
+    def read(self, episode: int, start: int, stop: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Reads observations and actions of the steps [start, stop) of an episode (from 0)."""
+        return self.store.read_window(self._first + episode, start, stop)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return EpisodeWindows, self._arguments
 
 
 class EpisodeSource:
@@ -59,53 +97,73 @@ class EpisodeSource:
         heldout: bool = False,
         heldout_share: float = 0.05,
     ) -> None:
-        self.store = EpisodeStore(path)
-        self.name = self.store.header.task
+        store = EpisodeStore(path)
+        self.name = store.header.task
         self.config = config
-        self.codec = StepCodec(self.store.spec, vocabulary, tokenizer)
+        self.codec = StepCodec(store.spec, vocabulary, tokenizer)
         self._pad_id = vocabulary.separator
-        self._heldout = heldout
-        self._first, stop = _split(self.store.num_episodes, heldout, heldout_share)
-        if stop <= self._first:
+        self._history_noise = 0.0 if heldout else config.history_noise
+        first, stop = _split(store.num_episodes, heldout, heldout_share)
+        if stop <= first:
             raise DataError(
-                f"{path}: {self.store.num_episodes} episodes leave none for "
+                f"{path}: {store.num_episodes} episodes leave none for "
                 f"{'held-out' if heldout else 'training'} data; collect more"
             )
-        self._lengths = np.asarray(self.store.lengths[self._first : stop], dtype=np.int64)
-        self._window = -(-(config.length + 1) // self.codec.min_step_tokens)
-        self._windows = window_index(self._lengths, self._window)
+        window = -(-(config.length + 1) // self.codec.min_step_tokens)
+        self._windows = OnDemand(EpisodeWindows(store, first, stop, window))
+
+    @property
+    def windows(self) -> EpisodeWindows:
+        """What is drawn from."""
+        return self._windows()
+
+    @property
+    def store(self) -> EpisodeStore:
+        """The task's episodes."""
+        return self.windows.store
 
     def sample(self, number: int, generator: np.random.Generator) -> Sample:
-        """Draws a window (and a prompt); `number` plays no part."""
-        flat = int(generator.integers(self._windows[-1]))
-        local = int(np.searchsorted(self._windows, flat, side="right")) - 1
-        start = flat - int(self._windows[local])
-        stop = min(start + self._window, int(self._lengths[local]))
+        """Draws a window (and a prompt); `number` plays no part.
+
+        Raises:
+            DataError: Names the task, the episode and the steps that could not be read or encoded.
+        """
+        episode, start, stop = self.windows.draw(generator)
         prompt = None
         prompt_steps = int((stop - start) * self.config.prompt_steps_share)
         if generator.random() < self.config.prompt_probability and prompt_steps > 0:
-            prompt = self._prompt(local, prompt_steps, generator)
+            prompt = self._encode(*self._draw_prompt(episode, prompt_steps, generator))
             start += prompt_steps
-        noise = 0.0 if self._heldout else self.config.history_noise
-        body = disturb_history(self.codec, self._encode(local, start, stop), noise, generator)
-        sample = join(prompt, body)
-        return fit(sample, self.config.length + 1, self._pad_id)
+        body = self._encode(episode, start, stop)
+        body = disturb_history(self.codec, body, self._history_noise, generator)
+        return fit(join(prompt, body), self.config.length + 1, self._pad_id)
 
-    def _prompt(self, body: int, steps: int, generator: np.random.Generator) -> Sample:
-        others = len(self._lengths) - 1
+    def _draw_prompt(
+        self, body: int, steps: int, generator: np.random.Generator
+    ) -> tuple[int, int, int]:
+        """Draws another episode than `body` (where there is one) and `steps` of its steps."""
+        lengths = self.windows.lengths
+        others = len(lengths) - 1
         other = body if others == 0 else (body + 1 + int(generator.integers(others))) % (others + 1)
-        last_start = max(0, int(self._lengths[other]) - steps)
+        last_start = max(0, int(lengths[other]) - steps)
         goal = generator.random() < self.config.prompt_goal_share
         start = last_start if goal else int(generator.integers(last_start + 1))
-        return self._encode(other, start, min(start + steps, int(self._lengths[other])))
+        return other, start, min(start + steps, int(lengths[other]))
 
-    def _encode(self, local: int, start: int, stop: int) -> Sample:
-        episode = self.store.read(self._first + local, start, stop)
-        return encode_episode(self.codec, episode, self.name)
+    def _encode(self, episode: int, start: int, stop: int) -> Sample:
+        try:
+            return encode_window(self.codec, *self.windows.read(episode, start, stop), self.name)
+        except DataError as error:
+            raise DataError(
+                f"{self.name} episode {episode}, steps {start}..{stop - 1}: {error}"
+            ) from None
 
 
 class TextSource:
     """Consecutive stretches of a corpus, each once an epoch, shuffled anew every epoch.
+
+    Documents lie end to end; stretch i of T tokens has the tokens [i T, i T + T], the last of
+    which is only a label.
 
     Args:
         prefix: Path of the `.bin/.idx` pair without its ending.
@@ -129,42 +187,47 @@ class TextSource:
         seed: int,
     ) -> None:
         self.name = name
-        self.store = DocumentStore(prefix, tokenizer_fingerprint=tokenizer.fingerprint)
+        store = DocumentStore(prefix, tokenizer_fingerprint=tokenizer.fingerprint)
+        self._store = OnDemand(store)
         self._vocabulary = vocabulary
         self._length = config.length
         self._seed = seed
-        self._index = sample_index(self.store.sizes, config.length)
-        self._shuffle: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
-        if len(self._index) < 2:
+        self._num_stretches = (store.num_tokens - 1) // config.length
+        self._order = (0, Permutation(seed, 0, max(1, self._num_stretches)))
+        if self._num_stretches < 1:
             raise DataError(
-                f"{prefix}: {int(np.sum(self.store.sizes))} tokens, fewer than one sequence of "
+                f"{prefix}: {store.num_tokens} tokens, fewer than one sequence of "
                 f"{config.length + 1}; use more text or a shorter sequence.length"
             )
 
+    @property
+    def store(self) -> DocumentStore:
+        """The corpus."""
+        return self._store()
+
     def __len__(self) -> int:
         """Number of different sequences."""
-        return len(self._index) - 1
+        return self._num_stretches
 
     def sample(self, number: int, generator: np.random.Generator) -> Sample:
         """Returns stretch `number` of the endless shuffled stream."""
-        epoch, place = divmod(number, len(self))
-        return self.stretch(int(self._order(epoch)[place]))
+        epoch, place = divmod(number, self._num_stretches)
+        if self._order[0] != epoch:
+            self._order = (epoch, Permutation(self._seed, epoch, self._num_stretches))
+        return self.stretch(self._order[1][place])
 
     def stretch(self, index: int) -> Sample:
-        """Returns stretch `index` in corpus order."""
-        (document, offset), (last, end) = self._index[index], self._index[index + 1]
-        parts = []
-        for d in range(int(document), int(last) + 1):
-            begin = int(offset) if d == document else 0
-            stop = int(end) + 1 if d == last else int(self.store.sizes[d])
-            parts.append(self.store.read(d, begin, stop - begin))
-        return encode_text(np.concatenate(parts), self._vocabulary, self.name)
+        """Returns stretch `index` in corpus order.
 
-    def _order(self, epoch: int) -> np.ndarray:
-        if self._shuffle[0] != epoch:
-            generator = np.random.default_rng([self._seed, epoch])
-            self._shuffle = (epoch, generator.permutation(len(self)))
-        return self._shuffle[1]
+        Raises:
+            DataError: Names the corpus and the stretch that could not be read or encoded.
+        """
+        first = index * self._length
+        try:
+            tokens = self._store().read_tokens(first, first + self._length + 1)
+            return encode_text(tokens, self._vocabulary, self.name)
+        except DataError as error:
+            raise DataError(f"{self.name}, stretch {index}: {error}") from None
 
 
 def _split(num_episodes: int, heldout: bool, share: float) -> tuple[int, int]:

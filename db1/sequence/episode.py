@@ -9,6 +9,7 @@ separators that are never predicted. Source: Reed et al. 2022, section 2.2; rele
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,22 +53,29 @@ class SequenceConfig:
 
 def encode_episode(codec: StepCodec, episode: Episode, source: str) -> Sample:
     """All steps of `episode` as one sequence of any length; every action token is a target."""
-    actions = codec.encode_actions(episode.actions)
-    ids, positions, targets, images = [], [], [], []
-    not_predicted: dict[int, np.ndarray] = {}
-    action_positions = np.zeros(codec.num_action_tokens, dtype=np.int32)
-    action_targets = np.ones(codec.num_action_tokens, dtype=bool)
-    for step, action in zip(codec.encode_observations(episode.observations), actions, strict=True):
-        length = len(step.ids)
-        ids += [step.ids, action]
-        positions += [step.local_positions, action_positions]
-        targets += [not_predicted.setdefault(length, np.zeros(length, bool)), action_targets]
-        images += step.images
+    return encode_window(codec, episode.observations, episode.actions, source)
+
+
+def encode_window(
+    codec: StepCodec, observations: Mapping[str, np.ndarray], actions: np.ndarray, source: str
+) -> Sample:
+    """Consecutive steps as one sequence of any length; every action token is a target.
+
+    Args:
+        codec: Of the task.
+        observations: Arrays by key, first axis the steps.
+        actions: Actions of the same steps.
+        source: Task id.
+
+    Raises:
+        DataError: For values outside their field, or an observation longer than 512 tokens.
+    """
+    tokens = codec.encode_steps(observations, actions)
     return Sample(
-        ids=np.concatenate(ids),
-        local_positions=np.concatenate(positions),
-        target_mask=np.concatenate(targets),
-        images=tuple(images),
+        ids=tokens.ids,
+        local_positions=tokens.local_positions,
+        target_mask=tokens.action_mask,
+        images=tokens.images,
         source=source,
     )
 
@@ -98,9 +106,10 @@ def join(prompt: Sample | None, body: Sample) -> Sample:
     """Puts a prompt in front of a body; nothing of the prompt is predicted."""
     if prompt is None:
         return body
+    has_labels = prompt.labels is not None or body.labels is not None
     return Sample(
         ids=np.concatenate([prompt.ids, body.ids]),
-        labels=np.concatenate([prompt.label_ids, body.label_ids]),
+        labels=np.concatenate([prompt.label_ids, body.label_ids]) if has_labels else None,
         local_positions=np.concatenate([prompt.local_positions, body.local_positions]),
         target_mask=np.concatenate([np.zeros_like(prompt.target_mask), body.target_mask]),
         images=prompt.images + body.images,
@@ -114,16 +123,21 @@ def fit(sample: Sample, num_tokens: int, pad_id: int) -> Sample:
 
     Images whose patches are all cut off stay; `collate` drops their positions.
     """
-    length = len(sample.ids)
-    padding = max(0, num_tokens - length)
     return Sample(
-        ids=np.pad(sample.ids[:num_tokens], (0, padding), constant_values=pad_id),
-        labels=np.pad(sample.label_ids[:num_tokens], (0, padding), constant_values=pad_id),
-        local_positions=np.pad(
-            sample.local_positions[:num_tokens], (0, padding), constant_values=NO_LOCAL_POSITION
-        ),
-        target_mask=np.pad(sample.target_mask[:num_tokens], (0, padding)),
+        ids=_fitted(sample.ids, num_tokens, pad_id),
+        labels=None if sample.labels is None else _fitted(sample.labels, num_tokens, pad_id),
+        local_positions=_fitted(sample.local_positions, num_tokens, NO_LOCAL_POSITION),
+        target_mask=_fitted(sample.target_mask, num_tokens, False),
         images=sample.images,
         source=sample.source,
         prompt_length=min(sample.prompt_length, num_tokens),
     )
+
+
+def _fitted(values: np.ndarray, length: int, filler: int) -> np.ndarray:
+    """The first `length` values, a view where there are that many."""
+    if len(values) >= length:
+        return values[:length]
+    padded = np.full(length, filler, dtype=values.dtype)
+    padded[: len(values)] = values
+    return padded

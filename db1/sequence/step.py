@@ -1,7 +1,13 @@
-"""One environment step <-> ids. Training data and the acting policy both go through this file.
+"""Environment steps <-> ids. Training data and the acting policy both go through this file.
 
     text ids | image patches (row-major) | numbers (keys in lexicographic order) | SEP | action ids
     local position  1    2    ...                                    n_obs     n_obs+1   0 ... 0
+
+Steps are laid out as the rows of one matrix, whole columns at a time. Texts of different lengths
+end at the same column; what lies in front of the shorter ones is left out afterwards:
+
+    step 0      go  to | p0 p1 | x0 x1 | SEP | a0        "." is left out
+    step 1   .  .  run | p0 p1 | x0 x1 | SEP | a0
 
 Source: Reed et al. 2022, section 2; released DB1 model (separator and local positions).
 """
@@ -11,14 +17,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from db1.errors import DataError
+from db1.sequence.layout import FieldGroup, step_places
 from db1.tokens.image import PATCH_SIZE, num_patches
 from db1.tokens.scalar import ScalarTokenizer
-from db1.tokens.spec import FieldSpec, StepSpec
+from db1.tokens.spec import StepSpec
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import IMAGE_PLACEHOLDER, Vocabulary
 
@@ -38,6 +46,23 @@ class StepTokens:
 
     ids: np.ndarray
     local_positions: np.ndarray
+    images: tuple[np.ndarray, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowTokens:
+    """Tokens of consecutive steps, laid end to end, with their actions.
+
+    Args:
+        ids: int32 (n,); `IMAGE_PLACEHOLDER` at image patches.
+        local_positions: int32 (n,): 1, 2, ... in each observation, 0 at actions; may be read-only.
+        action_mask: bool (n,), True at action tokens; may be read-only.
+        images: uint8 (H, W, C) in the order of their placeholders.
+    """
+
+    ids: np.ndarray
+    local_positions: np.ndarray
+    action_mask: np.ndarray
     images: tuple[np.ndarray, ...] = ()
 
 
@@ -69,7 +94,10 @@ class StepCodec:
         groups: dict[str, list[str]] = {"text": [], "image": [], "number": []}
         for key, field in spec.observation.items():
             groups[field.kind if field.kind in groups else "number"].append(key)
-        self._text, self._image, self._numbers = (sorted(g) for g in groups.values())
+        self._text, self._image, numbers = (sorted(g) for g in groups.values())
+        self._continuous = FieldGroup(spec.observation, numbers, "continuous")
+        self._discrete = FieldGroup(spec.observation, numbers, "discrete")
+        self._num_numbers = sum(spec.observation[key].size for key in numbers)
         if self._text and tokenizer is None:
             raise DataError(f"text fields {self._text} need a tokenizer, got none")
         self._tokenizer = tokenizer
@@ -89,34 +117,56 @@ class StepCodec:
         """Tokens of one step (observation, separator, action) without its text."""
         fields = self.spec.observation
         patches = sum(num_patches(*fields[k].shape[:2], self.patch_size) for k in self._image)
-        numbers = sum(fields[k].size for k in self._numbers)
-        return patches + numbers + 1 + self.num_action_tokens
+        return patches + self._num_numbers + 1 + self.num_action_tokens
+
+    def encode_steps(
+        self, observations: Mapping[str, np.ndarray], actions: np.ndarray
+    ) -> WindowTokens:
+        """Observation arrays with N steps on the first axis and N actions -> their tokens.
+
+        Raises:
+            DataError: For values outside their field, or an observation longer than 512 tokens.
+        """
+        rows, text_lengths = self._rows(observations, self.num_action_tokens)
+        num_steps, width = rows.shape
+        num_seen = width - self.num_action_tokens
+        rows[:, num_seen:] = self.encode_actions(actions)
+        positions, action_mask = step_places(num_steps, num_seen, self.num_action_tokens)
+        longest = max(text_lengths, default=0)
+        if min(text_lengths, default=0) < longest:
+            left_out = longest - np.array(text_lengths, dtype=np.int32)[:, None]
+            is_kept = np.arange(width) >= left_out
+            rows = rows[is_kept]
+            shifted = positions.reshape(num_steps, width) - left_out
+            positions = np.maximum(shifted, 0)[is_kept]
+            action_mask = action_mask.reshape(num_steps, width)[is_kept]
+        return WindowTokens(
+            ids=rows.reshape(-1),
+            local_positions=positions,
+            action_mask=action_mask,
+            images=self._images(observations),
+        )
 
     def encode_observations(self, observations: Mapping[str, np.ndarray]) -> list[StepTokens]:
         """Observation arrays with N steps on the first axis -> tokens of each step.
 
         Raises:
-            DataError: For values outside their field, or a step longer than 512 tokens.
+            DataError: For values outside their field, or an observation longer than 512 tokens.
         """
-        tail = self._number_ids(observations)
-        patches = np.full(
-            sum(num_patches(*observations[k].shape[1:3], self.patch_size) for k in self._image),
-            IMAGE_PLACEHOLDER,
-            dtype=np.int32,
-        )
-        steps = []
-        for n in range(len(tail)):
-            text = [self._encode_text(str(observations[key][n])) for key in self._text]
-            ids = np.concatenate([*text, patches, tail[n]])
-            if len(ids) > MAX_STEP_TOKENS:
-                raise DataError(
-                    f"an observation of {len(ids)} tokens, expected at most {MAX_STEP_TOKENS}; "
-                    "shorten its text or shrink its images"
-                )
-            positions = np.arange(1, len(ids) + 1, dtype=np.int32)
-            images = tuple(observations[key][n] for key in self._image)
-            steps.append(StepTokens(ids=ids, local_positions=positions, images=images))
-        return steps
+        rows, text_lengths = self._rows(observations, 0)
+        num_steps, width = rows.shape
+        positions, _ = step_places(1, width, 0)
+        images, num_images = self._images(observations), len(self._image)
+        longest = max(text_lengths, default=0)
+        lengths = [width - longest + n for n in text_lengths] or [width] * num_steps
+        return [
+            StepTokens(
+                ids=rows[n, width - length :],
+                local_positions=positions[:length],
+                images=images[n * num_images : (n + 1) * num_images],
+            )
+            for n, length in enumerate(lengths)
+        ]
 
     def encode_actions(self, actions: np.ndarray) -> np.ndarray:
         """Actions (N, *shape) -> ids, int32 (N, num_action_tokens).
@@ -124,8 +174,12 @@ class StepCodec:
         Raises:
             DataError: For a discrete action outside its space or one that is not finite.
         """
-        actions = np.asarray(actions)
-        return self._field_ids(self.spec.action, actions, "action", is_action=True)
+        field, actions = self.spec.action, np.asarray(actions)
+        field.check_values(actions, "action")
+        flat = actions.reshape(len(actions), self.num_action_tokens)
+        if field.kind == "discrete":
+            return self.vocabulary.discrete_ids(flat)
+        return self.vocabulary.bin_ids(self.scalar.encode_action(flat))
 
     def decode_action(self, ids: np.ndarray) -> np.ndarray:
         """Ids (N, num_action_tokens) -> actions (N, *shape), float32 or int32."""
@@ -160,25 +214,64 @@ class StepCodec:
         mask = np.asarray(observations[self.spec.action_mask])
         return mask.reshape(len(mask), -1) != 0
 
-    def _number_ids(self, observations: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Number fields and the separator, int32 (N, sum of sizes + 1)."""
-        first = next(iter(observations.values()))
-        columns = [
-            self._field_ids(self.spec.observation[key], np.asarray(observations[key]), key)
-            for key in self._numbers
-        ]
-        separator = np.full((len(first), 1), self.vocabulary.separator, dtype=np.int32)
-        return np.concatenate([*columns, separator], axis=1)
+    def _rows(
+        self, observations: Mapping[str, np.ndarray], num_free: int
+    ) -> tuple[np.ndarray, list[int]]:
+        """Lays observations out as rows whose last `num_free` columns are left to be filled.
 
-    def _field_ids(
-        self, field: FieldSpec, values: np.ndarray, name: str, is_action: bool = False
-    ) -> np.ndarray:
-        field.check_values(values, name)
-        flat = values.reshape(len(values), field.size)
-        if field.kind == "discrete":
-            return self.vocabulary.discrete_ids(flat)
-        encode = self.scalar.encode_action if is_action else self.scalar.encode_observation
-        return self.vocabulary.bin_ids(encode(flat))
+        Returns:
+            int32 (N, width), and the text tokens of each step (empty without text fields). The
+            texts end at the same column; what is in front of shorter ones is undefined.
+        """
+        num_steps = len(next(iter(observations.values())))
+        texts = self._texts(observations)
+        text_lengths = [len(text) for text in texts]
+        first_patch = max(text_lengths, default=0)
+        first_number = first_patch + sum(
+            num_patches(*observations[key].shape[1:3], self.patch_size) for key in self._image
+        )
+        separator = first_number + self._num_numbers
+        if separator + 1 > MAX_STEP_TOKENS:
+            raise DataError(
+                f"an observation of {separator + 1} tokens, expected at most {MAX_STEP_TOKENS}; "
+                "shorten its text or shrink its images"
+            )
+        rows = np.empty((num_steps, separator + 1 + num_free), dtype=np.int32)
+        for row, text in zip(rows, texts, strict=False):
+            row[first_patch - len(text) : first_patch] = text
+        rows[:, first_patch:first_number] = IMAGE_PLACEHOLDER
+        self._put_numbers(observations, rows[:, first_number:separator])
+        rows[:, separator] = self.vocabulary.separator
+        return rows, text_lengths
+
+    def _put_numbers(self, observations: Mapping[str, np.ndarray], out: np.ndarray) -> None:
+        """Fills int32 (N, num_numbers) with the ids of all number fields."""
+        if self._continuous.keys:
+            values = self._continuous.gather(observations, np.float32)
+            if not np.isfinite(values).all():
+                self._continuous.check(observations)  # knows the field; float32 may overflow
+            ids = self.vocabulary.bin_ids(self.scalar.encode_observation(values))
+            out[:, self._continuous.columns] = ids
+        if self._discrete.keys:
+            self._discrete.check(observations)
+            values = self._discrete.gather(observations, np.int32)
+            out[:, self._discrete.columns] = self.vocabulary.discrete_ids(values)
+
+    def _texts(self, observations: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """Text ids of each step; an empty list where there are no text fields."""
+        columns = [
+            [self._encode_text(str(text)) for text in observations[key]] for key in self._text
+        ]
+        if len(columns) < 2:
+            return columns[0] if columns else []
+        return [np.concatenate(step) for step in zip(*columns, strict=True)]
+
+    def _images(self, observations: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Images of the steps, one step's after the other's."""
+        columns = [observations[key] for key in self._image]
+        if len(columns) < 2:
+            return tuple(columns[0]) if columns else ()
+        return tuple(chain.from_iterable(zip(*columns, strict=True)))
 
     def _text_to_ids(self, text: str) -> np.ndarray:
         assert self._tokenizer is not None

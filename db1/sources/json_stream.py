@@ -97,7 +97,7 @@ class _Reader:
                 if self._at_end or len(self._text) - self._place > _MAX_ELEMENT:
                     raise self._broken(str(error)) from None
             else:
-                if end < len(self._text) or self._at_end:  # else a number may go on
+                if end + len(".e+") < len(self._text) or self._at_end:  # else a number may go on
                     self._place = end
                     return value
             self._read()

@@ -19,7 +19,7 @@ from torch import nn
 
 from db1.checkpoint.run import Checkpoint, find_checkpoint, save_checkpoint, tidy_checkpoints
 from db1.data.loader import SampleDataset, make_loader
-from db1.errors import DataError
+from db1.errors import CheckpointError, DataError
 from db1.runtime import (
     MetricsWriter,
     random_states,
@@ -169,7 +169,12 @@ class Trainer:
     def _build_engine(self, found: Checkpoint | None) -> TrainingEngine:
         processes, training = self._processes, self._training
         seed_everything(training.seed)  # the same weights in every process
-        written_by = found.trainer["world_size"] if found else None
+        written_by = found.trainer.get("world_size") if found else None
+        if found and written_by is None:
+            raise CheckpointError(
+                f"{found.folder}: converted weights without an optimizer's state, training cannot "
+                "go on from them; give this run another name"
+            )
         engine = make_engine(self._make_model(), training, processes, written_by=written_by)
         seed_everything(training.seed, processes.rank, step=found.step if found else 0)
         if found:

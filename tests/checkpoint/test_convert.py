@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,10 @@ from db1.checkpoint.bundle import meta_model, read_bundle
 from db1.checkpoint.convert import convert
 from db1.checkpoint.released import config_from_released, released_from_state_dict
 from db1.checkpoint.released_folder import STATES_FILE, find_states, read_released, write_released
-from db1.config import save_yaml, to_dict
-from db1.errors import CheckpointError, ConfigError
+from db1.config import load_yaml, save_yaml, to_dict
+from db1.errors import CheckpointError, ConfigError, DataError
 from db1.model.config import ModelConfig
-from db1.policy.load import load_agent_parts
+from db1.policy.load import load_agent_parts, read_run
 from db1.sequence.sample import Batch
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import Vocabulary, VocabularyConfig
@@ -41,7 +42,7 @@ def published(tmp_path: Path) -> Path:
 def rewrite(folder: Path, change: Callable[[OrderedDict], object]) -> None:
     """Changes the weights of a published folder by their released names."""
     file = find_states(folder)
-    weights = OrderedDict((n, t.clone()) for n, t in read_released(file).items())
+    weights = OrderedDict((n, t.clone()) for n, t in read_released(file)[0].items())
     change(weights)
     torch.save({"module": weights}, file)
 
@@ -51,8 +52,8 @@ def test_there_and_back_is_exact(published: Path, tmp_path: Path) -> None:
     convert(str(tmp_path / "run"), str(tmp_path / "folder"))
     convert(str(tmp_path / "folder"), str(tmp_path / "copy"))
     convert(str(tmp_path / "copy"), str(tmp_path / "again"), to="released")
-    first = read_released(find_states(published))
-    last = read_released(find_states(tmp_path / "again"))
+    first = read_released(find_states(published))[0]
+    last = read_released(find_states(tmp_path / "again"))[0]
     assert first.keys() == last.keys()
     assert all(torch.equal(first[name], last[name]) for name in first)
     assert all(
@@ -153,9 +154,30 @@ def test_every_layout_loads_directly(published: Path, tmp_path: Path) -> None:
         ),
         (lambda w: w["pos_emb.inv_freq"].mul_(2), "inv_freq is not 10000"),
         (lambda w: w.clear(), "no weights under 'module'"),
+        (lambda w: w.update({"h.99999.x": torch.zeros(1)}), "none of layer 2 but some of 99999"),
+        (
+            lambda w: w.update({"word_embedding.weight": torch.zeros(9)}),
+            r"word_embedding.weight has shape \(9,\), expected 2 dimensions",
+        ),
+        (
+            lambda w: w.update({"h.0.dec_attn.o_net.weight": torch.zeros(32, 32).long()}),
+            "no tensors of floating-point numbers",
+        ),
         (lambda w: w.pop("word_embedding.weight"), "no released DB1 model"),
     ],
-    ids=["missing", "extra", "shape", "encoder", "bias", "frequencies", "empty", "embedding"],
+    ids=[
+        "missing",
+        "extra",
+        "shape",
+        "encoder",
+        "bias",
+        "frequencies",
+        "empty",
+        "layers",
+        "dimensions",
+        "integers",
+        "embedding",
+    ],
 )
 def test_wrong_entries_are_named(
     published: Path, tmp_path: Path, change: Callable, message: str
@@ -181,6 +203,60 @@ def test_a_config_that_contradicts_the_weights(published: Path, tmp_path: Path) 
     (tmp_path / "run/config.yaml").write_text(text.replace("width: 32", "width: 64"))
     with pytest.raises(CheckpointError, match=r"expected \(.*64"):
         load_agent_parts(tmp_path / "run")
+
+
+def test_a_config_adds_to_what_the_weights_tell(published: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("model: {memory_start: empty}\nsequence: {length: 77}\n")
+    bundle = convert(str(published), str(tmp_path / "run"), config=tmp_path / "c.yaml")
+    assert bundle.model_config == replace(CONFIG, memory_start="empty")
+    assert read_run(tmp_path / "run").sequence_length == 77
+
+
+def test_numbers_that_float16_cannot_hold_are_refused(tmp_path: Path) -> None:
+    large = {name: tensor.float() for name, tensor in draw().items()}
+    large["content_bias"][0, 0] = 1e6
+    with pytest.raises(CheckpointError, match="above the largest torch.float16"):
+        write_released(tmp_path / "published", "tag", large, CONFIG)
+
+
+def test_a_tokenizer_beyond_the_text_ids_is_refused(published: Path, tmp_path: Path) -> None:
+    texts = [" ".join(f"word{n} other{n * 7}" for n in range(3000))]
+    tokenizer = TextTokenizer.train(texts, TEXT_SIZE + 100)
+    assert tokenizer.size > TEXT_SIZE
+    tokenizer.save(tmp_path / "t.json")
+    with pytest.raises(DataError, match=f"expected at most {TEXT_SIZE}"):
+        convert(str(published), str(tmp_path / "run"), tokenizer=tmp_path / "t.json")
+
+
+def test_steps_are_kept(tmp_path: Path) -> None:
+    write_released(tmp_path / "published", "tag", draw(), CONFIG, step=870)
+    assert convert(str(tmp_path / "published"), str(tmp_path / "run")).step == 870
+    assert load_agent_parts(tmp_path / "run", device="cpu").tag == "step-00000870"
+    config = yaml_of(tmp_path / "run")
+    convert(str(tmp_path / "run"), str(tmp_path / "folder"))
+    convert(str(tmp_path / "folder"), str(tmp_path / "copy"))
+    assert yaml_of(tmp_path / "copy") == config | {"name": "copy"}
+
+
+def yaml_of(run: Path) -> dict:
+    return load_yaml(run / "config.yaml")
+
+
+def test_damaged_bytes_end_in_one_error(published: Path, tmp_path: Path) -> None:
+    """Flipped bytes anywhere in the pickle or the archive: an error, or the same weights."""
+    file = find_states(published)
+    whole = bytearray(file.read_bytes())
+    rng = np.random.default_rng(0)
+    refused = 0
+    for place in rng.integers(len(whole), size=60).tolist() + list(range(60, 2000, 33)):
+        damaged = whole.copy()
+        damaged[place] ^= 0xFF
+        file.write_bytes(damaged)
+        try:
+            read_bundle(published)
+        except (CheckpointError, ConfigError):
+            refused += 1
+    assert refused > 10
 
 
 def test_places(published: Path, tmp_path: Path) -> None:
@@ -242,7 +318,7 @@ def test_12b_converts_and_acts_in_atari(tmp_path: Path) -> None:
     act = (
         "import numpy as np\n"
         "from db1.policy.agent import Agent\n"
-        "from db1.policy.load import load_agent_parts\n"
+        "from db1.policy.load import load_agent_parts, read_run\n"
         "from db1.suites import make_env\n"
         f"run = load_agent_parts({str(tmp_path / 'run')!r}, device='cpu')\n"
         "env = make_env('atari/Pong')\n"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,8 +162,9 @@ def test_references_of_another_environment_version(
     results = run_cartpole(run_folder, tmp_path / "out", data=root, allow_version_mismatch=True)
     assert results["version_mismatches"] == {CARTPOLE: "horizon: 200 then, 500 now"}
     path.unlink()
+    store_only = replace(QUICK, reference="store")
     with pytest.raises(DataError, match=f"no reference returns of {CARTPOLE}.*db1 collect"):
-        run_cartpole(run_folder, tmp_path / "other", data=root)
+        run_cartpole(run_folder, tmp_path / "other", store_only, data=root)
 
 
 def test_selects_tasks() -> None:

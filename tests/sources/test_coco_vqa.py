@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from db1.errors import ConfigError, DataError
-from db1.sources.coco import CocoOptions, import_coco
-from db1.sources.registry import IMPORTERS, ImportContext
-from db1.sources.vqa import VqaOptions, import_vqa
-from db1.store.pairs import PairStore, pair_splits
-from db1.tokens.image_file import ImageFile
-
-sys.path.insert(0, str(Path(__file__).parent))
-from official_layouts import (  # noqa: E402
+from official_layouts import (
     answers_of,
     captions_of,
     edit_json,
@@ -26,6 +16,13 @@ from official_layouts import (  # noqa: E402
     make_karpathy,
     make_vqa,
 )
+
+from db1.errors import ConfigError, DataError
+from db1.sources.coco import CocoOptions, import_coco
+from db1.sources.registry import IMPORTERS, ImportContext
+from db1.sources.vqa import VqaOptions, import_vqa
+from db1.store.pairs import PairStore, pair_splits
+from db1.tokens.image_file import ImageFile
 
 CONTEXT = ImportContext()
 

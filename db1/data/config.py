@@ -1,0 +1,205 @@
+"""The `data` section of a configuration: which stores are mixed, and in what proportions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from db1.config import build
+from db1.data.pair_config import PairData
+from db1.errors import ConfigError, nearest
+
+MODALITIES = ("control", "text", "pairs")
+"""What `modalities` may name: tasks and suites; corpora; images with texts."""
+
+WEIGHTS_BY = ("given", "size")
+
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskData:
+    """One control task of the mixture.
+
+    Args:
+        weight: Its share of the sequences, relative to its neighbours (see weights.py).
+        episodes: Demonstrations that `db1 collect --config` makes.
+        action_noise: Noise on the executed (not the recorded) actions of these demonstrations.
+        max_steps: Steps after which a demonstration is cut off; None: never.
+    """
+
+    weight: float = 1.0
+    episodes: int = 100
+    action_noise: float = 0.0
+    max_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        check_weight(self.weight, "weight")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteData:
+    """All stored tasks of one suite.
+
+    Args:
+        weight: Share of the suite, relative to its neighbours.
+        tasks: Tasks, by name without the suite: a number is a weight relative to the suite's
+            other tasks, a mapping has the keys of `TaskData`.
+        others: Weight of each task that is stored and not named in `tasks`; 0 leaves them out.
+    """
+
+    weight: float = 1.0
+    tasks: Mapping[str, Any] = field(default_factory=dict)
+    others: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_weight(self.weight, "weight")
+        check_weight(self.others, "others")
+        object.__setattr__(self, "tasks", _parts(TaskData, self.tasks, "tasks"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextData:
+    """One text corpus of the mixture.
+
+    Args:
+        weight: Its share of the sequences, relative to its neighbours.
+        source: A built-in corpus (`kjv`) or the path of a .txt or .jsonl file.
+    """
+
+    weight: float = 1.0
+    source: str = "kjv"
+
+    def __post_init__(self) -> None:
+        check_weight(self.weight, "weight")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the data lies and how it is mixed; weights.py says what the weights mean.
+
+    Args:
+        root: Folder of the stores: `<root>/<suite>/<task>/`, `<root>/text/<name>/` and
+            `<root>/pairs/<name>/`.
+        tasks: Control tasks by id.
+        suites: Suites by name: all their stored tasks. A number is a weight, a mapping has the
+            keys of `SuiteData`.
+        text: Corpora by name.
+        pairs: Images with texts by name.
+        modalities: Share of `control`, `text` and `pairs` in all sequences, each modality that
+            has data named; empty: their parts compete by weight.
+        temperature: Flattens weights to weight ** (1 / temperature): 1 leaves them as they are,
+            towards infinity all are equal.
+        weights_by: `given`, or `size`: each weight is multiplied by the size of the data (steps of
+            episodes, tokens of text, pairs).
+        tokenizer: Tokenizer file or folder; None: the one trained on the first corpus.
+        heldout_share: Share of each task's episodes kept for the evaluation loss.
+        evaluation_samples: Sequences of each source's evaluation set.
+        loss_balance: b of the weight n ** -b of each of a sequence's n targets: 0 weighs all
+            targets alike (Gato), 1 all sequences, so that tasks with few actions in a sequence
+            are not drowned by text.
+    """
+
+    root: Path
+    tasks: dict[str, TaskData] = field(default_factory=dict)
+    suites: Mapping[str, Any] = field(default_factory=dict)
+    text: dict[str, TextData] = field(default_factory=dict)
+    pairs: dict[str, PairData] = field(default_factory=dict)
+    modalities: dict[str, float] = field(default_factory=dict)
+    temperature: float = 1.0
+    weights_by: str = "given"
+    tokenizer: Path | None = None
+    heldout_share: float = 0.05
+    evaluation_samples: int = 64
+    loss_balance: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "suites", _parts(SuiteData, self.suites, "suites"))
+        if not 0.0 <= self.loss_balance <= 1.0:
+            raise ConfigError(f"loss_balance: got {self.loss_balance}, expected 0..1")
+        if not (self.tasks or self.suites or self.text or self.pairs):
+            raise ConfigError("tasks, suites, text and pairs are all empty: nothing to learn from")
+        if self.pairs and not self.text and self.tokenizer is None:
+            raise ConfigError(
+                "pairs need a tokenizer: name data.tokenizer, or a corpus in data.text"
+            )
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise ConfigError(f"temperature: got {self.temperature}, expected above 0")
+        if self.weights_by not in WEIGHTS_BY:
+            raise ConfigError(
+                f"weights_by: got {self.weights_by!r}, expected one of {list(WEIGHTS_BY)}"
+            )
+        self._check_modalities()
+        for suite, part in self.suites.items():
+            for task in part.tasks:
+                if f"{suite}/{task}" in self.tasks:
+                    raise ConfigError(f"{suite}/{task} is named in tasks and in suites.{suite}")
+
+    def _check_modalities(self) -> None:
+        present = {
+            "control": bool(self.tasks or self.suites),
+            "text": bool(self.text),
+            "pairs": bool(self.pairs),
+        }
+        for name, share in self.modalities.items():
+            if name not in present:
+                raise ConfigError(
+                    f"modalities: unknown key {name!r}, expected some of {list(MODALITIES)}"
+                    f"{nearest(name, MODALITIES)}"
+                )
+            check_weight(share, f"modalities.{name}")
+            if share and not present[name]:
+                raise ConfigError(f"modalities.{name}: got {share}, and there is no such data")
+        missing = [name for name in MODALITIES if present[name] and name not in self.modalities]
+        if self.modalities and missing:
+            raise ConfigError(
+                f"modalities: {missing[0]} has data and no share; add {missing[0]}: 0 to leave "
+                "it out"
+            )
+        if self.weights_by == "size" and not self.modalities and sum(present.values()) > 1:
+            raise ConfigError(
+                "weights_by: size counts steps of control, tokens of text and pairs, which do "
+                "not compare; give modalities their shares"
+            )
+
+    def named_tasks(self) -> dict[str, TaskData]:
+        """The tasks that the configuration names, by id, those of its suites too."""
+        named = dict(self.tasks)
+        for suite, part in self.suites.items():
+            named |= {f"{suite}/{task}": data for task, data in part.tasks.items()}
+        return named
+
+    def text_folder(self, name: str) -> Path:
+        """Folder of a corpus's stores and tokenizer."""
+        return self.root / "text" / name
+
+    def pairs_folder(self, name: str) -> Path:
+        """Folder of a set of images with texts."""
+        return self.root / "pairs" / name
+
+    def tokenizer_path(self) -> Path | None:
+        """Where the tokenizer lies; None when the mixture has none."""
+        if self.tokenizer is not None:
+            return self.tokenizer
+        return self.text_folder(next(iter(self.text))) if self.text else None
+
+
+def check_weight(value: float, where: str) -> None:
+    """Raises ConfigError for a weight that is negative or not finite."""
+    if not (math.isfinite(value) and value >= 0):
+        raise ConfigError(f"{where}: got {value}, expected a finite number of at least 0")
+
+
+def _parts(cls: type[Part], values: Mapping[str, Any], where: str) -> dict[str, Part]:
+    """Builds parts from numbers (weights) and mappings."""
+    parts = {}
+    for key, value in values.items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            value = {"weight": value}
+        if not isinstance(value, cls):
+            value = build(cls, value, f"{where}.{key}")
+        parts[str(key)] = value
+    return parts

@@ -1,0 +1,286 @@
+"""An image with its texts <-> ids. Training data and answering both go through this file.
+
+    caption    prompt | image patches (row-major) | caption                          | end of text
+    question   prompt | image patches (row-major) | "Question:" question | "Answer:" answer | end
+    target       .              .                             .               yes        yes
+
+No token has a local position. Each piece of text is encoded by itself, with a space in front
+unless it starts the sequence, so that what stands before the answer has the same ids whether the
+answer follows (training) or is to be written (`encode_prompt`).
+
+A sequence has exactly T + 1 tokens: one item and separators behind it, or several items (`pack`).
+Texts that do not fit are cut at their ends, the longest first: of two items, or of a question and
+its answer, the short one stays whole. A cut caption or answer lacks its end of text, so that
+stopping in the middle is not learnt.
+
+Source: Reed et al. 2022, sections 2.1 and 2.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from db1.errors import ConfigError, DataError
+from db1.sequence.episode import fit
+from db1.sequence.sample import NO_LOCAL_POSITION, Sample
+from db1.tokens.image import PATCH_SIZE, num_patches
+from db1.tokens.text import TextTokenizer
+from db1.tokens.vocabulary import IMAGE_PLACEHOLDER, Vocabulary
+
+MIN_TEXT_TOKENS = 8
+"""Tokens of question and answer that must fit behind the prompt and the image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTextConfig:
+    """Fixed pieces of text around an image.
+
+    Args:
+        prompt: In front of the image; an item's own prompt takes its place.
+        question_prefix: In front of a question.
+        answer_prefix: Between question and answer.
+    """
+
+    prompt: str = "Describe the image:"
+    question_prefix: str = "Question:"
+    answer_prefix: str = "Answer:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageText:
+    """One item to encode.
+
+    Args:
+        image: uint8 (H, W, C), sides multiples of the patch size.
+        text: Caption, or answer to the question.
+        question: None: a caption.
+        prompt: Instead of the usual prompt; "": none.
+    """
+
+    image: np.ndarray
+    text: str
+    question: str | None = None
+    prompt: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptTokens:
+    """What stands before a caption or an answer.
+
+    Args:
+        ids: int32 (n,); `IMAGE_PLACEHOLDER` at image patches.
+        local_positions: int32 (n,), all `NO_LOCAL_POSITION`.
+        images: The image, uint8 (H, W, C).
+    """
+
+    ids: np.ndarray
+    local_positions: np.ndarray
+    images: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pieces:
+    """The ids of one item: head (prompt and image), question, cue (answer prefix), target."""
+
+    head: np.ndarray
+    question: np.ndarray
+    cue: np.ndarray
+    target: np.ndarray
+    image: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.head) + len(self.question) + len(self.cue) + len(self.target)
+
+    @property
+    def num_fixed(self) -> int:
+        return len(self.head) + len(self.cue)
+
+    def cut_to(self, num_tokens: int) -> _Pieces:
+        """Cuts question and target, the longer one first, until `num_tokens` are left."""
+        room = num_tokens - self.num_fixed
+        num_question = min(len(self.question), max(room // 2, room - len(self.target)))
+        return replace(
+            self,
+            question=self.question[:num_question],
+            target=self.target[: room - num_question],
+        )
+
+
+class ImageTextCodec:
+    """Encodes captions and questions about images.
+
+    Args:
+        vocabulary: Id ranges.
+        tokenizer: Text <-> tokenizer ids.
+        config: Fixed pieces of text.
+        patch_size: Side of an image patch in pixels.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        tokenizer: TextTokenizer,
+        config: ImageTextConfig | None = None,
+        patch_size: int = PATCH_SIZE,
+    ) -> None:
+        self.config = config or ImageTextConfig()
+        self.tokenizer = tokenizer
+        self._vocabulary = vocabulary
+        self._patch_size = patch_size
+        self._end = vocabulary.text_ids(np.array([tokenizer.end_of_text]))
+        self._usual_prompt = self._ids(self.config.prompt, is_start=True)
+        self._question_prefix = self._ids(self.config.question_prefix, is_start=False)
+        self._answer_prefix = self._ids(self.config.answer_prefix, is_start=False)
+
+    def check_room(self, image_height: int, image_width: int, length: int) -> None:
+        """Checks that images of a size leave room for text in a sequence.
+
+        Args:
+            image_height: In pixels.
+            image_width: In pixels.
+            length: T, tokens of a sequence that the model sees.
+
+        Raises:
+            ConfigError: They do not.
+        """
+        patches = num_patches(image_height, image_width, self._patch_size)
+        fixed = len(self._usual_prompt) + len(self._question_prefix) + len(self._answer_prefix)
+        if patches + fixed + MIN_TEXT_TOKENS > length + 1:
+            raise ConfigError(
+                f"image_size: an image of {image_height} x {image_width} pixels takes {patches} "
+                f"tokens and the texts around it {fixed}, which leaves less than "
+                f"{MIN_TEXT_TOKENS} of the {length + 1} tokens of a sequence for its text; make "
+                "image_size smaller or sequence.length larger"
+            )
+
+    def num_tokens(self, item: ImageText) -> int:
+        """Tokens of an item that is not cut, its end of text included."""
+        return len(self._pieces(item))
+
+    def encode(self, items: Sequence[ImageText], length: int, source: str) -> EncodedItems:
+        """Encodes one or more items as one sequence of exactly `length` + 1 tokens.
+
+        Args:
+            items: At least one. Where their texts do not fit together, the longest are cut.
+            length: T, tokens of the sequence that the model sees.
+            source: Name of the source.
+
+        Raises:
+            DataError: The images and prompts alone do not fit, or a text cannot be encoded.
+        """
+        whole = [self._pieces(item) for item in items]
+        limits = _limits(whole, length + 1)
+        pieces = [piece.cut_to(limit) for piece, limit in zip(whole, limits, strict=True)]
+        ids = np.concatenate([_joined(piece) for piece in pieces])
+        sample = Sample(
+            ids=ids,
+            target_mask=np.concatenate([_targets(piece) for piece in pieces]),
+            local_positions=np.full(len(ids), NO_LOCAL_POSITION, dtype=np.int32),
+            images=tuple(piece.image for piece in pieces),
+            source=source,
+        )
+        num_cut = sum(map(len, whole)) - len(ids)
+        return EncodedItems(
+            sample=fit(sample, length + 1, self._vocabulary.separator), num_cut=num_cut
+        )
+
+    def encode_prompt(
+        self, image: np.ndarray, question: str | None = None, prompt: str | None = None
+    ) -> PromptTokens:
+        """Encodes what stands before a caption (or the answer to a question).
+
+        Args:
+            image: uint8 (H, W, C), sides multiples of the patch size.
+            question: None: a caption is to be written.
+            prompt: Instead of the usual prompt; "": none.
+
+        Raises:
+            DataError: An image of another kind, or a text that cannot be encoded.
+        """
+        pieces = self._pieces(ImageText(image=image, text="", question=question, prompt=prompt))
+        ids = np.concatenate([pieces.head, pieces.question, pieces.cue])
+        return PromptTokens(
+            ids=ids,
+            local_positions=np.full(len(ids), NO_LOCAL_POSITION, dtype=np.int32),
+            images=(pieces.image,),
+        )
+
+    def _pieces(self, item: ImageText) -> _Pieces:
+        image = _checked_image(item.image)
+        patches = num_patches(*image.shape[:2], self._patch_size)
+        prompt = self._usual_prompt
+        if item.prompt is not None:
+            prompt = self._ids(item.prompt, is_start=True)
+        question = cue = np.empty(0, dtype=np.int32)
+        if item.question is not None:
+            asked = self._ids(item.question, is_start=False)
+            question, cue = np.concatenate([self._question_prefix, asked]), self._answer_prefix
+        return _Pieces(
+            head=np.concatenate([prompt, np.full(patches, IMAGE_PLACEHOLDER, dtype=np.int32)]),
+            question=question,
+            cue=cue,
+            target=np.concatenate([self._ids(item.text, is_start=False), self._end]),
+            image=image,
+        )
+
+    def _ids(self, text: str, *, is_start: bool) -> np.ndarray:
+        """Vocabulary ids of a piece of text without the white space around it."""
+        text = text.strip()
+        if text and not is_start:
+            text = f" {text}"
+        return self._vocabulary.text_ids(self.tokenizer.encode(text))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedItems:
+    """A sequence and what it lacks.
+
+    Args:
+        sample: T + 1 tokens.
+        num_cut: Text tokens that did not fit.
+    """
+
+    sample: Sample
+    num_cut: int
+
+
+def _limits(pieces: Sequence[_Pieces], num_tokens: int) -> list[int]:
+    """Most tokens of each item: all share what the texts may take, short ones need less of it.
+
+    Raises:
+        DataError: Nothing is left for a target.
+    """
+    texts = [len(piece) - piece.num_fixed for piece in pieces]
+    room = num_tokens - sum(piece.num_fixed for piece in pieces)
+    if room < len(pieces):
+        raise DataError(
+            f"{len(pieces)} image(s) and their prompts take {num_tokens - room} tokens, more than "
+            f"a sequence of {num_tokens} can hold with text; use smaller images or a longer "
+            "sequence"
+        )
+    if sum(texts) <= room:
+        return [len(piece) for piece in pieces]
+    allowed = [0] * len(texts)
+    for rank, i in enumerate(sorted(range(len(texts)), key=texts.__getitem__)):
+        allowed[i] = min(texts[i], room // (len(texts) - rank))
+        room -= allowed[i]
+    return [piece.num_fixed + count for piece, count in zip(pieces, allowed, strict=True)]
+
+
+def _joined(piece: _Pieces) -> np.ndarray:
+    return np.concatenate([piece.head, piece.question, piece.cue, piece.target])
+
+
+def _targets(piece: _Pieces) -> np.ndarray:
+    mask = np.zeros(len(piece), dtype=bool)
+    mask[len(piece) - len(piece.target) :] = True
+    return mask
+
+
+def _checked_image(image: np.ndarray) -> np.ndarray:
+    if image.dtype != np.uint8 or image.ndim != 3:
+        raise DataError(f"image: got {image.dtype} {image.shape}, expected uint8 (H, W, C)")
+    return image
