@@ -29,16 +29,16 @@ def with_image_sizes(batch: Batch, sizes: Iterable[ImageSize]) -> Batch:
     """Returns the batch with a group of each of the sizes (a superset of its own), sorted.
 
     Args:
-        batch: A micro-batch on the CPU.
+        batch: A micro-batch.
         sizes: Sizes that any process holds in this micro-batch.
     """
-    past_end = batch.ids.numel()
+    past_end, device = batch.ids.numel(), batch.ids.device
     groups = {_size(group): group for group in batch.images}
     for size in set(sizes) - groups.keys():
         height, width, channels, patches = size
         groups[size] = ImageGroup(
-            pixels=torch.zeros(1, height, width, channels, dtype=torch.uint8),
-            positions=torch.full((1, patches), past_end, dtype=torch.int64),
+            pixels=torch.zeros(1, height, width, channels, dtype=torch.uint8, device=device),
+            positions=torch.full((1, patches), past_end, dtype=torch.int64, device=device),
         )
     return replace(batch, images=tuple(groups[size] for size in sorted(groups)))
 

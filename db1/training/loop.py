@@ -197,7 +197,7 @@ class Trainer:
             rank=processes.rank,
             world_size=processes.world_size,
             num_workers=training.num_workers,
-            pin_memory=processes.device.type == "cuda",
+            device=processes.device,
         )
         window = _Window(tally=Tally())
         visible = processes.rank == 0
