@@ -13,7 +13,7 @@ from db1.cli.progress import task_bars
 from db1.cli.writing import generate
 
 _MEMORY, _POLICY, _TEXT = "Prompt and memory", "Policy", "Held-out text"
-_MACHINE = "Data and machine"
+_MACHINE, _REFERENCE = "Data and machine", "Reference returns"
 
 
 def eval_(
@@ -103,9 +103,27 @@ def eval_(
     allow_version_mismatch: Annotated[
         bool,
         typer.Option(
-            help="Accept references of another environment version.", rich_help_panel=_MACHINE
+            help="Accept references of another environment version.", rich_help_panel=_REFERENCE
         ),
     ] = False,
+    allow_missing_reference: Annotated[
+        bool,
+        typer.Option(
+            help="Report raw returns of tasks without a reference.", rich_help_panel=_REFERENCE
+        ),
+    ] = False,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="store, measured, db1, jat, d4rl, atari-human, or none for raw returns; default: "
+            "the demonstrations' own, else measured.",
+            rich_help_panel=_REFERENCE,
+        ),
+    ] = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option(help="Folder of `db1 tasks measure`.", rich_help_panel=_REFERENCE),
+    ] = None,
 ) -> None:
     """Lets a run act in its tasks on unseen seeds and scores it between random and expert.
 
@@ -114,6 +132,8 @@ def eval_(
     Example: db1 eval runs/db1_tiny --suite tsp --episodes 50 --out runs/db1_tiny/tsp
 
     Example: db1 eval runs/db1_tiny --no-prompt --memory 0 --out runs/db1_tiny/blind
+
+    Example: db1 eval runs/big --reference db1 --allow-version-mismatch --out runs/big/as_db1
     """
     from db1.evaluation.evaluate import evaluate
     from db1.evaluation.report import headline
@@ -135,6 +155,7 @@ def eval_(
         text=text,
         text_memory_length=text_memory,
         max_text_tokens=max_text_tokens,
+        reference=reference,
     )
     out = out or run / "evaluation"
     with task_bars(Console()) as progress:
@@ -148,6 +169,8 @@ def eval_(
             data=data,
             overwrite=overwrite,
             allow_version_mismatch=allow_version_mismatch,
+            allow_missing_reference=allow_missing_reference,
+            scores=scores,
             num_environments=num_environments,
             device=checked_device(device),
             progress=progress,

@@ -68,8 +68,24 @@ def decode(
 
 
 @app.command("data")
-def data() -> None:
-    """Loader, index builder and stores against their references."""
+def data(quick: Quick = False, json_file: JsonFile = None) -> None:
+    """Loader, index builder and stores against their references.
+
+    The loader is measured against a PyTorch dataset over one .npy file a trajectory that tokenises
+    step by step; both give the same ids. The full sizes take some minutes and 2 GB of temporary
+    files.
+
+    Example: db1 bench data --quick --json data.json
+    """
+    from db1.benchmarks.data import bench_data
+    from db1.benchmarks.index import bench_index
+    from db1.benchmarks.store import bench_store
+
+    with task_bars(Console(stderr=True)) as progress:
+        comparisons = bench_data(quick, progress=progress)
+        comparisons += bench_index(quick, progress=progress)
+        comparisons += bench_store(quick, progress=progress)
+    show(comparisons, json_file)
 
 
 def show(comparisons: Sequence[Comparison], json_file: Path | None) -> None:

@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from db1.errors import ConfigError
 
 
 def collect(
     task: Annotated[list[str] | None, typer.Argument(help="Task ids.")] = None,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(help="All tasks of this suite that have an expert and run here (repeatable)."),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="All that this YAML needs.")] = None,
     episodes: Annotated[int, typer.Option(help="Episodes a task.", min=1)] = 100,
     out: Annotated[Path, typer.Option(help="Folder of the stores.")] = Path("data/demonstrations"),
@@ -25,6 +30,10 @@ def collect(
         int, typer.Option(help="Episodes that measure the random and expert returns.", min=1)
     ] = 20,
     processes: Annotated[int, typer.Option(help="Tasks collected at once.", min=1)] = 2,
+    timeout: Annotated[
+        float,
+        typer.Option(help="Seconds an episode may take; then it is killed and tried once more."),
+    ] = 1800.0,
 ) -> None:
     """Makes demonstrations with the tasks' experts; an interrupted run goes on where it stopped.
 
@@ -32,19 +41,31 @@ def collect(
 
     Example: db1 collect tsp/uniform20 metaworld/reach-v3 --episodes 50 --out data/try
 
+    Example: db1 collect --suite metaworld --suite tsp --episodes 100 --processes 8
+
     Example: db1 collect --config configs/db1_tiny.yaml
     """
-    from db1.cli.prepare import collect_config, collect_tasks
+    from db1.cli.prepare import chosen_requests, collect_config, collect_tasks
     from db1.experts.collect import CollectRequest
 
-    if (config is None) == (not task):
-        raise ConfigError("collect: give either task ids or --config FILE (see db1 collect --help)")
+    if (config is None) == (not task and not suite):
+        raise ConfigError(
+            "collect: give either task ids and --suite, or --config FILE (see db1 collect --help)"
+        )
     if config is not None:
-        collect_config(config, processes=processes, reference_episodes=reference_episodes)
+        collect_config(
+            config, processes=processes, reference_episodes=reference_episodes, timeout=timeout
+        )
         return
     request = CollectRequest(episodes=episodes, action_noise=action_noise, max_steps=max_steps)
-    requests = dict.fromkeys(task or [], request)
-    collect_tasks(requests, out, processes=processes, reference_episodes=reference_episodes)
+    requests = chosen_requests(task or [], suite or [], request, Console())
+    collect_tasks(
+        requests,
+        out,
+        processes=processes,
+        reference_episodes=reference_episodes,
+        timeout=timeout,
+    )
 
 
 VERBS = {"collect": collect}

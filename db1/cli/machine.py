@@ -1,16 +1,13 @@
-"""Verbs about this machine: `db1 doctor`, `db1 tasks`."""
+"""The verb about this machine: `db1 doctor`."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import platform
 import sys
-from typing import Annotated
 
-import typer
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 
 from db1.suites.base import Suite
 
@@ -37,44 +34,19 @@ def doctor() -> None:
     extension = "ok" if built else "not built: pip install --no-build-isolation -e ."
     table.add_row("C++ index builder", extension)
     for name in SUITES:
-        suite = SUITES[name]
-        reason = suite.missing()
-        table.add_row(f"suite {name}", reason or f"ok, {len(suite.task_names())} tasks")
+        table.add_row(f"suite {name}", _suite_state(SUITES[name]))
     Console().print(table)
 
 
-def tasks(
-    suite: Annotated[str | None, typer.Option(help="Only this suite.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Lists the tasks: runnable here or why not, and their expert.
-
-    Example: db1 tasks --suite metaworld
-    """
-    from db1.suites import SUITES
-
-    rows = []
-    for name in [suite] if suite else list(SUITES):
-        rows += [_task_row(SUITES[name], task) for task in SUITES[name].task_names()]
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1))
-        return
-    table = Table(Column("task", no_wrap=True), "runs here", "expert", title=f"{len(rows)} tasks")
-    for row in rows:
-        table.add_row(row["id"], "yes" if row["runnable"] else row["reason"], row["expert"] or "-")
-    Console().print(table)
+def _suite_state(suite: Suite) -> str:
+    """`ok, 50 tasks`, or what is missing, of the suite or of some of its tasks."""
+    names = suite.task_names()
+    if (reason := suite.missing()) is not None:
+        return reason
+    reasons = [reason for name in names if (reason := suite.task_missing(name)) is not None]
+    if not reasons:
+        return f"ok, {len(names)} tasks"
+    return f"ok, {len(names) - len(reasons)} of {len(names)} tasks; such as {reasons[0]}"
 
 
-def _task_row(suite: Suite, task_name: str) -> dict[str, object]:
-    reason = suite.task_missing(task_name)
-    return {
-        "id": f"{suite.name}/{task_name}",
-        "suite": suite.name,
-        "runnable": reason is None,
-        "reason": reason,
-        "expert": suite.expert_name(task_name),
-        "references": {},
-    }
-
-
-VERBS = {"doctor": doctor, "tasks": tasks}
+VERBS = {"doctor": doctor}

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from db1.cli import acting, bench, collect, convert, importing, inspect, learning, machine
+from db1.cli import acting, bench, collect, convert, importing, inspect, learning, machine, tasks
 from db1.errors import Db1Error
 from db1.runtime import current_rank, keep_freed_memory, setup_logging
 
@@ -27,6 +27,7 @@ for module in (machine, collect, inspect, learning, convert, acting):
     for name, verb in module.VERBS.items():
         app.command(name)(verb)
 app.add_typer(bench.app, name="bench")
+app.add_typer(tasks.app, name="tasks")
 app.add_typer(importing.app, name="import")
 app.add_typer(importing.export_app, name="export")
 

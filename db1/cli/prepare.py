@@ -8,15 +8,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Column, Table
 
-from db1.cli.progress import task_bars
-from db1.errors import DataError
+from db1.cli.progress import running_bars, task_bars
+from db1.errors import ConfigError, DataError
 from db1.experts.collect import CollectRequest, CollectSummary, collect_many
+from db1.sources import IMPORTERS, ImportContext
 from db1.sources.text import TextSummary, prepare_text
+from db1.suites import parse_task_id
+from db1.suites.listing import choose_tasks, task_rows
 from db1.tokens.text import TextTokenizer
 
+MAX_BARS = 20
+"""With more tasks than these only the running ones have a progress bar."""
 
-def collect_config(path: Path, *, processes: int, reference_episodes: int) -> None:
-    """Makes the text stores and demonstrations of an experiment's `data` section."""
+
+def collect_config(path: Path, *, processes: int, reference_episodes: int, timeout: float) -> None:
+    """Makes the stores of text, images with texts and demonstrations of an experiment."""
     from db1.training.experiment import load_experiment
 
     config = load_experiment(path)
@@ -31,13 +37,45 @@ def collect_config(path: Path, *, processes: int, reference_episodes: int) -> No
         )
         given = given or TextTokenizer.load(data.text_folder(name))
         Console().print(describe_text(name, summary), soft_wrap=True)
+    for name, pairs in data.pairs.items():
+        if pairs.source:
+            import_set(pairs.source, data.pairs_folder(name))
     requests = {
         task: CollectRequest(
             episodes=t.episodes, action_noise=t.action_noise, max_steps=t.max_steps
         )
-        for task, t in data.tasks.items()
+        for task, t in data.named_tasks().items()
     }
-    collect_tasks(requests, data.root, processes=processes, reference_episodes=reference_episodes)
+    for task in requests:
+        suite, task_name = parse_task_id(task)
+        suite.require(task_name)
+    collect_tasks(
+        requests,
+        data.root,
+        processes=processes,
+        reference_episodes=reference_episodes,
+        timeout=timeout,
+    )
+
+
+def import_set(source: str, out: Path) -> None:
+    """Imports a set of images with texts unless it is stored.
+
+    Args:
+        source: `kind` of a set that a package brings, or `kind:path`.
+        out: Folder of the set's stores.
+
+    Raises:
+        ConfigError: For an unknown kind.
+    """
+    kind, _, path = source.partition(":")
+    importer = IMPORTERS[kind]
+    console = Console()
+    with task_bars(console) as report:
+        context = ImportContext(progress=lambda name, done, total: report(name, done, total or 0))
+        summary = importer.run(path or "installed", out, importer.options(), context)
+    for line in summary.lines():
+        console.print(line, soft_wrap=True)
 
 
 def describe_text(name: str, summary: TextSummary) -> str:
@@ -48,12 +86,37 @@ def describe_text(name: str, summary: TextSummary) -> str:
     )
 
 
+def chosen_requests(
+    tasks: Sequence[str], suites: Sequence[str], request: CollectRequest, console: Console
+) -> dict[str, CollectRequest]:
+    """The tasks named, and of the suites named all those with an expert that run here.
+
+    Raises:
+        ConfigError: For an unknown task or suite, or when nothing is left.
+    """
+    chosen = choose_tasks(tasks, ()) if tasks else []
+    for name in suites:
+        listed = task_rows([name])
+        usable = [row.id for row in listed if row.expert is not None and row.reason is None]
+        chosen += usable
+        console.print(f"{name}: {len(usable)} of {len(listed)} tasks have an expert and run here")
+        for reason in sorted({row.reason for row in listed if row.reason is not None})[:1]:
+            console.print(f"{name}: some tasks do not run here: {reason}", soft_wrap=True)
+    if not chosen:
+        raise ConfigError(
+            f"no task of {', '.join(suites)} has an expert and runs here; see `db1 tasks --suite "
+            f"{suites[0]}`"
+        )
+    return dict.fromkeys(chosen, request)
+
+
 def collect_tasks(
     requests: Mapping[str, CollectRequest],
     out: Path,
     *,
     processes: int,
     reference_episodes: int,
+    timeout: float,
 ) -> None:
     """Collects demonstrations of several tasks at once.
 
@@ -62,40 +125,58 @@ def collect_tasks(
         out: Folder of the stores.
         processes: Tasks at once.
         reference_episodes: Episodes of the random and expert references.
+        timeout: Seconds an episode may take.
 
     Raises:
-        DataError: After all tasks were tried, when some failed; names them.
+        ConfigError: For an unknown task; nothing is collected then.
+        DataError: After all tasks were tried, when some failed or do not run here; names them.
     """
-    from db1.suites import parse_task_id
-
+    absent = {}
     for task in requests:
         suite, task_name = parse_task_id(task)
-        suite.require(task_name)
+        if (reason := suite.task_missing(task_name)) is not None:
+            absent[task] = reason
+    present = {task: request for task, request in requests.items() if task not in absent}
     console = Console()
-    with task_bars(console) as report:
-        for task, request in requests.items():
+    many = len(present) > MAX_BARS
+    with running_bars(console, len(present)) if many else task_bars(console) as report:
+        for task, request in () if many else present.items():
             report(task, 0, request.episodes)
         summaries, failures = collect_many(
-            requests,
+            present,
             out,
             processes=processes,
             reference_episodes=reference_episodes,
+            timeout=timeout,
             progress=lambda task, done: report(task, done, requests[task].episodes),
         )
-    _print_summaries(summaries, console)
+    if summaries:
+        _print_summaries(summaries, console)
+    failures |= absent
     if failures:
-        lines = "; ".join(f"{task}: {reason}" for task, reason in failures.items())
+        lines = "; ".join(f"{task}: {_without(task, why)}" for task, why in failures.items())
         raise DataError(f"{len(failures)} of {len(requests)} tasks failed: {lines}")
 
 
+def _without(task: str, reason: str) -> str:
+    """A reason without the task's name in front, which is said already."""
+    return reason.removeprefix(f"{task}: ")
+
+
 def _print_summaries(summaries: Sequence[CollectSummary], console: Console) -> None:
-    """One row a task; `return` is of the stored stretches, expert and random of whole episodes."""
+    """One row a task: the stored episodes' return beside those of the references.
+
+    Stored episodes have the noise that was asked for and may be cut off; references never.
+    `score` is 0 % for random and 100 % for the expert.
+    """
     table = Table(Column("task", no_wrap=True))
-    for title in ("episodes", "steps", "success", "return", "expert", "random"):
+    for title in ("episodes", "steps", "success", "return", "random", "expert", "score"):
         table.add_column(title, justify="right", no_wrap=True)
     for s in summaries:
         success = "-" if s.success_rate is None else f"{s.success_rate:.2f}"
-        returns = (s.mean_return, s.expert_return, s.random_return)
+        returns = (s.mean_return, s.random_return, s.expert_return)
         shown = (f"{value:.4g}" for value in returns)
-        table.add_row(s.task, str(s.episodes), str(s.steps), success, *shown)
+        span = s.expert_return - s.random_return
+        score = f"{100 * (s.mean_return - s.random_return) / span:.0f} %" if span else "-"
+        table.add_row(s.task, str(s.episodes), str(s.steps), success, *shown, score)
     Console(width=max(console.width, 110)).print(table)

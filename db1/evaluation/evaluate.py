@@ -15,9 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from db1.errors import ConfigError, MissingExtra, nearest
+from db1.errors import ConfigError, DataError, MissingExtra, nearest
 from db1.evaluation.perplexity import pool, score_text
-from db1.evaluation.references import References, check_version, load_references
+from db1.evaluation.references import (
+    MissingReference,
+    References,
+    check_mismatch,
+    find_references,
+)
 from db1.evaluation.results import command_line, resume, versions, write_results
 from db1.evaluation.scores import normalise, summarise
 from db1.evaluation.settings import EvaluationConfig
@@ -42,6 +47,8 @@ def evaluate(
     data: Path | None = None,
     overwrite: bool = False,
     allow_version_mismatch: bool = False,
+    allow_missing_reference: bool = False,
+    scores: Path | None = None,
     num_environments: int = 16,
     device: str | None = None,
     progress: TaskProgress | None = None,
@@ -59,6 +66,8 @@ def evaluate(
         overwrite: Start anew where `out` holds other results.
         allow_version_mismatch: Accept references measured on another environment version, and
             record the difference.
+        allow_missing_reference: Report raw returns of tasks without references, and record why.
+        scores: Folder of `db1 tasks measure`; looked into before the scores that come with db1.
         num_environments: The most episodes at once; no result depends on it.
         device: torch device; None: CUDA where there is one.
         progress: Called whenever an episode ends.
@@ -68,7 +77,8 @@ def evaluate(
 
     Raises:
         ConfigError: For unknown tasks, or results of another evaluation in `out`.
-        DataError: For missing references, or references of another environment version.
+        DataError: For missing references, or references of another environment version, unless
+            that is allowed.
         CheckpointError: Without a valid checkpoint.
     """
     parts = read_run(run)
@@ -79,8 +89,18 @@ def evaluate(
     )
     root = _data_root(parts, data)
     chosen = select_tasks(tuple(parts.specs) or _stored_tasks(root), tasks, suites)
-    references = {task: load_references(root / task, task) for task in chosen}
-    environments, failures, mismatches = _versions_now(references, allow_version_mismatch)
+    environments, failures = _versions_now(chosen)
+    find = partial(_find, config=config, root=root, scores=scores)
+    references, missing = {}, {}
+    for task, version in environments.items():
+        try:
+            references[task] = find(task, version, allow_version_mismatch)
+        except MissingReference as error:
+            if not allow_missing_reference:
+                raise
+            references[task], missing[task] = None, str(error)
+            logger.warning("no score: %s", error)
+    mismatches = {task: r.mismatch for task, r in references.items() if r and r.mismatch}
     loaded = None
     if config.policy == "model":
         loaded = load_agent_parts(
@@ -89,6 +109,9 @@ def evaluate(
     results = _begin(out, config, loaded, parts.config, environments, overwrite)
     results["failures"] = failures
     results["version_mismatches"] |= mismatches
+    results["missing_references"] |= missing
+    for task in references.keys() - missing.keys():
+        results["missing_references"].pop(task, None)
     if loaded is not None and config.text and results["text"] is None:
         results["text"] = evaluate_text(loaded, config, root)
     write_results(out, _summarised(results))
@@ -146,6 +169,7 @@ def _begin(
     return {
         "tasks": dict(earlier.get("tasks", {})),
         "version_mismatches": dict(earlier.get("version_mismatches", {})),
+        "missing_references": dict(earlier.get("missing_references", {})),
         "text": earlier.get("text"),
         "settings": settings,
         "provenance": {
@@ -157,9 +181,10 @@ def _begin(
     }
 
 
-def _is_kept(entry: Mapping[str, Any] | None, references: References) -> bool:
+def _is_kept(entry: Mapping[str, Any] | None, references: References | None) -> bool:
     """Whether an earlier entry of a task stands: there is one, with today's references."""
-    return entry is not None and entry["reference"] == dict(references.details)
+    details = None if references is None else dict(references.details)
+    return entry is not None and entry["reference"] == details
 
 
 def select_tasks(
@@ -208,24 +233,36 @@ def evaluate_text(loaded: LoadedRun, config: EvaluationConfig, root: Path) -> di
     return pool(scores).to_dict() | {"corpora": corpora}
 
 
-def _versions_now(
-    references: Mapping[str, References], allow_mismatch: bool
-) -> tuple[dict[str, dict[str, str]], dict[str, str], dict[str, str]]:
-    """Environment versions of the tasks that run here; why the others do not; the mismatches."""
-    environments, failures, mismatches = {}, {}, {}
-    for task, reference in references.items():
+def _versions_now(tasks: Sequence[str]) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """Environment versions of the tasks that run here, and why the others do not."""
+    environments, failures = {}, {}
+    for task in tasks:
         suite, name = parse_task_id(task)
         try:
             environments[task] = suite.environment_version(name)
-        except MissingExtra as error:
+        except (MissingExtra, DataError) as error:
             failures[task] = str(error)
             logger.error("%s", error)
-            continue
-        difference = check_version(task, reference, environments[task], allow_mismatch)
-        if difference:
-            mismatches[task] = difference
-            logger.warning("%s: references of another environment version: %s", task, difference)
-    return environments, failures, mismatches
+    return environments, failures
+
+
+def _find(
+    task: str,
+    version: Mapping[str, str],
+    allow_mismatch: bool,
+    *,
+    config: EvaluationConfig,
+    root: Path,
+    scores: Path | None,
+) -> References | None:
+    """A task's references, after the check of their environment version."""
+    references = find_references(task, config.reference, root / task, version, scores)
+    if references is not None:
+        check_mismatch(task, references, allow_mismatch)
+        if references.mismatch:
+            why = references.mismatch
+            logger.warning("%s: references of another environment version: %s", task, why)
+    return references
 
 
 def _checkpoint_entry(loaded: LoadedRun | None, config: EvaluationConfig) -> dict[str, Any] | None:
@@ -244,8 +281,18 @@ def _summarised(results: Mapping[str, Any]) -> dict[str, Any]:
     scores = {
         task: normalise(np.array(entry["returns"]), entry["random"], entry["expert"])
         for task, entry in results["tasks"].items()
+        if entry["reference"] is not None
     }
-    order = ("tasks", "summary", "text", "failures", "version_mismatches", "settings", "provenance")
+    order = (
+        "tasks",
+        "summary",
+        "text",
+        "failures",
+        "version_mismatches",
+        "missing_references",
+        "settings",
+        "provenance",
+    )
     whole = {**results, "summary": summarise(scores)}
     return {key: whole[key] for key in order}
 

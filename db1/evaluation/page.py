@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+UNKNOWN = -1e300
 _COLUMNS = (
     ("task", "task"),
     ("random", "random"),
@@ -95,18 +96,13 @@ def _task_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _cells(row: Mapping[str, Any]) -> str:
     """Each cell shows rounded text and carries the exact value to sort by."""
-    success = row["success"]
+    low, high = row["low"], row["high"]
+    interval = "-" if low is None else f"{_percent(low)} .. {_percent(high)}"
     shown = {
         "task": (row["task"], row["task"]),
-        "random": (f"{row['random']:.4g}", row["random"]),
-        "expert": (f"{row['expert']:.4g}", row["expert"]),
-        "mean": (f"{row['mean']:.4g}", row["mean"]),
-        "normalised": (_percent(row["normalised"]), row["normalised"]),
-        "interval": (f"{_percent(row['low'])} .. {_percent(row['high'])}", row["low"]),
-        "success": (
-            "-" if success is None else _percent(success),
-            -1 if success is None else success,
-        ),
+        **{key: (_number(row[key]), _key(row[key])) for key in ("random", "expert", "mean")},
+        **{key: (_percent(row[key]), _key(row[key])) for key in ("normalised", "success")},
+        "interval": (interval, _key(low)),
         "episodes": (str(row["episodes"]), row["episodes"]),
     }
     return "".join(
@@ -126,5 +122,14 @@ def _facts(title: str, group: Mapping[str, str]) -> str:
     return f"<section><h2>{escape(title)}</h2><dl>{pairs}</dl></section>"
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _key(value: float | None) -> float:
+    """What a cell is sorted by: nothing comes below every number."""
+    return UNKNOWN if value is None else value

@@ -33,10 +33,11 @@ def threshold_plot(results: Mapping[str, Any]) -> bytes:
 
 
 def score_plot(results: Mapping[str, Any]) -> bytes:
-    """Normalised score of each task with its 95 % interval, best first."""
+    """Normalised score of each task that has a reference, with its 95 % interval, best first."""
     from matplotlib.figure import Figure
 
-    tasks = sorted(results["tasks"].items(), key=lambda item: item[1]["normalised"])
+    scored = [(t, e) for t, e in results["tasks"].items() if e["normalised"] is not None]
+    tasks = sorted(scored, key=lambda item: item[1]["normalised"])
     scores = [100 * entry["normalised"] for _, entry in tasks]
     low = [100 * (entry["normalised"] - entry["interval"][0]) for _, entry in tasks]
     high = [100 * (entry["interval"][1] - entry["normalised"]) for _, entry in tasks]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from db1.evaluation.page import html_page
 from db1.evaluation.plots import score_plot, threshold_plot
+from db1.evaluation.references import STORE
 from db1.evaluation.results import read_results
 from db1.runtime import atomic_write_bytes, atomic_write_text
 
@@ -32,7 +34,7 @@ def write_report(folder: Path, html: Path | None = None) -> Path:
     results = read_results(folder)
     folder = folder if folder.is_dir() else folder.parent
     plots: dict[str, bytes] = {}
-    if results["tasks"]:
+    if results["summary"]["num_tasks"]:
         plots = {THRESHOLD_PLOT: threshold_plot(results), SCORE_PLOT: score_plot(results)}
     for name, png in plots.items():
         atomic_write_bytes(folder / name, png)
@@ -46,12 +48,14 @@ def write_report(folder: Path, html: Path | None = None) -> Path:
 
 
 def headline(results: Mapping[str, Any]) -> str:
-    """`7 of 8 tasks at or above 50 % of expert`, and how many more failed to run."""
+    """`7 of 8 tasks at or above 50 % of expert`, and how many more have no score or failed."""
     summary, failed = results["summary"], len(results["failures"])
+    raw = len(results["tasks"]) - summary["num_tasks"]
     noun = "task" if summary["num_tasks"] == 1 else "tasks"
     return (
         f"{summary['num_at_least_50']} of {summary['num_tasks']} {noun} "
-        f"at or above 50 % of expert{f'; {failed} more failed' if failed else ''}"
+        f"at or above 50 % of expert{f'; {raw} more without a reference' if raw else ''}"
+        f"{f'; {failed} more failed' if failed else ''}"
     )
 
 
@@ -71,13 +75,19 @@ def facts(results: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         "Settings": {key: _plain(value) for key, value in results["settings"].items()},
         "Provenance": {key: str(value) for key, value in provenance.items()},
         "Failed tasks": dict(results["failures"]),
+        "References": _reference_facts(results["tasks"]),
         "References of another environment version": dict(results["version_mismatches"]),
+        "No reference": dict(results.get("missing_references", {})),
     }
     return {title: group for title, group in groups.items() if group}
 
 
 def task_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row a task, sorted by id; `success` is None where the task has no such notion."""
+    """One row a task, sorted by id.
+
+    `success` is None where the task has no such notion; random, expert, normalised, low and high
+    are None where it has no reference.
+    """
     rows = []
     for task, entry in sorted(results["tasks"].items()):
         known = [success for success in entry["successes"] if success is not None]
@@ -88,8 +98,8 @@ def task_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "expert": entry["expert"],
                 "mean": sum(entry["returns"]) / len(entry["returns"]),
                 "normalised": entry["normalised"],
-                "low": entry["interval"][0],
-                "high": entry["interval"][1],
+                "low": entry["interval"][0] if entry["interval"] else None,
+                "high": entry["interval"][1] if entry["interval"] else None,
                 "success": sum(known) / len(known) if known else None,
                 "episodes": entry["episodes"],
             }
@@ -110,9 +120,8 @@ def markdown(results: Mapping[str, Any], plots: tuple[str, ...] = ()) -> str:
     for row in rows:
         success = "-" if row["success"] is None else percent(row["success"])
         lines.append(
-            f"| {row['task']} | {row['random']:.4g} | {row['expert']:.4g} | {row['mean']:.4g} | "
-            f"{percent(row['normalised'])} ({percent(row['low'])} .. {percent(row['high'])}) | "
-            f"{success} | {row['episodes']} |"
+            f"| {row['task']} | {number(row['random'])} | {number(row['expert'])} | "
+            f"{number(row['mean'])} | {_score(row)} | {success} | {row['episodes']} |"
         )
     lines += [""] + [f"![{name.removesuffix('.png')}]({name})\n" for name in plots]
     for title, group in facts(results).items():
@@ -124,6 +133,27 @@ def markdown(results: Mapping[str, Any], plots: tuple[str, ...] = ()) -> str:
 def percent(value: float) -> str:
     """0.5 -> `50.0 %`."""
     return f"{100 * value:.1f} %"
+
+
+def number(value: float | None) -> str:
+    """Four digits; `-` where there is none."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _score(row: Mapping[str, Any]) -> str:
+    if row["normalised"] is None:
+        return "no reference"
+    return f"{percent(row['normalised'])} ({percent(row['low'])} .. {percent(row['high'])})"
+
+
+def _reference_facts(tasks: Mapping[str, Any]) -> dict[str, str]:
+    """How many tasks were normalised by which kind of reference."""
+    counts = Counter(
+        entry["reference"].get("name", STORE)
+        for entry in tasks.values()
+        if entry["reference"] is not None
+    )
+    return {name: f"{count} tasks" for name, count in sorted(counts.items())}
 
 
 def _summary_facts(summary: Mapping[str, Any]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from db1.errors import ConfigError
 from db1.evaluation.policies import POLICIES
+from db1.evaluation.references import check_choice
 from db1.policy.agent import PROMPT_PARTS
 from db1.suites.seeds import EVALUATION, seed_for
 
@@ -32,6 +33,8 @@ class EvaluationConfig:
         text_memory_length: Tokens carried between windows of text; None: what the model was
             trained with.
         max_text_tokens: Held-out tokens of each corpus that are scored; None: all.
+        reference: Name of the returns that scores are normalised by: `store`, `measured`, a
+            published one, or `none`; None: the store's, else the measured ones.
     """
 
     episodes: int = 20
@@ -49,6 +52,7 @@ class EvaluationConfig:
     text: bool = True
     text_memory_length: int | None = None
     max_text_tokens: int | None = None
+    reference: str | None = None
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
@@ -63,6 +67,7 @@ class EvaluationConfig:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected at least 0")
         if self.first_episode + self.episodes > len(EVALUATION):
             raise ConfigError(f"episodes: there are only {len(EVALUATION)} evaluation seeds")
+        check_choice(self.reference)
         if self.random_weights and self.policy != "model":
             raise ConfigError(f"random_weights goes with policy model, got {self.policy!r}")
 

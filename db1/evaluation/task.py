@@ -26,7 +26,7 @@ from db1.tokens.spec import Episode
 def evaluate_task(
     task_id: str,
     config: EvaluationConfig,
-    references: References,
+    references: References | None,
     folder: Path,
     loaded: LoadedRun | None,
     num_environments: int,
@@ -37,7 +37,7 @@ def evaluate_task(
     Args:
         task_id: `suite/task`.
         config: With its memory length filled in.
-        references: Random and expert return.
+        references: Random and expert return; None: raw returns only.
         folder: The task's demonstration store, for prompts.
         loaded: The run with its model; None for the policies without one.
         num_environments: The most episodes at once.
@@ -114,15 +114,20 @@ def read_prompts(
     return prompts
 
 
-def _entry(episodes: Sequence[EpisodeResult], references: References) -> dict[str, Any]:
+def _entry(episodes: Sequence[EpisodeResult], references: References | None) -> dict[str, Any]:
     returns = np.array([episode.total_reward for episode in episodes])
-    scores = normalise(returns, references.random, references.expert)
-    return {
+    entry = {
         "episodes": len(episodes),
         "seeds": [episode.seed for episode in episodes],
         "returns": [float(value) for value in returns],
         "lengths": [episode.length for episode in episodes],
         "successes": [episode.success for episode in episodes],
+    }
+    if references is None:
+        keys = ("random", "expert", "reference", "normalised", "interval")
+        return entry | dict.fromkeys(keys)
+    scores = normalise(returns, references.random, references.expert)
+    return entry | {
         "random": references.random,
         "expert": references.expert,
         "reference": dict(references.details),

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from db1.errors import ConfigError
 from db1.experts import (  # noqa: F401  (each registers its experts)
+    atari,
     babyai,
     classic_control,
     dmc,
     metaworld,
+    minigrid,
+    miniworld,
+    planner,
+    planner_lqr,
+    robotics_fetch,
+    robotics_maze,
     sokoban,
     tsp,
+    vizdoom,
 )
 from db1.experts.base import EXPERTS, Expert
 from db1.suites import parse_task_id

@@ -4,7 +4,8 @@
 
     {"task": id, "environment": {...},
      "random": {"mean": m, "std": s, "episodes": n, "seeds": [first, last],
-                "given_up": [seeds left out, where the expert had no plan], "policy": "..."},
+                "given_up": [seeds left out, where the expert had no plan], "policy": "...",
+                and more, see `db1.experts.measurement`},
      "expert": the same}
 
 Both are measured without noise on reference seeds, which neither learning nor evaluation uses.
@@ -13,33 +14,29 @@ Both are measured without noise on reference seeds, which neither learning nor e
 from __future__ import annotations
 
 import json
-import logging
 import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from db1.errors import DataError
 from db1.experts import make_expert
-from db1.experts.base import Expert
-from db1.experts.demonstrate import UniformExpert, demonstrate
+from db1.experts.demonstrate import UniformExpert
+from db1.experts.measurement import Progress, measure
 from db1.suites import make_env, parse_task_id
-from db1.suites.base import TaskEnv
-from db1.suites.seeds import seed_for
-
-logger = logging.getLogger(__name__)
 
 FILE = "references.json"
 RANDOM_POLICY = "uniform over the action space"
 
 
-def measure_references(task_id: str, episodes: int) -> dict[str, Any]:
+def measure_references(
+    task_id: str, episodes: int, progress: Progress | None = None
+) -> dict[str, Any]:
     """Measures both references of a task.
 
     Args:
         task_id: `suite/task`.
         episodes: Number of episodes of each.
+        progress: Called after every episode, with the episodes of both.
 
     Returns:
         The contents of `references.json`.
@@ -47,19 +44,30 @@ def measure_references(task_id: str, episodes: int) -> dict[str, Any]:
     suite, task_name = parse_task_id(task_id)
     if episodes < 1:
         raise DataError(f"{task_id}: {episodes} reference episodes, expected at least 1")
+    report = progress or (lambda done: None)
     env = make_env(task_id)
     try:
-        return {
-            "task": task_id,
-            "environment": suite.environment_version(task_name),
-            "random": {**_measure(env, UniformExpert(), episodes), "policy": RANDOM_POLICY},
-            "expert": {
-                **_measure(env, make_expert(task_id), episodes),
-                "policy": suite.expert_name(task_name),
-            },
-        }
+        random = measure(env, UniformExpert(), RANDOM_POLICY, episodes, progress=report)
+        expert = measure(
+            env,
+            make_expert(task_id),
+            str(suite.expert_name(task_name)),
+            episodes,
+            progress=lambda done: report(episodes + done),
+        )
     finally:
         env.close()
+    return {
+        "task": task_id,
+        "environment": suite.environment_version(task_name),
+        "random": _lasting(random),
+        "expert": _lasting(expert),
+    }
+
+
+def _lasting(measurement: dict[str, Any]) -> dict[str, Any]:
+    """A measurement without what differs when it is made again."""
+    return {key: value for key, value in measurement.items() if key not in ("seconds", "date")}
 
 
 def write_references(folder: Path, references: dict[str, Any]) -> None:
@@ -91,24 +99,3 @@ def read_references(folder: Path) -> dict[str, Any] | None:
             f"{path}: no valid references ({error!r}); delete it and collect again"
         ) from error
     return references
-
-
-def _measure(env: TaskEnv, expert: Expert, episodes: int) -> dict[str, Any]:
-    seeds = [seed_for("reference", index) for index in range(episodes)]
-    returns, given_up, why = [], [], ""
-    for seed in seeds:
-        try:
-            returns.append(demonstrate(env, expert, seed).total_reward)
-        except DataError as error:
-            logger.warning("%s seed %d left out: %s", env.task_id, seed, error)
-            given_up.append(seed)
-            why = str(error)
-    if not returns:
-        raise DataError(f"{env.task_id}: none of {episodes} reference episodes was played: {why}")
-    return {
-        "mean": float(np.mean(returns)),
-        "std": float(np.std(returns)),
-        "episodes": len(returns),
-        "seeds": [seeds[0], seeds[-1]],
-        "given_up": given_up,
-    }

@@ -43,15 +43,24 @@ IMAGE_SIZE = 64
 UNBOUNDED = 1e9
 RENDERED = frozenset({"quadruped-escape", "quadruped-fetch"})
 """Tasks whose reset needs OpenGL even without pixels."""
+_PLANNED = (
+    "ball_in_cup-catch finger-spin finger-turn_easy finger-turn_hard fish-upright fish-swim "
+    "hopper-stand point_mass-hard walker-stand walker-walk walker-run"
+)
+PLANNED = tuple(_PLANNED.split())
+"""Tasks whose planner reaches at least half of the reference (docs/suites.md)."""
 EXPERTS = {
     "cartpole-balance": "dmc_cartpole",
     "cartpole-balance_sparse": "dmc_cartpole",
     "cartpole-swingup": "dmc_cartpole",
     "cartpole-swingup_sparse": "dmc_cartpole",
+    "lqr-lqr_2_1": "dmc_lqr",
+    "lqr-lqr_6_2": "dmc_lqr",
     "pendulum-swingup": "dmc_pendulum",
     "point_mass-easy": "dmc_point_mass",
     "reacher-easy": "dmc_reacher",
     "reacher-hard": "dmc_reacher",
+    **dict.fromkeys(PLANNED, "planner"),
 }
 _PLAIN = {"shadow": False, "reflection": False}
 """Without shadows, reflections and multisampling a software renderer is ten times faster."""

@@ -36,6 +36,13 @@ _NAMES = (
     "RedBlueDoors-8x8-v0 Unlock-v0 UnlockPickup-v0"
 )
 TASKS = tuple(_NAMES.split())
+NO_EXPERT = frozenset({"Playground-v0"})
+"""Tasks without any goal."""
+_OTHER_EXPERTS = {
+    # start of the tasks' names: expert
+    "Memory": "minigrid_memory_planner",
+    "Dynamic-Obstacles": "minigrid_obstacle_planner",
+}
 
 
 class MiniGrid(Suite):
@@ -50,6 +57,14 @@ class MiniGrid(Suite):
 
     def horizon(self, task_name: str) -> None:
         return None
+
+    def expert_name(self, task_name: str) -> str | None:
+        if task_name in NO_EXPERT:
+            return None
+        for start, name in _OTHER_EXPERTS.items():
+            if task_name.startswith(start):
+                return name
+        return "minigrid_planner"
 
     def _make_env(self, task_name: str) -> GridEnv:
         return GridEnv(f"{self.name}/{task_name}", f"MiniGrid-{task_name}")

@@ -48,6 +48,9 @@ TASKS = {
     "YMazeRight": 280,
 }
 NUM_COLOURS = 3
+NO_EXPERT = frozenset({"CollectHealth", "PutNext", "ThreeRooms"})
+"""In CollectHealth the collector starves now and then; ThreeRooms has no reward."""
+_COLLECTING = frozenset({"PickupObjects"})
 
 
 class MiniWorldEnv(TaskEnv):
@@ -97,6 +100,11 @@ class MiniWorld(Suite):
 
     def horizon(self, task_name: str) -> int:
         return TASKS[task_name]
+
+    def expert_name(self, task_name: str) -> str | None:
+        if task_name in NO_EXPERT:
+            return None
+        return "miniworld_collector" if task_name in _COLLECTING else "miniworld_navigator"
 
     def missing(self) -> str | None:
         """Returns why the suite cannot run here: its packages, or OpenGL."""

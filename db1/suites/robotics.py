@@ -71,6 +71,13 @@ def _tasks() -> dict[str, int]:
 
 
 TASKS = _tasks()
+_EXPERTS = {
+    # start of the tasks' names: expert
+    "FetchReach": "robotics_fetch",
+    "FetchPickAndPlace": "robotics_fetch",
+    "FetchPush": "robotics_fetch",
+    "PointMaze": "robotics_point_maze",
+}
 
 
 class RoboticsEnv(TaskEnv):
@@ -123,6 +130,9 @@ class Robotics(Suite):
 
     def horizon(self, task_name: str) -> int:
         return TASKS[task_name]
+
+    def expert_name(self, task_name: str) -> str | None:
+        return next((name for start, name in _EXPERTS.items() if task_name.startswith(start)), None)
 
     def _make_env(self, task_name: str) -> RoboticsEnv:
         import gymnasium

@@ -15,7 +15,9 @@ Source: Kempka et al. 2016, "ViZDoom"; the Freedoom project's maps come with the
 
 from __future__ import annotations
 
+import contextlib
 import os
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -26,6 +28,8 @@ from db1.suites.frames import padded, shrunk
 from db1.tokens.spec import FieldSpec, StepSpec
 
 FRAME_SKIP = 4
+LEFT_BEHIND = Path("_vizdoom")
+"""Folder that the engine makes in the working directory; empty, as it caches nothing here."""
 HEIGHT, WIDTH = 72, 96
 SCENARIOS = {
     # name: ticks of an episode
@@ -40,6 +44,8 @@ SCENARIOS = {
     "PredictPosition": 300,
     "TakeCover": 2100,
 }
+_SCRIPTED = frozenset({"Basic", "DefendCenter", "HealthGathering"})
+"""Scenarios with an expert."""
 MAPS = (
     *(f"Freedoom1E{episode}M{number}" for episode in range(1, 5) for number in range(1, 10)),
     *(f"Freedoom2MAP{number:02d}" for number in range(1, 33) if number != 19),
@@ -75,7 +81,11 @@ class VizdoomEnv(TaskEnv):
         super().__init__(task_id=task_id, step_spec=spec, max_steps=max_steps, simulator=simulator)
 
     def _reset(self, seed: int) -> tuple[Observation, dict[str, Any]]:
+        was_there = LEFT_BEHIND.exists()
         raw, _ = self.simulator.reset(seed=seed)
+        if not was_there:
+            with contextlib.suppress(OSError):
+                LEFT_BEHIND.rmdir()
         return self._observe(raw), {}
 
     def _step(self, action: Any) -> StepResult:
@@ -110,6 +120,9 @@ class Vizdoom(Suite):
     def horizon(self, task_name: str) -> int:
         return -(-SCENARIOS.get(task_name, MAP_TICKS) // FRAME_SKIP)
 
+    def expert_name(self, task_name: str) -> str | None:
+        return "vizdoom_script" if task_name in _SCRIPTED else None
+
     def _make_env(self, task_name: str) -> VizdoomEnv:
         import gymnasium
         import vizdoom.gymnasium_wrapper  # noqa: F401  (registers the environments)
@@ -119,7 +132,10 @@ class Vizdoom(Suite):
             f"Vizdoom{task_name}-{version}",
             frame_skip=FRAME_SKIP,
             disable_env_checker=True,
-            doom_config_path=os.devnull,  # else it leaves a file in the working directory
+            doom_config_path=os.devnull,  # else it leaves files in the working directory
+            game_args="+gl_cachenodes 0",
+            # For experts; it changes neither screens nor rewards.
+            objects_info_enabled=task_name in SCENARIOS,
         ).unwrapped
         return VizdoomEnv(f"{self.name}/{task_name}", simulator, self.horizon(task_name))
 

@@ -22,6 +22,7 @@ OPTIONS = {
     "seed": ("--seed", 9),
     "text_memory_length": ("--text-memory", 33),
     "max_text_tokens": ("--max-text-tokens", 200),
+    "reference": ("--reference", "measured"),
 }
 FLAGS = {"prompt", "greedy", "random_weights", "text"}
 
@@ -63,6 +64,7 @@ def test_how_many_run_at_once_changes_nothing(db1, experiment: Path, tmp_path: P
         (("--prompt-part", "middle"), "prompt_part"),
         (("--device", "nowhere"), "--device nowhere"),
         (("--policy", "human"), "policy"),
+        (("--reference", "jta"), "did you mean 'jat'"),
     ],
 )
 def test_refuses(db1, experiment: Path, tmp_path: Path, option: tuple, words: str) -> None:

@@ -13,7 +13,7 @@ from db1.evaluation.evaluate import evaluate
 from db1.evaluation.references import MissingReference, find_references
 from db1.evaluation.report import headline, write_report
 from db1.evaluation.settings import EvaluationConfig
-from db1.suites import parse_task_id
+from db1.suites import SUITES, parse_task_id
 from db1.suites.scores import add_measurement
 
 CARTPOLE, ACROBOT = "classic_control/CartPole-v1", "classic_control/Acrobot-v1"
@@ -112,6 +112,15 @@ def test_raw_returns_without_a_reference(run_folder: Path, data_root: Path, tmp_
     assert f"| {ACROBOT} | - | - | -500 | no reference |" in text and "## No reference" in text
     assert ACROBOT in (tmp_path / "page.html").read_text()
     assert evaluate(run_folder, store_only, **allowed) == results
+
+
+def test_a_suite_that_is_not_installed_costs_its_own_tasks(run_folder: Path, tmp_path: Path):
+    if SUITES["dmlab"].missing() is None:
+        pytest.skip("DeepMind Lab is installed here")
+    tasks = ["dmlab/rooms_watermaze", CARTPOLE]
+    results = evaluate(run_folder, RANDOM, out=tmp_path, tasks=tasks)
+    assert list(results["tasks"]) == [CARTPOLE]
+    assert "deepmind_lab" in results["failures"]["dmlab/rooms_watermaze"]
 
 
 def test_no_reference_at_all(run_folder: Path, tmp_path: Path) -> None:

@@ -229,7 +229,7 @@ def test_collect_many_reports_a_process_that_dies(tmp_path):
             multiprocessing.active_children()[0].kill()
 
     summaries, failures = collect_many(
-        {CART: CollectRequest(episodes=5000)}, tmp_path, processes=1, progress=kill
+        {CART: CollectRequest(episodes=5000)}, tmp_path, processes=1, retries=0, progress=kill
     )
     assert summaries == [] and "status -9" in failures[CART]
     stored = EpisodeStore(tmp_path / CART)

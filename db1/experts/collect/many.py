@@ -1,24 +1,22 @@
-"""Demonstrations of many tasks at once: every task in a process of its own.
+"""Demonstrations of many tasks at once, each in a worker process.
 
-A task that fails, or whose process dies (a simulator may crash), is reported; the others go on.
+A task that fails, or whose process dies or hangs (a simulator may), is reported; the others go on.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from db1.errors import ConfigError, Db1Error
 from db1.experts.collect.task import CollectSummary, collect
+from db1.experts.workers import Job, Report, run_jobs
 
 TaskProgress = Callable[[str, int], None]
 """Called with (task id, episodes in its store)."""
+TIMEOUT = 1800.0
+"""Seconds that an episode may take; planners need minutes for a long one."""
 
 
 class CollectManySummary(NamedTuple):
@@ -44,40 +42,12 @@ class CollectRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class CollectJob:
-    """What one process does."""
+    """What one worker does."""
 
     task_id: str
     request: CollectRequest
     out: Path
     reference_episodes: int
-
-
-@dataclass
-class _Running:
-    """The processes at work, by the pipe that each reports through."""
-
-    jobs: dict[Connection, tuple[BaseProcess, str]] = field(default_factory=dict)
-
-    def start(self, job: CollectJob) -> None:
-        context = multiprocessing.get_context("spawn")
-        receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(job, sender), daemon=True)
-        process.start()
-        sender.close()
-        self.jobs[receiver] = (process, job.task_id)
-
-    def end(self, receiver: Connection) -> int | None:
-        """Waits for one process; returns its exit code."""
-        process, _ = self.jobs.pop(receiver)
-        process.join()
-        receiver.close()
-        return process.exitcode
-
-    def stop(self) -> None:
-        for process, _ in self.jobs.values():
-            process.terminate()
-        for receiver in list(self.jobs):
-            self.end(receiver)
 
 
 def collect_many(
@@ -86,6 +56,8 @@ def collect_many(
     *,
     reference_episodes: int = 20,
     processes: int = 2,
+    timeout: float = TIMEOUT,
+    retries: int = 1,
     progress: TaskProgress | None = None,
 ) -> CollectManySummary:
     """Collects several tasks, `processes` of them at a time; see `collect`.
@@ -97,76 +69,47 @@ def collect_many(
         out: Folder that holds the stores of all tasks.
         reference_episodes: As in `collect`.
         processes: Tasks collected at the same time.
+        timeout: Seconds an episode may take; then its process is killed.
+        retries: How often a task goes on again after its process died or was killed.
         progress: Called in this process after every episode.
     """
-    if processes < 1:
-        raise ConfigError(f"processes: got {processes}, expected at least 1")
-    waiting = deque(
-        CollectJob(
-            task_id=task_id,
-            request=request,
-            out=Path(out),
-            reference_episodes=reference_episodes,
+    jobs = [
+        Job(
+            key=task_id,
+            group=task_id.partition("/")[0],
+            work=_work,
+            argument=CollectJob(
+                task_id=task_id,
+                request=request,
+                out=Path(out),
+                reference_episodes=reference_episodes,
+            ),
         )
         for task_id, request in requests.items()
+    ]
+
+    def report(task_id: str, done: int | None) -> None:
+        if progress is not None and done is not None:
+            progress(task_id, done)
+
+    results, failures = run_jobs(
+        jobs, processes=processes, timeout=timeout, retries=retries, on_report=report
     )
-    outcomes: dict[str, CollectSummary | str] = {}
-    running = _Running()
-    try:
-        while waiting or running.jobs:
-            while waiting and len(running.jobs) < processes:
-                running.start(waiting.popleft())
-            for receiver in wait(list(running.jobs)):
-                _receive(receiver, running, outcomes, progress)
-    finally:
-        running.stop()
-    found = [(task_id, outcomes[task_id]) for task_id in requests]
     return CollectManySummary(
-        summaries=[result for _, result in found if isinstance(result, CollectSummary)],
-        failures={task: result for task, result in found if isinstance(result, str)},
+        summaries=[results[task_id] for task_id in requests if task_id in results],
+        failures={task_id: failures[task_id] for task_id in requests if task_id in failures},
     )
 
 
-def _receive(
-    receiver: Connection,
-    running: _Running,
-    outcomes: dict[str, CollectSummary | str],
-    progress: TaskProgress | None,
-) -> None:
-    """Takes one message; an ended pipe without an outcome means that the process died."""
-    task_id = running.jobs[receiver][1]
-    try:
-        message = receiver.recv()
-    except EOFError:
-        code = running.end(receiver)
-        outcomes.setdefault(
-            task_id,
-            f"{task_id}: the process ended with status {code} without a result; run it alone "
-            f"to see why (stored episodes are kept)",
-        )
-        return
-    if isinstance(message, int):
-        if progress is not None:
-            progress(task_id, message)
-    else:
-        outcomes[task_id] = message
-
-
-def _work(job: CollectJob, sender: Connection) -> None:
-    """Runs in the child: sends the number of episodes as it grows, then a summary or an error."""
-    try:
-        result: CollectSummary | str = collect(
-            job.task_id,
-            job.request.episodes,
-            job.out,
-            action_noise=job.request.action_noise,
-            max_steps=job.request.max_steps,
-            reference_episodes=job.reference_episodes,
-            progress=sender.send,
-        )
-    except Db1Error as error:
-        result = str(error)
-    except Exception as error:  # a bug, of db1 or of a simulator: the other tasks go on
-        result = f"{job.task_id}: {type(error).__name__}: {error}"
-    sender.send(result)
-    sender.close()
+def _work(job: CollectJob, report: Report) -> CollectSummary:
+    """Runs in a worker: reports the number of episodes as it grows, None for other ones."""
+    return collect(
+        job.task_id,
+        job.request.episodes,
+        job.out,
+        action_noise=job.request.action_noise,
+        max_steps=job.request.max_steps,
+        reference_episodes=job.reference_episodes,
+        progress=report,
+        alive=lambda: report(None),
+    )

@@ -86,6 +86,7 @@ def collect(
     max_steps: int | None = None,
     reference_episodes: int = 20,
     progress: Progress | None = None,
+    alive: Callable[[], None] | None = None,
 ) -> CollectSummary:
     """Fills the task's store up to `episodes` episodes and measures its references.
 
@@ -97,6 +98,7 @@ def collect(
         max_steps: Steps after which a demonstration is cut off (references never are).
         reference_episodes: Episodes of the random and of the expert reference.
         progress: Called after every episode.
+        alive: Called also after every episode that is not stored: given up, or a reference.
 
     Raises:
         ConfigError: For an unknown task, one without expert, or impossible numbers.
@@ -111,7 +113,7 @@ def collect(
         raise ConfigError(f"max_steps: got {max_steps}, expected at least 1")
     expert = make_expert(task_id)
     path = Path(out) / suite.name / task_name
-    report = progress or (lambda done: None)
+    report, sign = progress or (lambda done: None), alive or (lambda: None)
     env = make_env(task_id)
     try:
         check_noise(action_noise, env.step_spec)
@@ -129,10 +131,10 @@ def collect(
             demonstrated = partial(
                 demonstrate, env, expert, action_noise=action_noise, max_steps=max_steps
             )
-            given_up = _fill(writer, episodes, demonstrated, report)
+            given_up = _fill(writer, episodes, demonstrated, report, sign)
     finally:
         env.close()
-    references = _references(task_id, path, reference_episodes)
+    references = _references(task_id, path, reference_episodes, sign)
     return _summary(path, before, given_up, time.monotonic() - started, references)
 
 
@@ -141,6 +143,7 @@ def _fill(
     episodes: int,
     demonstrated: Callable[[int], Episode],
     report: Progress,
+    alive: Callable[[], None],
 ) -> list[int]:
     """Appends episodes until there are `episodes`; returns the seeds the expert gave up on."""
     task_id, before = writer.header.task, writer.num_episodes
@@ -154,6 +157,7 @@ def _fill(
         except DataError as error:
             logger.warning("%s seed %d left out: %s", task_id, seed, error)
             given_up.append(seed)
+            alive()
             _check_given_up(task_id, given_up, writer.num_episodes - before)
             continue
         writer.append(episode)
@@ -180,7 +184,9 @@ def _check_given_up(task_id: str, given_up: list[int], num_good: int) -> None:
         )
 
 
-def _references(task_id: str, path: Path, episodes: int) -> dict[str, Any]:
+def _references(
+    task_id: str, path: Path, episodes: int, alive: Callable[[], None]
+) -> dict[str, Any]:
     """Returns the stored references where they fit, else measures and writes them."""
     suite, task_name = parse_task_id(task_id)
     references = read_references(path)
@@ -189,7 +195,7 @@ def _references(task_id: str, path: Path, episodes: int) -> dict[str, Any]:
         or references.get("environment") != suite.environment_version(task_name)
         or references["expert"]["seeds"][1] < seed_for("reference", episodes - 1)
     ):
-        references = measure_references(task_id, episodes)
+        references = measure_references(task_id, episodes, lambda done: alive())
         write_references(path, references)
     return references
 

@@ -1,0 +1,161 @@
+"""Verbs about the tasks: `db1 tasks`, `db1 tasks measure`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from db1.cli.progress import running_bars
+from db1.errors import DataError
+
+if TYPE_CHECKING:
+    from db1.experts.measure_many import MeasureSummary
+    from db1.suites.listing import TaskRow
+
+app = typer.Typer(
+    context_settings={"help_option_names": ["-h", "--help"]}, pretty_exceptions_enable=False
+)
+MIN_WIDTH = 110
+_COUNTS = {
+    "listed": "tasks",
+    "runnable": "run here",
+    "expert": "with expert",
+    "references": "with reference",
+    "random": "random measured",
+    "both": "random and expert measured",
+}
+
+
+@app.callback(invoke_without_command=True)
+def tasks(
+    context: typer.Context,
+    suite: Annotated[list[str] | None, typer.Option(help="Only this suite (repeatable).")] = None,
+    counts: Annotated[bool, typer.Option("--counts", help="Only the counts by suite.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Lists the tasks: runnable here or why not, their expert, their reference scores.
+
+    A reference with a star was got in another environment version or under other rules.
+
+    Example: db1 tasks --suite metaworld
+
+    Example: db1 tasks --counts --json
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from db1.suites.listing import count_rows, task_rows
+
+    rows = task_rows(suite or None)
+    by_suite = count_rows(rows)
+    if as_json:
+        content = by_suite if counts else [row.to_dict() for row in rows]
+        typer.echo(json.dumps(content, indent=1))
+        return
+    console = Console(width=max(Console().width, MIN_WIDTH))
+    if not counts:
+        console.print(_task_table(rows))
+    console.print(_count_table(by_suite))
+
+
+@app.command()
+def measure(
+    task: Annotated[list[str] | None, typer.Argument(help="Task ids; default: all.")] = None,
+    suite: Annotated[
+        list[str] | None, typer.Option(help="All tasks of this suite (repeatable).")
+    ] = None,
+    episodes: Annotated[int, typer.Option(help="Episodes of a policy.", min=1)] = 10,
+    policy: Annotated[str, typer.Option(help="random, expert or both.")] = "both",
+    max_seconds: Annotated[
+        float | None, typer.Option(help="Start no further episode of a policy after this time.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds an episode may take; then its process is killed.")
+    ] = 600.0,
+    processes: Annotated[int, typer.Option(help="Tasks at once.", min=1)] = 2,
+    out: Annotated[Path, typer.Option(help="Folder; one file a suite.")] = Path("data/scores"),
+) -> None:
+    """Measures random and expert returns on reference seeds; what is measured stays.
+
+    `db1 eval --scores FOLDER` normalises by them.
+
+    Example: db1 tasks measure tsp/uniform20 --episodes 20
+
+    Example: db1 tasks measure --suite metaworld --policy expert --max-seconds 60
+    """
+    from db1.experts.measure_many import MeasureRequest, measure_many
+    from db1.suites.listing import choose_tasks
+
+    request = MeasureRequest(episodes=episodes, policy=policy, max_seconds=max_seconds)
+    chosen = choose_tasks(task, suite)
+    console = Console()
+    with running_bars(console, len(chosen)) as report:
+        summary = measure_many(
+            chosen, request, out, processes=processes, timeout=timeout, progress=report
+        )
+    _print_measured(summary, out, console)
+    named = {
+        name: summary.not_runnable[name] for name in task or () if name in summary.not_runnable
+    }
+    failures = summary.failures | named
+    if failures:
+        lines = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
+        raise DataError(f"{len(failures)} of {len(chosen)} tasks failed: {lines}")
+
+
+def _task_table(rows: Sequence[TaskRow]) -> Table:
+    table = Table(
+        Column("task", no_wrap=True), "runs here", "expert", "references (random to expert)",
+        title=f"{len(rows)} tasks",
+    )  # fmt: skip
+    for row in rows:
+        table.add_row(
+            row.id, row.reason or "yes", row.describes_expert, row.describes_references or "-"
+        )
+    return table
+
+
+def _count_table(counts: dict[str, dict[str, int]]) -> Table:
+    table = Table("suite", *(Column(name, justify="right") for name in _COUNTS.values()))
+    for name, group in counts.items():
+        if name == "total":
+            table.add_section()
+        table.add_row(name, *(str(group.get(key, 0)) for key in _COUNTS))
+    return table
+
+
+def _print_measured(summary: MeasureSummary, out: Path, console: Console) -> None:
+    """One row a task that has measurements now, and one line of counts."""
+    from db1.suites.scores import read_measured
+
+    table = Table(Column("task", no_wrap=True))
+    for title in ("random", "episodes", "expert", "episodes"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for task in sorted({*summary.measured, *summary.kept}):
+        entry = read_measured(task, out)[-1]
+        cells = []
+        for found in (entry.random, entry.expert):
+            cells += (
+                ["-", "-"] if found is None else [f"{found['mean']:.4g}", f"{found['episodes']}"]
+            )
+        table.add_row(task, *cells)
+    console.print(table)
+    console.print(
+        f"{len(summary.measured)} tasks measured, {len(summary.kept)} measured before, "
+        f"{len(summary.no_expert)} without an expert, {len(summary.not_runnable)} do not run here, "
+        f"{len(summary.failures)} failed; scores: {out}",
+        soft_wrap=True,
+    )
+    for reason in sorted({_cause(t, r) for t, r in summary.not_runnable.items()}):
+        console.print(f"does not run here: {reason}", soft_wrap=True)
+
+
+def _cause(task: str, reason: str) -> str:
+    """A reason without the task it is about, so that equal reasons are said once."""
+    suite = task.partition("/")[0]
+    return reason.replace(f"{task}: ", f"{suite}: ")

@@ -1,0 +1,182 @@
+"""Random and expert returns of many tasks: what `db1 tasks measure` does.
+
+Every task is a job in a worker process. What is measured stays: the same call goes on behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from db1.errors import ConfigError, Db1Error
+from db1.experts import make_expert
+from db1.experts.demonstrate import UniformExpert
+from db1.experts.measurement import measure
+from db1.experts.references import RANDOM_POLICY
+from db1.experts.workers import Job, Report, run_jobs
+from db1.suites import parse_task_id
+from db1.suites.scores import Measured, add_measurement, measured_of
+
+POLICIES = ("random", "expert", "both")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureRequest:
+    """What is wanted of every task.
+
+    Args:
+        episodes: Reference seeds to play.
+        policy: `random`, `expert` or `both`; tasks without an expert are left out of the latter.
+        max_seconds: No episode of a policy starts after this time; None: all are played.
+    """
+
+    episodes: int = 10
+    policy: str = "both"
+    max_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise ConfigError(f"policy: got {self.policy!r}, expected one of {POLICIES}")
+        if self.episodes < 1:
+            raise ConfigError(f"episodes: got {self.episodes}, expected at least 1")
+        if self.max_seconds is not None and not self.max_seconds > 0:
+            raise ConfigError(f"max_seconds: got {self.max_seconds}, expected more than 0")
+
+
+class MeasureSummary(NamedTuple):
+    """What `measure_many` has done.
+
+    Args:
+        measured: The policies that were measured now, by task id.
+        kept: Tasks whose measurements were there already.
+        no_expert: Tasks without the expert that was asked for.
+        not_runnable: Why, by task id.
+        failures: One line by task id.
+    """
+
+    measured: dict[str, list[str]]
+    kept: list[str]
+    no_expert: list[str]
+    not_runnable: dict[str, str]
+    failures: dict[str, str]
+
+
+class _Task(NamedTuple):
+    """The job of one worker."""
+
+    task_id: str
+    policies: tuple[str, ...]
+    episodes: int
+    max_seconds: float | None
+
+
+def measure_many(
+    tasks: Sequence[str],
+    request: MeasureRequest,
+    out: Path,
+    *,
+    processes: int = 2,
+    timeout: float = 600.0,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> MeasureSummary:
+    """Measures tasks and writes `out/<suite>.json` after each one.
+
+    Args:
+        tasks: Task ids.
+        request: What is wanted.
+        out: Folder of the scores (`db1.suites.scores.measured`).
+        processes: Tasks at once.
+        timeout: Seconds an episode may take; then its process is killed and the task tried again.
+        progress: Called with (task id, episodes over, all episodes).
+    """
+    summary = MeasureSummary({}, [], [], {}, {})
+    jobs, totals = [], {}
+    for task_id in tasks:
+        try:
+            policies = _wanted(task_id, request, out, summary)
+        except Db1Error as error:
+            summary.failures[task_id] = str(error)
+            continue
+        if policies:
+            job = _Task(task_id, policies, request.episodes, request.max_seconds)
+            group = task_id.partition("/")[0]
+            jobs.append(Job(key=task_id, group=group, work=_measure_task, argument=job))
+            totals[task_id] = len(policies) * request.episodes
+
+    def take(task_id: str, message: int | dict[str, Any]) -> None:
+        if isinstance(message, dict):
+            add_measurement(out, task_id, **message)
+            summary.measured.setdefault(task_id, []).extend(message["measurements"])
+        elif progress is not None:
+            progress(task_id, message, totals[task_id])
+
+    def finish(task_id: str, result: None) -> None:
+        if progress is not None:
+            progress(task_id, totals[task_id], totals[task_id])
+
+    outcomes = run_jobs(
+        jobs, processes=processes, timeout=timeout, on_report=take, on_result=finish
+    )
+    summary.failures.update(outcomes.failures)
+    return summary
+
+
+def _wanted(
+    task_id: str, request: MeasureRequest, out: Path, summary: MeasureSummary
+) -> tuple[str, ...]:
+    """The policies that are still to be measured; notes why the others are not."""
+    suite, name = parse_task_id(task_id)
+    if (reason := suite.task_missing(name)) is not None:
+        summary.not_runnable[task_id] = reason
+        return ()
+    policies = ("random", "expert") if request.policy == "both" else (request.policy,)
+    if "expert" in policies and suite.expert_name(name) is None:
+        summary.no_expert.append(task_id)
+        policies = tuple(policy for policy in policies if policy != "expert")
+    entry = measured_of(task_id, suite.environment_version(name), out)
+    experts = {"random": RANDOM_POLICY, "expert": suite.expert_name(name)}
+    missing = tuple(p for p in policies if not _is_enough(entry, p, experts[p], request))
+    if policies and not missing:
+        summary.kept.append(task_id)
+    return missing
+
+
+def _is_enough(
+    entry: Measured | None, policy: str, name: str | None, request: MeasureRequest
+) -> bool:
+    """Whether a measurement by the same expert has the episodes, or had at least the time."""
+    found = None if entry is None else getattr(entry, policy)
+    if found is None or found.get("policy") != name:
+        return False
+    if found["episodes"] + len(found.get("given_up", ())) >= request.episodes:
+        return True
+    limit = found.get("limit_seconds")
+    return limit is not None and request.max_seconds is not None and limit >= request.max_seconds
+
+
+def _measure_task(task: _Task, report: Report) -> None:
+    """Runs in a worker: reports numbers of episodes, and the arguments of `add_measurement`."""
+    suite, name = parse_task_id(task.task_id)
+    env = suite.make_env(name)
+    try:
+        for number, policy in enumerate(task.policies):
+            is_random = policy == "random"
+            before = number * task.episodes
+            measurement = measure(
+                env,
+                UniformExpert() if is_random else make_expert(task.task_id),
+                RANDOM_POLICY if is_random else str(suite.expert_name(name)),
+                task.episodes,
+                max_seconds=task.max_seconds,
+                progress=lambda done, before=before: report(before + done),
+            )
+            entry = {
+                "environment_version": suite.environment_version(name),
+                "wrapper": f"{type(env).__module__}.{type(env).__qualname__}",
+                "measurements": {policy: measurement},
+            }
+            report(entry)
+    finally:
+        env.close()

@@ -1,0 +1,34 @@
+"""Planning by simulation: objectives, rollouts, optimiser and the table of settings."""
+
+from __future__ import annotations
+
+from db1.experts.planning import (  # noqa: F401  (each registers its objectives)
+    control_suite_bodies,
+    control_suite_machines,
+    gymnasium_objectives,
+    modular_objectives,
+)
+from db1.experts.planning.objective import OBJECTIVES, Objective
+from db1.experts.planning.optimizer import Optimizer, PlannerSettings
+from db1.experts.planning.rollouts import Simulator, Trajectories
+from db1.experts.planning.settings import settings_of
+
+__all__ = [
+    "OBJECTIVES",
+    "Objective",
+    "Optimizer",
+    "PlannerSettings",
+    "Simulator",
+    "Trajectories",
+    "make_objective",
+    "settings_of",
+]
+
+PIXELS = "-pixels"
+
+
+def make_objective(task_id: str) -> Objective:
+    """Builds the objective of a task; ConfigError where the planner has none."""
+    suite, name = task_id.removesuffix(PIXELS).split("/")
+    key = f"{suite}/{name.partition('_')[0]}" if suite == "modular_rl" else f"{suite}/{name}"
+    return OBJECTIVES[key](name)

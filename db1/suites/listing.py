@@ -1,0 +1,151 @@
+"""The tasks as a table: what runs here, who is expert, which reference scores there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from db1.errors import ConfigError
+from db1.suites.base import SUITES
+from db1.suites.scores import MEASURED, Reference, datasets_of, references_of
+from db1.suites.scores.measured import FOLDER
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRow:
+    """One task.
+
+    Args:
+        id: `suite/task`.
+        suite: Name of its suite.
+        reason: Why it does not run here; None: it does.
+        expert: Name of the expert that db1 has; None: demonstrations must be imported.
+        datasets: Public data sets with an expert's episodes, as `db1 import` calls them.
+        references: Reference scores by name.
+    """
+
+    id: str
+    suite: str
+    reason: str | None
+    expert: str | None
+    datasets: tuple[str, ...]
+    references: dict[str, Reference]
+
+    @property
+    def expert_return(self) -> float | None:
+        """Mean return of db1's expert as it was measured."""
+        found = self.references.get(MEASURED)
+        return None if found is None else found.expert
+
+    @property
+    def describes_expert(self) -> str:
+        """`tsp_elkai: -3.73`, or where an expert's episodes can be imported from."""
+        if self.expert is not None:
+            known = self.expert_return
+            return f"{self.expert}: {'not measured' if known is None else f'{known:.4g}'}"
+        if self.datasets:
+            return f"none offline; import from {', '.join(self.datasets)}"
+        return "none offline"
+
+    @property
+    def describes_references(self) -> str:
+        """`measured -10.5 to -3.7, db1* -50 to -6.8`; the star marks another version or rules."""
+        return ", ".join(
+            f"{name}{'' if found.comparable else '*'} {_number(found.random)} to "
+            f"{_number(found.best)}"
+            for name, found in self.references.items()
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `db1 tasks --json` prints."""
+        return {
+            "id": self.id,
+            "suite": self.suite,
+            "runnable": self.reason is None,
+            "reason": self.reason,
+            "expert": self.expert,
+            "expert_return": self.expert_return,
+            "datasets": list(self.datasets),
+            "references": {name: found.to_dict() for name, found in self.references.items()},
+        }
+
+
+def task_rows(suites: Iterable[str] | None = None, folder: Path = FOLDER) -> list[TaskRow]:
+    """Returns all tasks, or those of some suites.
+
+    Args:
+        suites: Names; None: all suites.
+        folder: Where measured scores lie.
+
+    Raises:
+        ConfigError: For an unknown suite.
+    """
+    rows = []
+    for name in list(SUITES) if suites is None else suites:
+        suite = SUITES[name]
+        for task in suite.task_names():
+            task_id = f"{name}/{task}"
+            rows.append(
+                TaskRow(
+                    id=task_id,
+                    suite=name,
+                    reason=suite.task_missing(task),
+                    expert=suite.expert_name(task),
+                    datasets=datasets_of(task_id),
+                    references=references_of(task_id, folder),
+                )
+            )
+    return rows
+
+
+def count_rows(rows: Sequence[TaskRow]) -> dict[str, dict[str, int]]:
+    """Returns the counts by suite, and those of all under `total`.
+
+    listed; runnable; expert (db1 has one); references (any, of whoever); random and both (measured
+    here in the installed version: the random return, random and expert return).
+    """
+    counts: dict[str, dict[str, int]] = {}
+    for row in rows:
+        here = row.references.get(MEASURED)
+        here = here if here is not None and here.comparable else None
+        has_random = here is not None and here.random is not None
+        marks = {
+            "listed": True,
+            "runnable": row.reason is None,
+            "expert": row.expert is not None,
+            "references": bool(row.references),
+            "random": has_random,
+            "both": has_random and here is not None and here.expert is not None,
+        }
+        for name in (row.suite, "total"):
+            group = counts.setdefault(name, dict.fromkeys(marks, 0))
+            for key, mark in marks.items():
+                group[key] += mark
+    return {name: group for name, group in counts.items() if name != "total"} | {
+        "total": counts.get("total", {})
+    }
+
+
+def choose_tasks(tasks: Sequence[str] | None, suites: Sequence[str] | None) -> list[str]:
+    """Returns the tasks named and all tasks of the suites named; all there are for neither.
+
+    Raises:
+        ConfigError: For an unknown task or suite; names near matches.
+    """
+    chosen = dict.fromkeys(tasks or ())
+    for task_id in chosen:
+        suite, slash, name = task_id.partition("/")
+        if not slash:
+            raise ConfigError(
+                f"task id {task_id!r}, expected suite/task with a suite out of {sorted(SUITES)}"
+            )
+        SUITES[suite].check_task(name)
+    for suite in (suites or ()) if suites or tasks else sorted(SUITES):
+        chosen |= dict.fromkeys(f"{suite}/{name}" for name in SUITES[suite].task_names())
+    return list(chosen)
+
+
+def _number(value: float | None) -> str:
+    return "?" if value is None else f"{value:.4g}"

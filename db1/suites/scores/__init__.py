@@ -1,0 +1,37 @@
+"""Reference scores of the tasks, each with where it comes from.
+
+    measured/<suite>.json      random and expert returns that `db1 tasks measure` found
+    published/<name>.json      returns that others published: db1, jat, d4rl, atari-human
+    datasets.json              Minari's data sets by task
+
+`references_of(task)` gives all of a task by name; `measured_of(task, version)` the measured ones of
+one environment version. Scores that were got in another environment version, or under other rules,
+are kept but say so: `comparable` and `why_not`.
+"""
+
+from __future__ import annotations
+
+from db1.suites.scores.measured import (
+    Measured,
+    add_measurement,
+    measured_of,
+    read_measured,
+    version_difference,
+)
+from db1.suites.scores.published import datasets_of, published_names, published_of
+from db1.suites.scores.reference import MEASURED, Reference, reference_names, references_of
+
+__all__ = [
+    "MEASURED",
+    "Measured",
+    "Reference",
+    "add_measurement",
+    "datasets_of",
+    "measured_of",
+    "published_names",
+    "published_of",
+    "read_measured",
+    "reference_names",
+    "references_of",
+    "version_difference",
+]

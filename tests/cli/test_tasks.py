@@ -1,0 +1,109 @@
+"""`db1 tasks`, `db1 tasks measure`, and `db1 collect --suite`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from db1.store.episodes import EpisodeStore
+from db1.suites import SUITES, task_ids
+
+CARTPOLE = "classic_control/CartPole-v1"
+
+
+def test_json_of_a_suite(db1) -> None:
+    status, out, err = db1("tasks", "--suite", "classic_control", "--json")
+    assert status == 0, err
+    rows = {row["id"]: row for row in json.loads(out)}
+    assert list(rows) == task_ids("classic_control")
+    row = rows[CARTPOLE]
+    assert row["suite"] == "classic_control" and row["runnable"] and row["reason"] is None
+    assert row["expert"] == "cartpole_lqr" and row["expert_return"] == 500.0
+    assert row["references"]["measured"]["comparable"]
+
+
+def test_json_of_all_tasks(db1) -> None:
+    rows = json.loads(db1("tasks", "--json")[1])
+    assert len(rows) == len(task_ids()) and {row["suite"] for row in rows} == set(SUITES)
+    found = {row["id"]: row for row in rows}
+    assert found["atari/Pong"]["datasets"] == ["jat atari-pong"]
+    assert found["atari/Pong"]["references"]["atari-human"]["human"] == 14.6
+    assert found["metaworld/reach-v3"]["references"]["db1"]["comparable"] is False
+
+
+def test_table(db1) -> None:
+    _, out, _ = db1("tasks", "--suite", "procgen")
+    assert "procgen/bigfish-hard" in out and "none offline" in out and "db1 0 to 32.17" in out
+    _, out, _ = db1("tasks", "--suite", "classic_control", "--suite", "tsp", "--counts")
+    assert "classic_control" in out and CARTPOLE not in out and "total" in out
+
+
+def test_counts(db1) -> None:
+    counts = json.loads(db1("tasks", "--counts", "--json")[1])
+    assert set(counts) == {*SUITES, "total"}
+    assert counts["metaworld"]["listed"] == counts["metaworld"]["expert"] == 50
+    assert counts["total"]["listed"] == len(task_ids())
+    assert counts["atari"]["references"] >= 57
+
+
+def test_unknown_suites_and_tasks(db1, tmp_path: Path) -> None:
+    for arguments in (
+        ("tasks", "--suite", "metawrld"),
+        ("tasks", "measure", "--suite", "metawrld", "--out", tmp_path / "x"),
+        ("collect", "--suite", "metawrld", "--out", tmp_path / "x"),
+    ):
+        status, _, err = db1(*arguments)
+        assert status == 2 and "did you mean 'metaworld'" in err
+    status, _, err = db1("tasks", "measure", "babyai/GoToLocl", "--out", tmp_path / "x")
+    assert status == 2 and "GoToLocal" in err
+    assert not (tmp_path / "x").exists()
+
+
+def test_measure(db1, tmp_path: Path) -> None:
+    arguments = ("tasks", "measure", CARTPOLE, "--episodes", 2, "--processes", 1)
+    status, out, err = db1(*arguments, "--out", tmp_path)
+    assert status == 0, err
+    assert CARTPOLE in out and "500" in out and "1 tasks measured, 0 measured before" in out
+    content = json.loads((tmp_path / "classic_control.json").read_text())
+    assert content["tasks"][CARTPOLE][0]["expert"]["episodes"] == 2
+    assert "0 tasks measured, 1 measured before" in db1(*arguments, "--out", tmp_path)[1]
+
+
+def test_measuring_a_task_that_does_not_run_here(db1, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(SUITES["babyai"], "task_missing", lambda name: "pip install minigrid")
+    arguments = ("tasks", "measure", "babyai/GoTo", CARTPOLE, "--episodes", 1, "--out", tmp_path)
+    status, _, err = db1(*arguments)
+    assert status == 2 and "babyai/GoTo: pip install minigrid" in err
+    assert (tmp_path / "classic_control.json").exists()
+
+
+def test_collecting_a_suite(db1, tmp_path: Path, monkeypatch) -> None:
+    suite = SUITES["classic_control"]
+    monkeypatch.setattr(suite, "task_names", lambda: ["CartPole-v1", "Pendulum-v1"])
+    monkeypatch.setattr(
+        suite, "task_missing", lambda name: "no pendulum here" if name[0] == "P" else None
+    )
+    size = ("--episodes", 1, "--reference-episodes", 1, "--processes", 1, "--out", tmp_path)
+    status, out, err = db1("collect", "--suite", "classic_control", *size)
+    assert status == 0, err
+    assert "1 of 2 tasks have an expert and run here" in out and "no pendulum here" in out
+    assert "100 %" in out
+    assert EpisodeStore(tmp_path / CARTPOLE).num_episodes == 1
+    status, _, err = db1("collect", CARTPOLE, "classic_control/Pendulum-v1", *size)
+    assert status == 2 and "1 of 2 tasks failed" in err and "no pendulum here" in err
+
+
+@pytest.mark.parametrize("arguments", [("collect",), ("collect", "--suite", "vizdoom")])
+def test_nothing_to_collect(db1, tmp_path: Path, arguments: tuple, monkeypatch) -> None:
+    monkeypatch.setattr(SUITES["vizdoom"], "expert_name", lambda name: None)
+    monkeypatch.chdir(tmp_path)
+    status, _, err = db1(*arguments)
+    assert status == 2 and ("task ids" in err or "has an expert and runs here" in err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_names_suites(db1) -> None:
+    status, out, _ = db1("doctor")
+    assert status == 0 and all(f"suite {name}" in out for name in SUITES)
