@@ -247,8 +247,13 @@ class TransformerXL(nn.Module):
         )
 
     def _initialize(self) -> None:
-        """Normal weights; DeepNorm shrinks what feeds the residuals (Wang et al. 2022)."""
+        """Normal weights; DeepNorm shrinks what feeds the residuals (Wang et al. 2022).
+
+        A model on the meta device has shapes only, and nothing to draw.
+        """
         config = self.config
+        if self.embedding.token.weight.is_meta:
+            return
         for name, parameter in self.named_parameters():
             if name.endswith("bias") and parameter.dim() == 1:
                 nn.init.zeros_(parameter)

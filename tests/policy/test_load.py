@@ -59,6 +59,14 @@ def test_loads_weights_config_specs_and_tokenizer(run: Path, make_model: Callabl
     assert loaded.codec(SPEC).num_action_tokens == 1
 
 
+def test_loads_a_run_with_smooth_bins(run: Path) -> None:
+    """The quickstart's option: its start is computed from weights, which a shape does not have."""
+    config = (run / "config.yaml").read_text()
+    assert "bin_init: normal" in config
+    (run / "config.yaml").write_text(config.replace("bin_init: normal", "bin_init: smooth"))
+    assert load_agent_parts(run, device="cpu").model.config.bin_init == "smooth"
+
+
 def test_random_weights_are_seeded_and_leave_the_global_generator_alone(run: Path) -> None:
     before = torch.get_rng_state()
     models = [
