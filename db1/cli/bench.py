@@ -23,9 +23,6 @@ app = typer.Typer(
 Quick = Annotated[
     bool, typer.Option("--quick", help="Small sizes in place of those given; seconds.")
 ]
-Threads = Annotated[
-    int | None, typer.Option(help="Threads of torch; default: its own choice.", min=1)
-]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write all figures here.")
 ]
@@ -41,7 +38,7 @@ def decode(
     tokens: Annotated[int, typer.Option(help="Tokens db1 decodes a round.", min=1)] = 16,
     rounds: Annotated[int, typer.Option(help="Turns of each contender.", min=1)] = 5,
     whole: Annotated[bool, typer.Option(help="Measure recomputing the whole text, too.")] = True,
-    threads: Threads = None,
+    threads: Annotated[int, typer.Option(help="Threads of torch.", min=1)] = 1,
     quick: Quick = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -49,8 +46,12 @@ def decode(
 
     All contenders have the same weights, and their outputs are compared first. `hidden states` is
     how the released model acts: it keeps hidden states and projects all of them at each token.
+    A single token is limited by reading the weights, which more threads do not speed up, so that
+    the ratio falls with threads and rises with episodes at once.
 
-    Example: db1 bench decode --width 2048 --layers 2 --memory 1024 --threads 1
+    Example: db1 bench decode --width 2048 --layers 2 --memory 1024
+
+    Example: db1 bench decode --batch 8 --no-whole --threads 2
 
     Example: db1 bench decode --quick --json decode.json
     """
