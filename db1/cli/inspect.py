@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from db1.errors import ConfigError, DataError
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".yaml", ".yml")
 CONFIG_FILE = "config.yaml"
+TABLE_WIDTH = 160
+"""Columns that the widest tables want."""
 
 
 def inspect(
@@ -133,8 +136,6 @@ def _run_data(path: Path, overrides: list[str]) -> RunData:
 def _sequence(
     run: RunData, step: int, slot: int, full: bool, as_json: str | None, html: Path | None
 ) -> bool:
-    from rich.console import Console
-
     from db1.inspection.findings import has_error
     from db1.inspection.render_html import sequence_page
     from db1.inspection.render_report import show_findings
@@ -157,8 +158,6 @@ def _sequence(
 def _overview(
     run: RunData, samples: int, environments: bool, as_json: str | None, html: Path | None
 ) -> bool:
-    from rich.console import Console
-
     from db1.cli.progress import task_bars
     from db1.inspection.findings import has_error
     from db1.inspection.render_report import overview_document
@@ -175,7 +174,7 @@ def _overview(
         )
     document = overview_document(found)
     if as_json != "-":
-        document.show(Console())
+        document.show(_wide_console())
     _write(as_json, found.to_dict())
     if html is not None:
         _write_file(html, document.to_html())
@@ -185,8 +184,6 @@ def _overview(
 def _stores(
     paths: list[Path], verify: bool, environments: bool, as_json: str | None, html: Path | None
 ) -> bool:
-    from rich.console import Console
-
     from db1.cli.progress import task_bars
     from db1.inspection.findings import has_error
     from db1.inspection.render_report import store_document, stores_document
@@ -220,7 +217,7 @@ def _stores(
         else stores_document(reports, f"{len(reports)} stores of {', '.join(map(str, paths))}")
     )
     if as_json != "-":
-        document.show(Console())
+        document.show(_wide_console())
     content = [made.to_dict() for made in reports]
     _write(as_json, content[0] if is_single else {"stores": content})
     if html is not None:
@@ -248,6 +245,12 @@ def _write_file(path: Path, text: str) -> None:
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error})") from None
     typer.echo(f"written: {path}", err=True)
+
+
+def _wide_console() -> Console:
+    """At least as wide as the tables need to be read; a narrow terminal scrolls or wraps lines."""
+    console = Console()
+    return console if console.width >= TABLE_WIDTH else Console(width=TABLE_WIDTH)
 
 
 VERBS = {"inspect": inspect}

@@ -183,7 +183,7 @@ def _table(section: Section) -> Table:
     for column in table.columns[1:]:
         column.justify = "right" if section.numeric else "left"
         column.overflow = "fold"
-    table.columns[0].overflow = "fold"
+    table.columns[0].no_wrap = True
     for row in section.rows:
         table.add_row(*map(Text, row))
     return table

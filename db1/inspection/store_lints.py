@@ -45,9 +45,15 @@ def empty_store(store: EpisodeStore) -> list[Finding]:
 
 
 def weak_expert(store: EpisodeStore) -> list[Finding]:
-    """Demonstrations far below the expert of the references."""
+    """Demonstrations far below the expert of the references.
+
+    Episodes that were cut off, or whose actions were disturbed, return less than the references,
+    which are whole and undisturbed: they say nothing about the expert.
+    """
     references = references_of(store)
-    if references is None or not store.num_episodes:
+    header = store.header
+    is_like_references = header.max_steps is None and not header.action_noise
+    if references is None or not store.num_episodes or not is_like_references:
         return []
     mean = float(np.mean(store.returns))
     score = references.normalised(mean)

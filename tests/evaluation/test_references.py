@@ -64,11 +64,15 @@ def test_measured_scores_of_another_version_are_not_taken(tmp_path: Path) -> Non
 def test_published_references_tell_that_they_are_of_another_environment(tmp_path: Path) -> None:
     found = find(REACH, "jat", tmp_path)
     assert found.expert == pytest.approx(681.3714) and "Meta-World v2" in found.mismatch
-    human = find("atari/Pong", "atari-human", tmp_path)
-    assert human.expert == 14.6 and human.random == -20.7
     with pytest.raises(MissingReference, match=r"no reference 'db1'.*--reference measured"):
         find(CARTPOLE, "db1", tmp_path)
     assert find(REACH, "none", tmp_path) is None
+
+
+def test_humans_are_references_of_atari(tmp_path: Path) -> None:
+    pytest.importorskip("ale_py", reason="pip install 'db1[atari]'")
+    human = find("atari/Pong", "atari-human", tmp_path)
+    assert human.expert == 14.6 and human.random == -20.7
 
 
 def test_a_span_of_nothing_is_no_reference(tmp_path: Path) -> None:
