@@ -42,5 +42,5 @@ def test_a_tokenizer_beyond_the_vocabulary(tmp_path: Path) -> None:
     corpus(tmp_path / "text/one", tokenizer)
     corpus(tmp_path / "text/two", tokenizer)
     factory(tmp_path).mixture(10)
-    with pytest.raises(DataError, match=f"tokenizer of {tokenizer.size} ids, expected at most .*260"):
+    with pytest.raises(DataError, match=f"of {tokenizer.size} ids, expected at most .*260"):
         factory(tmp_path, text_size=260)
