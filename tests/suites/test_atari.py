@@ -65,18 +65,5 @@ def test_an_episode_ends_with_the_game():
     env.close()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("game", GAMES)
-def test_every_game_starts_and_steps(game):
-    env = make_env(f"atari/{game}")
-    rng = np.random.default_rng(0)
-    observation, _ = env.reset(seed=5)
-    for _ in range(20):
-        observation, *_, ended, _, _ = env.step(env.sample_action(rng, observation))
-        if ended:
-            env.reset(seed=6)
-    env.close()
-
-
 def test_versions_name_the_package():
     assert "ale-py" in SUITES["atari"].environment_version("Pong")
