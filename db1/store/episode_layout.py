@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -35,6 +34,7 @@ import numpy as np
 
 from db1 import __version__
 from db1.errors import DataError
+from db1.runtime import atomic_write_text
 from db1.store.columns import Column, columns_of
 from db1.store.files import StoreFile
 from db1.store.frames import IMAGE_FORMATS, RAW
@@ -143,12 +143,7 @@ def write_header(path: Path, header: StoreHeader) -> None:
     """Makes the folder and its header.json, in one move: it is never seen half-written."""
     content = json.dumps(header.to_dict(), indent=2) + "\n"
     path.mkdir(parents=True, exist_ok=True)
-    temporary = path / f"{HEADER_FILE}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path / HEADER_FILE)
+    atomic_write_text(path / HEADER_FILE, content)
 
 
 class StoreFiles:

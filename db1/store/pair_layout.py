@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -36,6 +35,7 @@ import numpy as np
 
 from db1 import __version__
 from db1.errors import DataError, nearest
+from db1.runtime import atomic_write_text
 from db1.store.files import StoreFile
 from db1.store.records import record_checksums
 
@@ -156,12 +156,7 @@ def write_header(path: Path, header: PairHeader) -> None:
     """Makes the folder and its header.json, in one move: it is never seen half-written."""
     content = json.dumps(header.to_dict(), indent=2) + "\n"
     path.mkdir(parents=True, exist_ok=True)
-    temporary = path / f"{HEADER_FILE}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path / HEADER_FILE)
+    atomic_write_text(path / HEADER_FILE, content)
 
 
 def pair_splits(path: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
@@ -10,7 +11,7 @@ from db1.experts.planning.rollouts import Trajectories
 from db1.registry import Registry
 
 
-class Objective:
+class Objective(ABC):
     """One task's reward in NumPy.
 
     Args:
@@ -27,9 +28,9 @@ class Objective:
     def __init__(self, task_name: str) -> None:
         self.task_name = task_name
 
+    @abstractmethod
     def reward(self, t: Trajectories) -> np.ndarray:
         """Returns the environment's own reward, (S, T), but for what `leaves_out` names."""
-        raise NotImplementedError
 
     def hint(self, t: Trajectories) -> np.ndarray:
         """Returns what is added to the reward to lead the planner, (S, T)."""
