@@ -9,11 +9,9 @@ is refused.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from db1.errors import ConfigError, DataError
 from db1.sources.episode_source import EpisodeOptions, EpisodeSource, SourceEpisode, reward_array
 from db1.sources.fields import BadEpisode, convert, convert_actions
 from db1.sources.fitting import Fitting, fit
+from db1.sources.new_store import store_or_nothing
 from db1.sources.registry import ImportContext, ImportSummary
 from db1.sources.returns import ReturnFilter, return_filter
 from db1.store.episodes import EpisodeStore, EpisodeWriter, StoreHeader
@@ -168,7 +167,9 @@ def import_episodes(
             source=source, task=task, fitting=fitting, options=options, context=context,
             returns=return_filter(options, source),
         )  # fmt: skip
-        with _store(out, work.header()) as writer:
+        with store_or_nothing(
+            out, partial(EpisodeWriter, out, work.header()), lambda writer: writer.num_episodes
+        ) as writer:
             num_before = writer.num_episodes
             work.fill(writer)
             num_stored = writer.num_episodes
@@ -202,25 +203,6 @@ def task_of(source: EpisodeSource, options: EpisodeOptions) -> str:
     if not suite or not name:
         raise ConfigError(f"--task {task!r}, expected suite/task")
     return task
-
-
-@contextmanager
-def _store(out: Path, header: StoreHeader) -> Iterator[EpisodeWriter]:
-    """Opens the store; takes the folder away again when it was made here and stays empty."""
-    is_new = not out.exists()
-    try:
-        writer = EpisodeWriter(out, header)
-    except DataError:
-        if is_new:
-            shutil.rmtree(out, ignore_errors=True)
-        raise
-    try:
-        yield writer
-    finally:
-        is_empty = writer.num_episodes == 0
-        writer.close()
-        if is_new and is_empty:
-            shutil.rmtree(out)
 
 
 def _num_steps(loaded: SourceEpisode, where: str) -> int:

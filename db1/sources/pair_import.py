@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
-import shutil
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from db1.errors import ConfigError, DataError, nearest
+from db1.sources.new_store import store_or_nothing
 from db1.sources.pair_source import PairOptions, PairSet, PairSplit, SourcePair, some_names
 from db1.sources.registry import ImportContext, ImportSummary
 from db1.store.pairs import PairHeader, PairStore, PairWriter
@@ -60,7 +59,9 @@ def import_pairs(
             kind=source.kind,
             origin={**source.origin, "options": options.lasting()},
         )
-        with _store(out / name, header) as writer:
+        with store_or_nothing(
+            out / name, partial(PairWriter, out / name, header), lambda writer: writer.num_pairs
+        ) as writer:
             num_before += writer.num_pairs
             _fill(writer, name, split, options, context, counts)
             if writer.num_pairs == 0:
@@ -159,22 +160,3 @@ def _next_number(writer: PairWriter) -> int:
             "another folder"
         )
     return last + 1
-
-
-@contextmanager
-def _store(path: Path, header: PairHeader) -> Iterator[PairWriter]:
-    """Opens the store; takes the folder away again when it was made here and stays empty."""
-    is_new = not path.exists()
-    try:
-        writer = PairWriter(path, header)
-    except DataError:
-        if is_new:
-            shutil.rmtree(path, ignore_errors=True)
-        raise
-    try:
-        yield writer
-    finally:
-        is_empty = writer.num_pairs == 0
-        writer.close()
-        if is_new and is_empty:
-            shutil.rmtree(path)
