@@ -82,6 +82,17 @@ def publish_rank(rank: Rank, device_type: str) -> None:
     os.environ.setdefault("DS_ACCELERATOR", device_type)
 
 
+def draw_off_screen() -> None:
+    """Lets MuJoCo and SDL draw without a display, where there is none and nobody chose how.
+
+    MuJoCo reads its variable when it is imported: call this before.
+    """
+    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or sys.platform != "linux":
+        return
+    os.environ.setdefault("MUJOCO_GL", "egl")
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+
+
 def cache_folder() -> Path:
     """Where to keep what can be computed again: DB1_CACHE, or ~/.cache/db1; may not exist yet."""
     given = os.environ.get("DB1_CACHE")

@@ -78,6 +78,13 @@ class AtariEnv(TaskEnv):
         # A game that ends on its last allowed frame reports both.
         return _observation(screen), reward, terminated, truncated and not terminated, {}
 
+    def render_frame(self) -> np.ndarray:
+        """The console's screen in colour, (210, 160, 3)."""
+        return self.simulator.unwrapped.ale.getScreenRGB()
+
+    def action_names(self) -> tuple[str, ...]:
+        return tuple(name.lower() for name in self.simulator.unwrapped.get_action_meanings())
+
     def close(self) -> None:
         self.simulator.close()
 

@@ -17,6 +17,8 @@ import logging
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from db1.suites.base import SUITES, Observation, StepResult, Suite, TaskEnv
 from db1.tokens.spec import FieldSpec, StepSpec
 
@@ -44,6 +46,8 @@ _NAMES = (
     "PutNextS7N4 PutNextS7N4Carrying Synth SynthLoc SynthS5R2 SynthSeq UnblockPickup Unlock "
     "UnlockLocal UnlockLocalDist UnlockPickup UnlockPickupDist UnlockToUnlock"
 )
+TILE = 16
+"""Pixels of a cell in a rendered frame."""
 LEVELS = tuple(_NAMES.split())
 NO_EXPERT = frozenset({"KeyInBox", "OpenDoorsOrderN2Debug", "OpenDoorsOrderN4Debug"})
 """Levels that minigrid's bot cannot solve: it opens no boxes, and other doors on its way."""
@@ -78,6 +82,14 @@ class GridEnv(TaskEnv):
         raw, reward, terminated, truncated, _ = self.simulator.step(action)
         info = {"success": bool(terminated and reward > 0)}
         return _observation(raw), reward, terminated, truncated and not terminated, info
+
+    def render_frame(self) -> np.ndarray:
+        """The whole grid from above; what the agent sees of it is lit."""
+        return np.asarray(self.simulator.get_frame(highlight=True, tile_size=TILE), np.uint8)
+
+    def action_names(self) -> tuple[str, ...]:
+        names = ("left", "right", "forward", "pickup", "drop", "toggle", "done")
+        return names[: self.step_spec.action.num_values]
 
 
 class BabyAI(Suite):

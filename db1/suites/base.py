@@ -50,6 +50,7 @@ class TaskEnv(gymnasium.Env, ABC):
         self.last_action: Any = None
         """The action that was really executed last; None right after a reset."""
         self._running = False
+        self._seen: Observation = {}
         self.observation_space = gymnasium.spaces.Dict(
             {key: _space(field) for key, field in step_spec.observation.items()}
         )
@@ -62,6 +63,24 @@ class TaskEnv(gymnasium.Env, ABC):
     @abstractmethod
     def _step(self, action: Any) -> StepResult:
         """Executes a checked action: an int, or float32 of the action's shape in [-1, 1]."""
+
+    def render_frame(self) -> np.ndarray:
+        """The state as a person would watch it: uint8 (H, W, 3) of any size.
+
+        Here: the image that was observed last. Suites whose observations are numbers draw their
+        simulation. Never changes the episode.
+
+        Raises:
+            DataError: When the task has no picture, or nothing can be drawn here.
+        """
+        for key, field in self.step_spec.observation.items():
+            if field.kind == "image" and key in self._seen:
+                return as_rgb(self._seen[key])
+        raise DataError(f"{self.task_id}: no picture, its observations are numbers or text")
+
+    def action_names(self) -> tuple[str, ...] | None:
+        """What each value of a discrete action does, in words; None where nobody says."""
+        return None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -139,6 +158,7 @@ class TaskEnv(gymnasium.Env, ABC):
                         f"the simulation diverged"
                     )
             cast[key] = value
+        self._seen = cast
         return cast
 
 
@@ -246,6 +266,16 @@ SUITES: Registry[Suite] = Registry("suite")
 def rescaled(action: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Maps numbers in [-1, 1] linearly to [low, high], float64."""
     return low + (action.astype(np.float64) + 1.0) / 2.0 * (np.asarray(high, np.float64) - low)
+
+
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, C) -> (H, W, 3): one channel, or the newest of a stack of grey ones, as grey."""
+    channels = image.shape[2]
+    if channels == 3:
+        return image
+    if channels % 3:
+        return np.repeat(image[:, :, -1:], 3, axis=2)
+    return image[:, :, -3:]
 
 
 def _space(field: FieldSpec) -> gymnasium.Space:

@@ -36,6 +36,11 @@ EXPERTS = {
     "MountainCarContinuous-v0": "mountain_car_continuous_value",
     "Pendulum-v1": "pendulum_value",
 }
+ACTION_NAMES = {
+    "CartPole-v1": ("left", "right"),
+    "Acrobot-v1": ("torque -1", "no torque", "torque +1"),
+    "MountainCar-v0": ("left", "none", "right"),
+}
 GOAL_TASKS = frozenset({"Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0"})
 
 
@@ -65,6 +70,13 @@ class ClassicControlEnv(TaskEnv):
             action = np.asarray(action) * self.simulator.action_space.high
         state, reward, terminated, truncated, _ = self.simulator.step(action)
         return {"state": state}, reward, terminated, truncated, self._info(terminated)
+
+    def render_frame(self) -> np.ndarray:
+        self.simulator.render_mode = "rgb_array"  # read by every render()
+        return np.asarray(self.simulator.render(), dtype=np.uint8)
+
+    def action_names(self) -> tuple[str, ...] | None:
+        return ACTION_NAMES.get(self.task_id.split("/")[1])
 
     def _info(self, terminated: bool) -> dict[str, Any]:
         return {"success": bool(terminated)} if self._knows_success else {}

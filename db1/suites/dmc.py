@@ -12,9 +12,6 @@ libraries where they are missing.
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -22,6 +19,7 @@ import numpy as np
 
 from db1.errors import DataError
 from db1.suites.base import SUITES, Observation, StepResult, Suite, TaskEnv, rescaled
+from db1.suites.mujoco_frames import FRAME_SIZE, render_failure
 from db1.tokens.spec import FieldSpec, StepSpec
 
 HORIZON = 1000
@@ -101,7 +99,13 @@ class DmcEnv(TaskEnv):
     def _observe(self, timestep: Any) -> Observation:
         if not self._pixels:
             return dict(timestep.observation)
-        return {"pixels": _render(self.simulator)}
+        return {"pixels": _render(self.simulator, IMAGE_SIZE)}
+
+    def render_frame(self) -> np.ndarray:
+        """Camera 0, (240, 240, 3)."""
+        if (why := render_failure()) is not None:
+            raise DataError(_NO_OPENGL.format(task=self.task_id, why=why))
+        return _render(self.simulator, FRAME_SIZE)
 
     def close(self) -> None:
         self.simulator.close()
@@ -128,7 +132,7 @@ class Dmc(Suite):
         reason = super().task_missing(task_name)
         if reason is not None or not (task_name.endswith(PIXELS) or task_name in RENDERED):
             return reason
-        why = _render_failure()
+        why = render_failure()
         return why and _NO_OPENGL.format(task=f"{self.name}/{task_name}", why=why)
 
     def _make_env(self, task_name: str) -> DmcEnv:
@@ -143,25 +147,9 @@ class Dmc(Suite):
         return DmcEnv(f"{self.name}/{task_name}", simulator, name != task_name)
 
 
-@cache
-def _render_failure() -> str | None:
-    """Returns why nothing can be rendered here; None when a frame comes out.
-
-    Tried in another process, since a broken OpenGL can take its process along at exit.
-    """
-    trial = "from dm_control import suite; suite.load('point_mass', 'easy').physics.render(64, 64)"
-    done = subprocess.run([sys.executable, "-c", trial], capture_output=True, text=True)
-    if done.returncode == 0:
-        return None
-    errors = [line for line in done.stderr.splitlines() if "Error: " in line]
-    return errors[-1] if errors else f"exit status {done.returncode}"
-
-
-def _render(simulator: Any) -> np.ndarray:
-    """Returns uint8 (64, 64, 3) of camera 0."""
-    return simulator.physics.render(
-        IMAGE_SIZE, IMAGE_SIZE, camera_id=0, render_flag_overrides=_PLAIN
-    )
+def _render(simulator: Any, size: int) -> np.ndarray:
+    """Returns uint8 (size, size, 3) of camera 0."""
+    return simulator.physics.render(size, size, camera_id=0, render_flag_overrides=_PLAIN)
 
 
 def _step_spec(simulator: Any, pixels: bool) -> StepSpec:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from db1.suites.base import SUITES, Observation, StepResult, Suite, TaskEnv
+from db1.suites.mujoco_frames import MujocoCamera
 from db1.tokens.spec import FieldSpec, StepSpec
 
 HORIZON = 500
@@ -34,6 +35,12 @@ _NAMES = (
     "plate-slide-side plate-slide-back plate-slide-back-side peg-unplug-side soccer stick-push "
     "stick-pull push-wall reach-wall shelf-place sweep-into sweep window-open window-close"
 )
+_VIEW = {
+    "lookat": np.array([0.0, 0.65, 0.12]),
+    "distance": 1.5,
+    "azimuth": 230.0,
+    "elevation": -25.0,
+}
 TASKS = tuple(_NAMES.split())
 
 
@@ -49,6 +56,7 @@ class MetaWorldEnv(TaskEnv):
         super().__init__(
             task_id=task_id, step_spec=STEP_SPEC, max_steps=HORIZON, simulator=simulator
         )
+        self._camera: MujocoCamera | None = None
 
     def _reset(self, seed: int) -> tuple[Observation, dict[str, Any]]:
         self.simulator.seed(seed)
@@ -60,7 +68,15 @@ class MetaWorldEnv(TaskEnv):
         success = {"success": bool(info["success"])}
         return {"state": state}, reward, terminated, truncated, success
 
+    def render_frame(self) -> np.ndarray:
+        """The table from in front of the robot."""
+        if self._camera is None:
+            self._camera = MujocoCamera(self.simulator.model, view=_VIEW)
+        return self._camera.frame(self.simulator.data)
+
     def close(self) -> None:
+        if self._camera is not None:
+            self._camera.close()
         self.simulator.close()
 
 

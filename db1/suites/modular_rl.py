@@ -20,6 +20,7 @@ import numpy as np
 
 from db1.suites.base import SUITES, Observation, StepResult, Suite, TaskEnv, rescaled
 from db1.suites.modular_bodies import PACKAGE, body_xml
+from db1.suites.mujoco_frames import MujocoCamera
 from db1.tokens.spec import FieldSpec, StepSpec
 
 HORIZON = 1000
@@ -121,6 +122,7 @@ class ModularEnv(TaskEnv):
         super().__init__(
             task_id=task_id, step_spec=spec, max_steps=HORIZON, simulator=(self.model, self.data)
         )
+        self._camera: MujocoCamera | None = None
 
     @property
     def step_seconds(self) -> float:
@@ -153,6 +155,15 @@ class ModularEnv(TaskEnv):
         cost = self._family.control_cost * np.square(self.data.ctrl).sum()
         reward = self._family.alive_reward + speed - cost
         return {"limbs": self._observe()}, reward, not self.is_up(), False, {}
+
+    def render_frame(self) -> np.ndarray:
+        if self._camera is None:
+            self._camera = MujocoCamera(self.model, "track")
+        return self._camera.frame(self.data)
+
+    def close(self) -> None:
+        if self._camera is not None:
+            self._camera.close()
 
     def is_up(self) -> bool:
         """Whether the body has not fallen."""

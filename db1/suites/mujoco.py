@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from db1.suites.base import SUITES, Observation, StepResult, Suite, TaskEnv, rescaled
+from db1.suites.mujoco_frames import MujocoCamera, gymnasium_camera
 from db1.tokens.spec import FieldSpec, StepSpec
 
 TASKS = {
@@ -52,6 +53,7 @@ class MujocoEnv(TaskEnv):
             action=FieldSpec(kind="continuous", shape=simulator.action_space.shape),
         )
         super().__init__(task_id=task_id, step_spec=spec, max_steps=max_steps, simulator=simulator)
+        self._camera: MujocoCamera | None = None
 
     def _reset(self, seed: int) -> tuple[Observation, dict[str, Any]]:
         state, _ = self.simulator.reset(seed=seed)
@@ -64,7 +66,14 @@ class MujocoEnv(TaskEnv):
         )
         return {"state": state}, reward, terminated, truncated, {}
 
+    def render_frame(self) -> np.ndarray:
+        if self._camera is None:
+            self._camera = gymnasium_camera(self.simulator)
+        return self._camera.frame(self.simulator.data)
+
     def close(self) -> None:
+        if self._camera is not None:
+            self._camera.close()
         self.simulator.close()
 
 

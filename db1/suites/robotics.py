@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from db1.suites.base import SUITES, Observation, StepResult, Suite, TaskEnv, rescaled
+from db1.suites.mujoco_frames import MujocoCamera, gymnasium_camera, simulation
 from db1.tokens.spec import FieldSpec, StepSpec
 
 _FETCH = ("Slide", "PickAndPlace", "Reach", "Push")
@@ -99,6 +100,7 @@ class RoboticsEnv(TaskEnv):
             action=FieldSpec(kind="continuous", shape=simulator.action_space.shape),
         )
         super().__init__(task_id=task_id, step_spec=spec, max_steps=max_steps, simulator=simulator)
+        self._camera: MujocoCamera | None = None
 
     def _reset(self, seed: int) -> tuple[Observation, dict[str, Any]]:
         raw, _ = self.simulator.reset(seed=seed)
@@ -112,7 +114,14 @@ class RoboticsEnv(TaskEnv):
         success = bool(info.get("is_success", info.get("success", False)))
         return _observation(raw), reward, terminated, truncated, {"success": success}
 
+    def render_frame(self) -> np.ndarray:
+        if self._camera is None:
+            self._camera = gymnasium_camera(self.simulator)
+        return self._camera.frame(simulation(self.simulator).data)
+
     def close(self) -> None:
+        if self._camera is not None:
+            self._camera.close()
         self.simulator.close()
 
 

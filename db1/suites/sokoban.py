@@ -107,6 +107,10 @@ class SokobanEnv(TaskEnv):
         board = self._tiles[cells]
         return {"board": board.transpose(0, 2, 1, 3, 4).reshape(10 * TILE, 10 * TILE, 3)}
 
+    def action_names(self) -> tuple[str, ...]:
+        ways = ("up", "down", "left", "right")
+        return ("nothing", *(f"push {way}" for way in ways), *(f"walk {way}" for way in ways))
+
 
 class Sokoban(Suite):
     """Boxoban's levels and generated ones."""

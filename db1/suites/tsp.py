@@ -20,6 +20,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from db1.errors import DataError
 from db1.suites.base import SUITES, Observation, StepResult, Suite, TaskEnv
@@ -30,6 +31,7 @@ UNIFORM_SIZES = (20, 50, 100)
 FIXED_SIZES = (100, 200)
 NUM_FIXED = 100
 CLUSTERED_SIZE, NUM_CLUSTERED = 200, 32
+_MAP_SIZE = 240
 _UNIFORM, _FIXED, _CLUSTERED = "uniform", "tsp", "city"
 
 
@@ -54,6 +56,7 @@ class TspEnv(TaskEnv):
         cities: float64 (n, 2), positions in the unit square.
         distances: float64 (n, n).
         start, current: Indices of cities.
+        tour: Indices of the cities in the order of the visits, from `start` on.
         visited: bool (n,); the start city counts as visited.
         candidates: int64 (K,), the city behind each action.
 
@@ -78,6 +81,7 @@ class TspEnv(TaskEnv):
         self.current = self.start
         self.visited = np.zeros(self.num_cities, dtype=bool)
         self.visited[self.start] = True
+        self.tour = [self.start]
         return self._observe(), {}
 
     def _step(self, action: int) -> StepResult:
@@ -91,10 +95,15 @@ class TspEnv(TaskEnv):
         travelled = self.distances[self.current, city]
         self.visited[city] = True
         self.current = city
+        self.tour.append(city)
         finished = bool(self.visited.all())
         if finished:
             travelled += self.distances[city, self.start]
         return self._observe(), -float(travelled), finished, False, {}
+
+    def render_frame(self) -> np.ndarray:
+        """The map with the tour so far, (240, 240, 3): start green, current city red."""
+        return draw_tour(self.cities, self.tour, bool(self.visited.all()))
 
     def _observe(self) -> Observation:
         self.candidates = self._nearest_candidates()
@@ -168,6 +177,32 @@ def clustered_cities(instance: int, num_cities: int) -> np.ndarray:
         drawn = rng.normal(centres[clusters], widths[clusters, None])
         cities[outside] = drawn[outside]
     return cities
+
+
+def draw_tour(cities: np.ndarray, tour: list[int], is_closed: bool) -> np.ndarray:
+    """Draws a tour, uint8 (240, 240, 3).
+
+    Args:
+        cities: float (n, 2) in the unit square.
+        tour: Cities in the order of the visits, the last one current.
+        is_closed: Draw the way back to the first one.
+    """
+    picture = Image.new("RGB", (_MAP_SIZE, _MAP_SIZE), "white")
+    draw = ImageDraw.Draw(picture)
+    margin = 10
+    places = [
+        (float(margin + x * (_MAP_SIZE - 2 * margin)), float(margin + y * (_MAP_SIZE - 2 * margin)))
+        for x, y in cities
+    ]
+    way = [places[city] for city in tour]
+    if len(way) > 1:
+        draw.line([*way, way[0]] if is_closed else way, fill="#3465a4", width=2)
+    for number, place in enumerate(places):
+        colour, radius = ("#888888", 2.5)
+        if number in (tour[0], tour[-1]):
+            colour, radius = ("#2a9d3a" if number == tour[0] else "#d33030", 5)
+        draw.circle(place, radius, fill=colour)
+    return np.asarray(picture)
 
 
 def _parse(task_name: str) -> tuple[str, int, int]:

@@ -98,10 +98,16 @@ class VizdoomEnv(TaskEnv):
         return self._observe(raw), reward, terminated, truncated and not terminated, {}
 
     def _observe(self, raw: dict[str, np.ndarray]) -> Observation:
+        if self.simulator.state is not None:
+            self._screen = self.simulator.state.screen_buffer
         observation: Observation = {"screen": padded(shrunk(raw["screen"], HEIGHT, WIDTH))}
         if "variables" in self.step_spec.observation:
             observation["variables"] = raw["gamevariables"]
         return observation
+
+    def render_frame(self) -> np.ndarray:
+        """The game's own screen, (240, 320, 3); its last one where the game is over."""
+        return np.array(self._screen)
 
     def close(self) -> None:
         self.simulator.close()

@@ -107,6 +107,23 @@ def test_a_seed_names_an_episode(env):
     assert all(same(a, b) for a, b in zip(first, again, strict=True))
 
 
+def test_frames_can_be_watched(env):
+    """Drawing gives a picture, and leaves the episode as it is."""
+    unseen, actions, _ = rollout(env, 5, 4)
+    observation, _ = env.reset(seed=5)
+    for action, expected in zip(actions, unseen[1:], strict=True):
+        try:
+            frame = env.render_frame()
+        except DataError as error:
+            pytest.skip(str(error))
+        assert frame.dtype == np.uint8 and frame.ndim == 3 and frame.shape[2] == 3
+        assert min(frame.shape[:2]) >= 48 and len(np.unique(frame)) > 1
+        observation, *_ = env.step(action)
+        assert same(observation, expected)
+    names = env.action_names()
+    assert names is None or len(names) == env.step_spec.action.num_values
+
+
 def test_a_fresh_environment_gives_the_same_episode(env):
     observations, _, rewards = rollout(env, 3, 5)
     other = make_env(env.task_id)

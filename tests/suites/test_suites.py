@@ -133,7 +133,7 @@ def test_pixel_tasks_say_what_is_missing(monkeypatch):
     needs("dmc")
     import db1.suites.dmc as dmc
 
-    monkeypatch.setattr(dmc, "_render_failure", lambda: "no display")
+    monkeypatch.setattr(dmc, "render_failure", lambda: "no display")
     for task in ("cartpole-balance-pixels", "quadruped-escape"):
         with pytest.raises(DataError, match=r"no display.*MUJOCO_GL=egl.*apt-get install"):
             make_env(f"dmc/{task}")
