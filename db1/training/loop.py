@@ -5,11 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import resource
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,25 +14,26 @@ from typing import Any
 import torch
 from torch import nn
 
-from db1.checkpoint.run import Checkpoint, find_checkpoint, save_checkpoint, tidy_checkpoints
-from db1.data.loader import SampleDataset, make_loader
-from db1.errors import CheckpointError, DataError
+from db1.checkpoint.run import Checkpoint, find_checkpoint, tidy_checkpoints
+from db1.data.loader import SampleDataset
+from db1.errors import DataError
 from db1.runtime import (
     MetricsWriter,
     random_states,
     restore_random_states,
     seed_everything,
 )
-from db1.sequence.sample import Batch
 from db1.training.config import TrainingConfig
+from db1.training.drawing import BatchDrawer
 from db1.training.engine import TrainingEngine, make_engine
 from db1.training.evaluate import evaluate_sets
-from db1.training.images import image_sizes, with_image_sizes
 from db1.training.mixture import EVENT, RunMixture
 from db1.training.processes import Processes
 from db1.training.progress import TrainingProgress
 from db1.training.resume import config_hash, prepare_folder
+from db1.training.saving import Saver, check_resumable, restore_training
 from db1.training.schedule import learning_rate_at
+from db1.training.stopping import StopRequest
 from db1.training.tally import Tally
 
 logger = logging.getLogger(__name__)
@@ -106,7 +104,7 @@ class Trainer:
         self._run_files = run_files
         self._mixture = mixture
         self._settled: dict[str, Any] | None = None
-        self._stop = False
+        self._stop = StopRequest()
         self._metrics: MetricsWriter | None = None
 
     def run(self) -> TrainingResult:
@@ -131,7 +129,7 @@ class Trainer:
         if processes.rank == 0:
             self._metrics = self._open_metrics(start)
         try:
-            with self._stopping_at_sigterm():
+            with self._stop:
                 return self._train(start)
         finally:
             if self._metrics:
@@ -169,41 +167,26 @@ class Trainer:
     def _build_engine(self, found: Checkpoint | None) -> TrainingEngine:
         processes, training = self._processes, self._training
         seed_everything(training.seed)  # the same weights in every process
-        written_by = found.trainer.get("world_size") if found else None
-        if found and written_by is None:
-            raise CheckpointError(
-                f"{found.folder}: converted weights without an optimizer's state, training cannot "
-                "go on from them; give this run another name"
-            )
-        engine = make_engine(self._make_model(), training, processes, written_by=written_by)
-        seed_everything(training.seed, processes.rank, step=found.step if found else 0)
         if found:
-            engine.load(found.folder, written_by)
-            if written_by == processes.world_size:
-                path = found.folder / f"random-rank{processes.rank}.pt"
-                restore_random_states(torch.load(path, weights_only=True))
-            else:
-                logger.info("written by %d process(es): new random states", written_by)
+            check_resumable(found)
+        written_by = found.trainer["world_size"] if found else None
+        engine = make_engine(self._make_model(), training, processes, written_by=written_by)
+        seed_everything(training.seed, processes.rank)
+        if found:
+            restore_training(found, engine, processes)
         return engine
 
     def _train(self, start: int) -> TrainingResult:
         training, processes = self._training, self._processes
-        batches = make_loader(
-            self._dataset,
-            first_step=start,
-            num_steps=training.num_steps,
-            global_batch_size=training.global_batch_size,
-            micro_batch_size=training.micro_batch_size,
-            rank=processes.rank,
-            world_size=processes.world_size,
-            num_workers=training.num_workers,
-            device=processes.device,
+        drawer = BatchDrawer(self._dataset, training, processes, start)
+        saver = Saver(
+            self._run_folder, self._engine, processes, training, config_hash(self._config)
         )
         window = _Window(tally=Tally())
         visible = processes.rank == 0
         with TrainingProgress(training.num_steps, start, visible=visible) as progress:
             for step in range(start, training.num_steps):
-                norm, stop = self._take_step(step, batches, window)
+                norm, stop = self._take_step(step, drawer, window)
                 done = step + 1
                 last = stop or done == training.num_steps
                 progress.step(done)
@@ -213,26 +196,24 @@ class Trainer:
                 if (last and not stop) or _is_due(done, training.eval_every):
                     self._evaluate(done)
                 if last or _is_due(done, training.checkpoint_every):
-                    self._save(done)
+                    saver.save(done, {})
                 if stop and done < training.num_steps:
                     logger.info("SIGTERM: saved at step %d, the same command goes on", done)
                     return TrainingResult(step=done, stopped=True)
         return TrainingResult(step=training.num_steps, stopped=False)
 
-    def _take_step(
-        self, step: int, batches: Iterator[Batch], window: _Window
-    ) -> tuple[float, bool]:
+    def _take_step(self, step: int, drawer: BatchDrawer, window: _Window) -> tuple[float, bool]:
         """One optimizer step; returns the gradient norm and whether to stop behind it."""
         started = time.perf_counter()
-        micro_batches, total_targets = self._draw(step, batches)
+        drawn = drawer.draw(step)
         window.wait_seconds += time.perf_counter() - started
-        scale = self._engine.loss_scale(total_targets)
+        scale = self._engine.loss_scale(drawn.total_targets)
         tally = Tally()
-        for batch in micro_batches:
+        for batch in drawn.micro_batches:
             losses = self._engine.train_micro_batch(batch, scale)
             tally.add(losses, batch.sources, batch.ids.numel())
-        loss, stop = self._processes.sum([sum(tally.losses.values()), float(self._stop)])
-        self._check_finite(step, loss / total_targets, "loss", tally)
+        loss, stop = self._processes.sum([sum(tally.losses.values()), float(self._stop.asked)])
+        self._check_finite(step, loss / drawn.total_targets, "loss", tally)
         norm = self._engine.step(learning_rate_at(step, self._training))
         if self._training.precision != "fp16":  # there DeepSpeed skips the step and goes on
             self._check_finite(step, norm, "gradient norm", tally)
@@ -240,32 +221,6 @@ class Trainer:
         window.steps += 1
         window.seconds += time.perf_counter() - started
         return norm, stop > 0
-
-    def _draw(self, step: int, batches: Iterator[Batch]) -> tuple[list[Batch], float]:
-        """This process's micro-batches of a step, and the weight of all processes' targets."""
-
-        def work() -> list[Batch]:
-            return [next(batches) for _ in range(self._engine.accumulation)]
-
-        def tell(drawn: list[Batch]) -> tuple[float, list[frozenset]]:
-            targets = sum(_weight_of_targets(batch) for batch in drawn)
-            return targets, [image_sizes(batch) for batch in drawn]
-
-        drawn, told = self._processes.together(work, tell)
-        if self._processes.world_size > 1:
-            sizes = zip(*(sizes for _, sizes in told), strict=True)
-            drawn = [
-                with_image_sizes(batch, frozenset().union(*of_all))
-                for batch, of_all in zip(drawn, sizes, strict=True)
-            ]
-        total_targets = sum(targets for targets, _ in told)
-        if not total_targets:
-            sources = sorted({source for batch in drawn for source in batch.sources})
-            raise DataError(
-                f"step {step}: no token of the whole batch is to be predicted (sources "
-                f"{', '.join(sources)}); raise sequence.length or mix other sources in"
-            )
-        return drawn, total_targets
 
     def _check_finite(self, step: int, value: float, what: str, tally: Tally) -> None:
         """Raises in every process alike, for `value` is the same in all."""
@@ -312,53 +267,6 @@ class Trainer:
         if self._metrics:
             self._metrics.write("evaluation", step, {"loss": loss, "loss_by_task": by_task})
         logger.info("step %d  evaluation loss %.4f", step, loss)
-
-    def _save(self, step: int) -> None:
-        processes, training = self._processes, self._training
-
-        def write(folder: Path) -> None:
-            self._engine.save(folder)
-            torch.save(random_states(), folder / f"random-rank{processes.rank}.pt")
-
-        folder = save_checkpoint(
-            self._run_folder,
-            step,
-            write,
-            trainer={
-                "world_size": processes.world_size,
-                "engine": training.engine,
-                "zero_stage": training.zero_stage,
-                "precision": training.precision,
-                "seed": training.seed,
-                "config_hash": config_hash(self._config),
-            },
-            keep=training.keep_checkpoints,
-            rank=processes.rank,
-            barrier=processes.barrier,
-        )
-        logger.info("saved %s", folder)
-
-    @contextmanager
-    def _stopping_at_sigterm(self) -> Iterator[None]:
-        """SIGTERM asks for a stop behind the current step; only a main thread can listen."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask(number: int, frame: object) -> None:
-            self._stop = True
-
-        before = signal.signal(signal.SIGTERM, ask)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, before)
-
-
-def _weight_of_targets(batch: Batch) -> float:
-    counts_B = batch.loss_mask.sum(dim=1).double()
-    weights_B = batch.target_weights
-    return float(counts_B.sum() if weights_B is None else (counts_B * weights_B.double()).sum())
 
 
 def _is_due(step: int, every: int) -> bool:
