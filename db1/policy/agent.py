@@ -20,7 +20,7 @@ import torch
 from db1.errors import ConfigError, DataError
 from db1.model.memory import Memory
 from db1.model.transformer_xl import TransformerXL
-from db1.policy.decode import DecodeConfig, choose
+from db1.policy.decode import DecodeConfig, choose, probabilities
 from db1.policy.ragged import Piece, cut, left_pad
 from db1.sequence.episode import encode_episode
 from db1.sequence.step import MAX_STEP_TOKENS, StepCodec, StepTokens, stack_observations
@@ -44,6 +44,11 @@ class Agent:
         greedy: Take the best action; else sample.
         temperature: Of sampling.
         seed: Of sampling, with the episode's seed.
+        keep_probabilities: Fill `last_probabilities`, for people who watch.
+
+    Attributes:
+        last_probabilities: float32 (B, num_action_tokens, N): how likely each of the N ids that an
+            action may have was in the last `act`; None unless kept.
 
     Raises:
         ConfigError: For settings that cannot be used.
@@ -62,6 +67,7 @@ class Agent:
         greedy: bool = True,
         temperature: float = 1.0,
         seed: int = 0,
+        keep_probabilities: bool = False,
     ) -> None:
         if memory_length < 0:
             raise ConfigError(f"memory_length: got {memory_length}, expected at least 0")
@@ -82,6 +88,8 @@ class Agent:
             if memory_length > 0 and num_tokens > 0
         ]
         self._capacity = memory_length + MAX_STEP_TOKENS + 2 + codec.num_action_tokens
+        self._keep_probabilities = keep_probabilities
+        self.last_probabilities: np.ndarray | None = None
         self._rows = np.empty(0, dtype=np.int64)
         self._memory: Memory | None = None
         self._pending: dict[int, np.ndarray] = {}
@@ -163,12 +171,17 @@ class Agent:
         allowed_BN = None if allowed is None else torch.from_numpy(allowed).to(self._device)
         generators = [self._generators[int(row)] for row in self._rows]
         chosen: list[torch.Tensor] = []
+        seen: list[torch.Tensor] = []
         for number in range(self.codec.num_action_tokens):
             if number:
                 hidden_BD = self._feed_ids(chosen[-1][:, None])
             logits_BN = self._model.logits(hidden_BD, ids=self.codec.action_ids)
+            if self._keep_probabilities:
+                seen.append(probabilities(logits_BN, allowed_BN, self._decode.temperature))
             index_B = choose(logits_BN, allowed_BN, self._decode, generators)
             chosen.append(self._action_ids[index_B])
+        if seen:
+            self.last_probabilities = torch.stack(seen, dim=1).cpu().numpy()
         return torch.stack(chosen, dim=1).cpu().numpy().astype(np.int32)
 
     def _with_pending(self, row: int, step: StepTokens) -> Piece:

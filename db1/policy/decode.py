@@ -78,6 +78,16 @@ def choose(
     return _inverse_cdf(kept_BN.softmax(dim=1), draw_uniforms(generators).to(kept_BN.device))
 
 
+def probabilities(
+    logits_BN: torch.Tensor, allowed_BN: torch.Tensor | None, temperature: float = 1.0
+) -> torch.Tensor:
+    """Softmax over the allowed candidates, float32 (B, N): for people who watch a choice."""
+    logits_BN = logits_BN.float() / temperature
+    if allowed_BN is not None:
+        logits_BN = logits_BN.masked_fill(~allowed_BN, float("-inf"))
+    return logits_BN.softmax(dim=1)
+
+
 def _check_allowed(logits_BN: torch.Tensor, allowed_BN: torch.Tensor) -> None:
     if allowed_BN.shape != logits_BN.shape:
         raise DataError(

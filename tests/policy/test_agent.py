@@ -296,6 +296,26 @@ def test_action_mask_and_images(make_model: Callable, vocabulary: Vocabulary) ->
         np.testing.assert_allclose(trace.scores[0][1], trace.scores[1][0], atol=1e-9)
 
 
+def test_probabilities_for_people_who_watch(
+    make_model: Callable, codec: StepCodec, task: str
+) -> None:
+    agent = Agent(make_model(), codec, memory_length=0, batch_size=1, keep_probabilities=True)
+    env = make_env(task)
+    observation, _ = env.reset(seed=5)
+    agent.reset(np.ones(1, bool))
+    action = agent.act([observation])[0]
+    kept = agent.last_probabilities
+    assert kept is not None
+    assert kept.shape == (1, codec.num_action_tokens, len(codec.action_ids))
+    np.testing.assert_allclose(kept.sum(axis=2), 1, rtol=1e-5)
+    best = np.array(codec.action_ids)[kept.argmax(axis=2)].astype(np.int32)
+    np.testing.assert_array_equal(codec.decode_action(best)[0], action)
+    silent = Agent(make_model(), codec, memory_length=0, batch_size=1)
+    silent.reset(np.ones(1, bool))
+    assert np.array_equal(silent.act([observation])[0], action)
+    assert silent.last_probabilities is None
+
+
 def test_refuses_what_it_cannot_do(make_model: Callable, vocabulary: Vocabulary) -> None:
     spec = make_env(TASKS[0]).step_spec
     codec, model = StepCodec(spec, vocabulary), make_model()
