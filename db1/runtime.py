@@ -93,6 +93,21 @@ def draw_off_screen() -> None:
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 
+def launch_environment(processes: int | None = None) -> dict[str, str]:
+    """Variables for processes that this one starts, without its own place among others.
+
+    Args:
+        processes: Number of them, to share the cores among: OMP_NUM_THREADS, where nobody set it.
+            None leaves it alone.
+    """
+    own = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    variables = {name: value for name, value in os.environ.items() if name not in own}
+    if processes is not None:
+        cores = len(os.sched_getaffinity(0))
+        variables.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
+    return variables
+
+
 def cache_folder() -> Path:
     """Where to keep what can be computed again: DB1_CACHE, or ~/.cache/db1; may not exist yet."""
     given = os.environ.get("DB1_CACHE")

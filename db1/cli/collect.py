@@ -19,7 +19,12 @@ def collect(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="All that this YAML needs.")] = None,
     episodes: Annotated[int, typer.Option(help="Episodes a task.", min=1)] = 100,
-    out: Annotated[Path, typer.Option(help="Folder of the stores.")] = Path("data/demonstrations"),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the stores; default: data/demonstrations, or the YAML's data.root."
+        ),
+    ] = None,
     action_noise: Annotated[
         float, typer.Option(help="Noise on executed actions; the expert's stay recorded.", min=0.0)
     ] = 0.0,
@@ -54,14 +59,18 @@ def collect(
         )
     if config is not None:
         collect_config(
-            config, processes=processes, reference_episodes=reference_episodes, timeout=timeout
+            config,
+            out,
+            processes=processes,
+            reference_episodes=reference_episodes,
+            timeout=timeout,
         )
         return
     request = CollectRequest(episodes=episodes, action_noise=action_noise, max_steps=max_steps)
     requests = chosen_requests(task or [], suite or [], request, Console())
     collect_tasks(
         requests,
-        out,
+        out or Path("data/demonstrations"),
         processes=processes,
         reference_episodes=reference_episodes,
         timeout=timeout,

@@ -10,7 +10,18 @@ import sys
 
 import typer
 
-from db1.cli import acting, bench, collect, convert, importing, inspect, learning, machine, tasks
+from db1.cli import (
+    acting,
+    bench,
+    collect,
+    convert,
+    importing,
+    inspect,
+    launch,
+    learning,
+    machine,
+    tasks,
+)
 from db1.errors import Db1Error
 from db1.runtime import current_rank, keep_freed_memory, setup_logging
 
@@ -23,7 +34,7 @@ app = typer.Typer(
     help="db1: one TransformerXL that writes, sees and acts. `db1 VERB --help` has examples. "
     "Add --debug anywhere for the traceback of an error.",
 )
-for module in (machine, collect, inspect, learning, convert, acting):
+for module in (machine, collect, inspect, learning, launch, convert, acting):
     for name, verb in module.VERBS.items():
         app.command(name)(verb)
 app.add_typer(bench.app, name="bench")

@@ -21,11 +21,26 @@ MAX_BARS = 20
 """With more tasks than these only the running ones have a progress bar."""
 
 
-def collect_config(path: Path, *, processes: int, reference_episodes: int, timeout: float) -> None:
-    """Makes the stores of text, images with texts and demonstrations of an experiment."""
+def collect_config(
+    path: Path,
+    root: Path | None = None,
+    *,
+    processes: int,
+    reference_episodes: int,
+    timeout: float,
+) -> None:
+    """Makes the stores of text, images with texts and demonstrations of an experiment.
+
+    Args:
+        path: Its YAML file.
+        root: Folder of the stores; None: the experiment's `data.root`.
+        processes: Tasks collected at once.
+        reference_episodes: Episodes that measure the random and expert returns.
+        timeout: Seconds an episode may take.
+    """
     from db1.training.experiment import load_experiment
 
-    config = load_experiment(path)
+    config = load_experiment(path, [f"data.root={root}"] if root else [])
     data = config.data
     given = TextTokenizer.load(data.tokenizer) if data.tokenizer else None
     for name, text in data.text.items():

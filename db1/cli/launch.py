@@ -1,0 +1,61 @@
+"""The verb `db1 launch`: a training on many processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def launch(
+    config: Annotated[Path, typer.Argument(help="An experiment's YAML file.")],
+    override: Annotated[list[str] | None, typer.Argument(help="key=value, dotted.")] = None,
+    port: Annotated[int, typer.Option(help="Free port where the processes meet.")] = 29500,
+    processes: Annotated[
+        int | None,
+        typer.Option(help="On this machine; default: one a GPU, two without a GPU."),
+    ] = None,
+    hostfile: Annotated[
+        Path | None, typer.Option(help="The machines, a line `HOST slots=PROCESSES` for each.")
+    ] = None,
+    node_rank: Annotated[
+        int | None,
+        typer.Option(help="Without ssh: this machine's place in the hostfile, from 0."),
+    ] = None,
+    master_address: Annotated[
+        str | None, typer.Option(help="Of the first machine; default: its name in the hostfile.")
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--show", help="Only check, and print DeepSpeed's command.")
+    ] = False,
+) -> None:
+    """Trains an experiment on many processes of one machine or many; the same command resumes.
+
+    Checks port, machines and batch size first, then runs DeepSpeed's launcher. SIGTERM or Ctrl-C:
+    the training saves and ends.
+
+    Example: db1 launch configs/db1_79m.yaml --port 29502
+
+    Example: db1 launch configs/db1_364m.yaml --port 29502 --hostfile hosts training.zero_stage=2
+
+    Example: db1 launch configs/db1_1.2b.yaml --hostfile hosts --node-rank 1
+    """
+    from db1.training import launch as launching
+
+    wanted = launching.Launch(
+        config=config,
+        overrides=tuple(override or ()),
+        port=port,
+        hostfile=hostfile,
+        processes=processes,
+        node_rank=node_rank,
+        master_address=master_address,
+    )
+    plan = launching.prepare(wanted)
+    typer.echo(launching.shown(plan.command), err=not show)
+    if not show:
+        raise typer.Exit(launching.run(plan))
+
+
+VERBS = {"launch": launch}

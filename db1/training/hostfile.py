@@ -1,0 +1,89 @@
+"""The machines of a training: DeepSpeed's hostfile, read strictly.
+
+# name        processes there: one a GPU
+worker-0      slots=8
+worker-1      slots=8
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+
+from db1.errors import ConfigError
+
+_LINE = re.compile(r"(\S+)\s+slots\s*=\s*(\d+)")
+
+
+def read_hostfile(path: Path | str) -> dict[str, int]:
+    """Returns the processes of each host, in the order of the file: the first one is the master.
+
+    Raises:
+        ConfigError: Naming the line that is wrong.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "no such hostfile"
+        raise ConfigError(
+            f"{path}: {what}, expected a text file with a line `HOST slots=PROCESSES` for each "
+            "machine; leave it out to train on this machine alone"
+        )
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not readable as a text file ({error})") from error
+    hosts: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        text = line.split("#", 1)[0].strip()
+        if text:
+            name, slots = _entry(text, f"{path}, line {number}")
+            if name in hosts:
+                raise ConfigError(
+                    f"{path}, line {number}: host {name!r} comes twice; give it one line with all "
+                    "its slots"
+                )
+            hosts[name] = slots
+    if not hosts:
+        raise ConfigError(f"{path}: names no host, expected lines such as `worker-0 slots=8`")
+    return hosts
+
+
+def _entry(text: str, where: str) -> tuple[str, int]:
+    match = _LINE.fullmatch(text)
+    if match is None:
+        raise ConfigError(f"{where}: got {text!r}, expected `HOST slots=PROCESSES`")
+    slots = int(match[2])
+    if slots < 1:
+        raise ConfigError(f"{where}: got slots={slots}, expected 1 or more; or remove the line")
+    return match[1], slots
+
+
+def address_of(host: str, where: str) -> str:
+    """The host's address.
+
+    Args:
+        host: Name or address.
+        where: What names it, for the message.
+
+    Raises:
+        ConfigError: For a name that is not known here.
+    """
+    try:
+        return socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0]
+    except OSError as error:
+        raise ConfigError(
+            f"{where}: host {host!r} has no address here ({error.strerror or error}); check its "
+            "spelling, or enter it in /etc/hosts"
+        ) from error
+
+
+def is_local(address: str) -> bool:
+    """True where an address is one of this machine's."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
