@@ -5,6 +5,7 @@ The only module below the command line that reads or sets environment variables.
 
 from __future__ import annotations
 
+import ctypes.util
 import json
 import logging
 import math
@@ -69,6 +70,25 @@ def current_rank() -> Rank:
     return Rank(**values)
 
 
+RENDERERS = {"egl": "EGL", "osmesa": "OSMesa"}
+"""What MuJoCo can draw with where there is no display, and the library that it needs."""
+
+
+def choose_renderer() -> str | None:
+    """Sets MUJOCO_GL where there is no display and nobody has set it; call before MuJoCo loads.
+
+    Returns:
+        The renderer in force: EGL where its library is there, else OSMesa (software); None where
+        neither is there, or where there is a display and MuJoCo chooses by itself.
+    """
+    if not os.environ.get("MUJOCO_GL") and not os.environ.get("DISPLAY"):
+        for renderer, library in RENDERERS.items():
+            if ctypes.util.find_library(library) is not None:
+                os.environ["MUJOCO_GL"] = renderer
+                break
+    return os.environ.get("MUJOCO_GL") or None
+
+
 def publish_rank(rank: Rank, device_type: str) -> None:
     """Sets the variables that DeepSpeed reads; what a launcher or the user set stays as it is.
 
@@ -89,7 +109,7 @@ def draw_off_screen() -> None:
     """
     if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or sys.platform != "linux":
         return
-    os.environ.setdefault("MUJOCO_GL", "egl")
+    choose_renderer()
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 

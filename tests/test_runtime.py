@@ -141,3 +141,21 @@ def test_metrics_behind_the_resumed_step_are_cut(tmp_path):
     assert [record["loss"] for record in runtime.read_metrics(tmp_path)] == [1.0, 2.0, 30.0]
     for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
         json.loads(line)
+
+
+@pytest.mark.parametrize(
+    ("there", "set_before", "expected"),
+    [
+        ({"EGL", "OSMesa"}, {}, "egl"),
+        ({"OSMesa"}, {}, "osmesa"),
+        (set(), {}, None),
+        ({"EGL"}, {"MUJOCO_GL": "osmesa"}, "osmesa"),
+        ({"EGL"}, {"DISPLAY": ":0"}, None),
+    ],
+)
+def test_the_renderer_follows_what_is_there(monkeypatch, there, set_before, expected):
+    for name in ("MUJOCO_GL", "DISPLAY"):
+        monkeypatch.setenv(name, set_before.get(name, ""))
+    find = lambda name: name if name in there else None  # noqa: E731
+    monkeypatch.setattr(runtime.ctypes.util, "find_library", find)
+    assert runtime.choose_renderer() == expected

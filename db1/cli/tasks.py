@@ -29,6 +29,7 @@ _COUNTS = {
     "references": "with reference",
     "random": "random measured",
     "both": "random and expert measured",
+    "reached": "optimal or 80 % of best",
 }
 
 
@@ -70,7 +71,7 @@ def measure(
         list[str] | None, typer.Option(help="All tasks of this suite (repeatable).")
     ] = None,
     episodes: Annotated[int, typer.Option(help="Episodes of a policy.", min=1)] = 10,
-    policy: Annotated[str, typer.Option(help="random, expert or both.")] = "both",
+    policy: Annotated[str, typer.Option(help="random, expert, both or planner.")] = "both",
     max_seconds: Annotated[
         float | None, typer.Option(help="Start no further episode of a policy after this time.")
     ] = None,

@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from db1.errors import ConfigError, Db1Error
-from db1.experts import make_expert
+from db1.experts import EXPERTS, Expert, make_expert
 from db1.experts.demonstrate import UniformExpert
 from db1.experts.measurement import measure
+from db1.experts.planning import has_objective
 from db1.experts.references import RANDOM_POLICY
 from db1.experts.workers import Job, Report, run_jobs
 from db1.suites import parse_task_id
 from db1.suites.scores import Measured, add_measurement, measured_of
 
-POLICIES = ("random", "expert", "both")
+PLANNER = "planner"
+POLICIES = ("random", "expert", "both", PLANNER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,7 @@ class MeasureRequest:
     Args:
         episodes: Reference seeds to play.
         policy: `random`, `expert` or `both`; tasks without an expert are left out of the latter.
+            `planner`: the sampling planner in tasks that it can plan and whose expert is another.
         max_seconds: No episode of a policy starts after this time; None: all are played.
     """
 
@@ -132,11 +135,15 @@ def _wanted(
         summary.not_runnable[task_id] = reason
         return ()
     policies = ("random", "expert") if request.policy == "both" else (request.policy,)
-    if "expert" in policies and suite.expert_name(name) is None:
+    expert = suite.expert_name(name)
+    experts = {"random": RANDOM_POLICY, "expert": expert}
+    if expert != PLANNER and has_objective(task_id):
+        experts[PLANNER] = PLANNER
+    known = tuple(policy for policy in policies if experts.get(policy) is not None)
+    if known != policies:
         summary.no_expert.append(task_id)
-        policies = tuple(policy for policy in policies if policy != "expert")
+        policies = known
     entry = measured_of(task_id, suite.environment_version(name), out)
-    experts = {"random": RANDOM_POLICY, "expert": suite.expert_name(name)}
     missing = tuple(p for p in policies if not _is_enough(entry, p, experts[p], request))
     if policies and not missing:
         summary.kept.append(task_id)
@@ -162,12 +169,12 @@ def _measure_task(task: _Task, report: Report) -> None:
     env = suite.make_env(name)
     try:
         for number, policy in enumerate(task.policies):
-            is_random = policy == "random"
             before = number * task.episodes
+            player, called = _player(task.task_id, policy)
             measurement = measure(
                 env,
-                UniformExpert() if is_random else make_expert(task.task_id),
-                RANDOM_POLICY if is_random else str(suite.expert_name(name)),
+                player,
+                called,
                 task.episodes,
                 max_seconds=task.max_seconds,
                 progress=lambda done, before=before: report(before + done),
@@ -180,3 +187,13 @@ def _measure_task(task: _Task, report: Report) -> None:
             report(entry)
     finally:
         env.close()
+
+
+def _player(task_id: str, policy: str) -> tuple[Expert, str]:
+    """Who plays for a policy, and its name in the registry."""
+    suite, name = parse_task_id(task_id)
+    if policy == "random":
+        return UniformExpert(), RANDOM_POLICY
+    if policy == PLANNER:
+        return EXPERTS[PLANNER](name), PLANNER
+    return make_expert(task_id), str(suite.expert_name(name))

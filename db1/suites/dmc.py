@@ -6,8 +6,8 @@
                  their forces are taken as they are
     reward       dm_control's, 0..1 a step (lqr: 1 minus a cost); 1,000 steps
 
-Pixels, and the quadruped's escape and fetch, need OpenGL: set MUJOCO_GL=egl and install the EGL
-libraries where they are missing.
+Pixels, and the quadruped's escape and fetch, need OpenGL: without a display EGL or OSMesa, which
+`db1.runtime.choose_renderer` finds unless MUJOCO_GL is set.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from db1.errors import DataError
+from db1.runtime import choose_renderer
 from db1.suites.base import SUITES, Observation, StepResult, Suite, TaskEnv, rescaled
-from db1.suites.mujoco_frames import FRAME_SIZE, render_failure
+from db1.suites.mujoco_frames import FRAME_SIZE, HOW_TO_RENDER, render_failure
 from db1.tokens.spec import FieldSpec, StepSpec
 
 HORIZON = 1000
@@ -62,10 +63,7 @@ EXPERTS = {
 }
 _PLAIN = {"shadow": False, "reflection": False}
 """Without shadows, reflections and multisampling a software renderer is ten times faster."""
-_NO_OPENGL = (
-    "{task}: cannot render ({why}); set MUJOCO_GL=egl, and where EGL is missing run: "
-    "apt-get install -y libegl1 libegl-mesa0"
-)
+_NO_OPENGL = "{task}: cannot render ({why}); " + HOW_TO_RENDER
 
 
 class DmcEnv(TaskEnv):
@@ -136,6 +134,7 @@ class Dmc(Suite):
         return why and _NO_OPENGL.format(task=f"{self.name}/{task_name}", why=why)
 
     def _make_env(self, task_name: str) -> DmcEnv:
+        choose_renderer()
         from dm_control import suite
 
         if (reason := self.task_missing(task_name)) is not None:

@@ -9,8 +9,16 @@ from typing import Any
 
 from db1.errors import ConfigError
 from db1.suites.base import SUITES
-from db1.suites.scores import MEASURED, Reference, datasets_of, references_of
+from db1.suites.scores import (
+    MEASURED,
+    Reference,
+    Standing,
+    datasets_of,
+    references_of,
+    standing_of,
+)
 from db1.suites.scores.measured import FOLDER
+from db1.suites.scores.standing import RULES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +32,7 @@ class TaskRow:
         expert: Name of the expert that db1 has; None: demonstrations must be imported.
         datasets: Public data sets with an expert's episodes, as `db1 import` calls them.
         references: Reference scores by name.
+        standing: How good the expert is known to be; None without an expert.
     """
 
     id: str
@@ -32,6 +41,7 @@ class TaskRow:
     expert: str | None
     datasets: tuple[str, ...]
     references: dict[str, Reference]
+    standing: Standing | None = None
 
     @property
     def expert_return(self) -> float | None:
@@ -41,13 +51,23 @@ class TaskRow:
 
     @property
     def describes_expert(self) -> str:
-        """`tsp_elkai: -3.73`, or where an expert's episodes can be imported from."""
-        if self.expert is not None:
-            known = self.expert_return
-            return f"{self.expert}: {'not measured' if known is None else f'{known:.4g}'}"
+        """`tsp_elkai: -3.73 (0.97 of db1*)`, or where an expert's episodes can be had.
+
+        `weak` marks an expert that does not reach (`db1.suites.scores.standing`).
+        """
+        if self.expert is None:
+            return f"none offline; {self._elsewhere}"
+        if self.standing is None or self.expert_return is None:
+            return f"{self.expert}: not measured"
+        weak = "weak: " if self.standing.rule is not None and not self.standing.reached else ""
+        return f"{self.expert}: {self.expert_return:.4g} ({weak}{self.standing})"
+
+    @property
+    def _elsewhere(self) -> str:
+        """What to do where db1 has no expert."""
         if self.datasets:
-            return f"none offline; import from {', '.join(self.datasets)}"
-        return "none offline"
+            return f"import from {', '.join(self.datasets)}"
+        return "no public data set known; import your own (db1 import --help)"
 
     @property
     def describes_references(self) -> str:
@@ -67,6 +87,7 @@ class TaskRow:
             "reason": self.reason,
             "expert": self.expert,
             "expert_return": self.expert_return,
+            "standing": None if self.standing is None else self.standing.to_dict(),
             "datasets": list(self.datasets),
             "references": {name: found.to_dict() for name, found in self.references.items()},
         }
@@ -87,14 +108,16 @@ def task_rows(suites: Iterable[str] | None = None, folder: Path = FOLDER) -> lis
         suite = SUITES[name]
         for task in suite.task_names():
             task_id = f"{name}/{task}"
+            expert, references = suite.expert_name(task), references_of(task_id, folder)
             rows.append(
                 TaskRow(
                     id=task_id,
                     suite=name,
                     reason=suite.task_missing(task),
-                    expert=suite.expert_name(task),
+                    expert=expert,
                     datasets=datasets_of(task_id),
-                    references=references_of(task_id, folder),
+                    references=references,
+                    standing=expert and standing_of(task_id, expert, references),
                 )
             )
     return rows
@@ -104,12 +127,15 @@ def count_rows(rows: Sequence[TaskRow]) -> dict[str, dict[str, int]]:
     """Returns the counts by suite, and those of all under `total`.
 
     listed; runnable; expert (db1 has one); references (any, of whoever); random and both (measured
-    here in the installed version: the random return, random and expert return).
+    here in the installed version: the random return, random and expert return); reached (experts
+    that are optimal or come to 80 % of the best published reference,
+    `db1.suites.scores.standing`), and by which of its rules.
     """
     counts: dict[str, dict[str, int]] = {}
     for row in rows:
         here = row.references.get(MEASURED)
         here = here if here is not None and here.comparable else None
+        reached = row.standing.rule if row.standing is not None and row.standing.reached else None
         has_random = here is not None and here.random is not None
         marks = {
             "listed": True,
@@ -118,6 +144,8 @@ def count_rows(rows: Sequence[TaskRow]) -> dict[str, dict[str, int]]:
             "references": bool(row.references),
             "random": has_random,
             "both": has_random and here is not None and here.expert is not None,
+            "reached": reached is not None,
+            **{f"reached_{rule}": reached == rule for rule in RULES},
         }
         for name in (row.suite, "total"):
             group = counts.setdefault(name, dict.fromkeys(marks, 0))

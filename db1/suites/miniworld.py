@@ -5,6 +5,7 @@
     action       the first 3 to 8 of: left, right, forward, back, pick up, drop, toggle, done
     reward       1 - 0.2 steps / limit at the goal, else 0 (CollectHealth: 2 a step alive; Sign: 1
                  or -1)
+    success      a reward at the end (not told in CollectHealth and ThreeRooms, which have no goal)
 
 RoomObjects is left out: it has neither goal nor end.
 
@@ -50,6 +51,7 @@ TASKS = {
 NUM_COLOURS = 3
 NO_EXPERT = frozenset({"CollectHealth", "PutNext", "ThreeRooms"})
 """In CollectHealth the collector starves now and then; ThreeRooms has no reward."""
+WITHOUT_GOAL = frozenset({"CollectHealth", "ThreeRooms"})
 _COLLECTING = frozenset({"PickupObjects"})
 
 
@@ -73,11 +75,15 @@ class MiniWorldEnv(TaskEnv):
 
     def _reset(self, seed: int) -> tuple[Observation, dict[str, Any]]:
         raw, _ = self.simulator.reset(seed=seed)
-        return self._observe(raw), {}
+        return self._observe(raw), self._success(False)
 
     def _step(self, action: int) -> StepResult:
         raw, reward, terminated, truncated, _ = self.simulator.step(action)
-        return self._observe(raw), reward, terminated, truncated and not terminated, {}
+        success = self._success(bool(terminated and reward > 0))
+        return self._observe(raw), reward, terminated, truncated and not terminated, success
+
+    def _success(self, reached: bool) -> dict[str, Any]:
+        return {} if self.task_id.partition("/")[2] in WITHOUT_GOAL else {"success": reached}
 
     def _observe(self, raw: Any) -> Observation:
         if self._has_goal:

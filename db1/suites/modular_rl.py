@@ -37,14 +37,6 @@ _NAMES = (
     "walker_6_main walker_7_flipped walker_7_main"
 )
 TASKS = tuple(_NAMES.split())
-_PLANNED = (
-    "cheetah_2_back cheetah_2_front cheetah_3_back cheetah_3_balanced cheetah_3_front "
-    "cheetah_4_allback cheetah_4_allfront cheetah_4_front cheetah_5_back cheetah_5_front "
-    "cheetah_7_full hopper_3 hopper_4 walker_3_flipped walker_3_main walker_4_main "
-    "walker_6_flipped walker_6_main walker_7_flipped walker_7_main"
-)
-PLANNED = frozenset(_PLANNED.split())
-"""Bodies whose planner keeps at least half of the reference's pace (docs/suites.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +230,7 @@ class ModularRl(Suite):
         return HORIZON
 
     def expert_name(self, task_name: str) -> str | None:
-        return "planner" if task_name in PLANNED else None
+        return "planner"
 
     def _make_env(self, task_name: str) -> ModularEnv:
         return ModularEnv(f"{self.name}/{task_name}", task_name)

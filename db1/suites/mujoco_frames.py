@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from db1.errors import DataError
+from db1.runtime import choose_renderer
 
 FRAME_SIZE = 240
 HOW_TO_RENDER = (
-    "set MUJOCO_GL=egl, and where EGL is missing run: apt-get install -y libegl1 libegl-mesa0"
+    "set MUJOCO_GL=egl or osmesa, and where the library is missing run: "
+    "apt-get install -y libegl1 libegl-mesa0 (or libosmesa6)"
 )
 _TRIAL = (
     "import mujoco; model = mujoco.MjModel.from_xml_string('<mujoco/>'); "
@@ -79,6 +81,7 @@ def render_failure() -> str | None:
 
     Tried in another process, since a broken OpenGL can take its process along at exit.
     """
+    choose_renderer()
     done = subprocess.run([sys.executable, "-c", _TRIAL], capture_output=True, text=True)
     if done.returncode == 0:
         return None

@@ -27,9 +27,18 @@ BARS = {
 @pytest.mark.parametrize("task", BARS)
 def test_navigators_get_there(task):
     env, expert = make_env(f"miniworld/{task}"), make_expert(f"miniworld/{task}")
-    returns = [demonstrate(env, expert, seed_for("reference", i)).total_reward for i in range(2)]
+    episodes = [demonstrate(env, expert, seed_for("reference", i)) for i in range(2)]
     env.close()
-    assert min(returns) >= BARS[task]
+    assert min(episode.total_reward for episode in episodes) >= BARS[task]
+    assert all(episode.success for episode in episodes)
+
+
+def test_success_is_told_where_there_is_a_goal():
+    for task, told in (("OneRoom", {"success": False}), ("CollectHealth", {})):
+        env = make_env(f"miniworld/{task}")
+        assert env.reset(seed=1)[1] == told
+        assert env.step(0)[4].get("success") == told.get("success")
+        env.close()
 
 
 def test_noise_is_recovered_from():

@@ -1,11 +1,16 @@
 """What is special to single suites: their lists, limits, rewards and rescaled actions."""
 
+import ctypes.util
+import os
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 
 from db1.errors import DataError
+from db1.runtime import RENDERERS
 from db1.suites import SUITES, make_env
 
 
@@ -135,9 +140,34 @@ def test_pixel_tasks_say_what_is_missing(monkeypatch):
 
     monkeypatch.setattr(dmc, "render_failure", lambda: "no display")
     for task in ("cartpole-balance-pixels", "quadruped-escape"):
-        with pytest.raises(DataError, match=r"no display.*MUJOCO_GL=egl.*apt-get install"):
+        with pytest.raises(
+            DataError, match=r"no display.*MUJOCO_GL=egl or osmesa.*apt-get install"
+        ):
             make_env(f"dmc/{task}")
     assert SUITES["dmc"].task_missing("cartpole-balance") is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("renderer", RENDERERS)
+def test_pixels_come_from_either_renderer(renderer):
+    """In a process of its own, as MuJoCo settles it when it is loaded."""
+    needs("dmc")
+    if ctypes.util.find_library(RENDERERS[renderer]) is None:
+        pytest.skip(f"no {RENDERERS[renderer]} here: apt-get install -y libegl1 libosmesa6")
+    draw = (
+        "from db1.suites import make_env\n"
+        "env = make_env('dmc/cartpole-balance-pixels')\n"
+        "print(env.reset(seed=0)[0]['pixels'].std())\n"
+    )
+    kept = {key: value for key, value in os.environ.items() if key != "PYOPENGL_PLATFORM"}
+    done = subprocess.run(
+        [sys.executable, "-c", draw],
+        env=kept | {"MUJOCO_GL": renderer},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) > 5
 
 
 def test_pendulum_torque_is_rescaled():

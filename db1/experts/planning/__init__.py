@@ -20,6 +20,7 @@ __all__ = [
     "PlannerSettings",
     "Simulator",
     "Trajectories",
+    "has_objective",
     "make_objective",
     "settings_of",
 ]
@@ -29,6 +30,14 @@ PIXELS = "-pixels"
 
 def make_objective(task_id: str) -> Objective:
     """Builds the objective of a task; ConfigError where the planner has none."""
-    suite, name = task_id.removesuffix(PIXELS).split("/")
-    key = f"{suite}/{name.partition('_')[0]}" if suite == "modular_rl" else f"{suite}/{name}"
-    return OBJECTIVES[key](name)
+    return OBJECTIVES[_key(task_id)](task_id.removesuffix(PIXELS).partition("/")[2])
+
+
+def has_objective(task_id: str) -> bool:
+    """Whether the planner can plan a task."""
+    return _key(task_id) in OBJECTIVES
+
+
+def _key(task_id: str) -> str:
+    suite, _, name = task_id.removesuffix(PIXELS).partition("/")
+    return f"{suite}/{name.partition('_')[0]}" if suite == "modular_rl" else f"{suite}/{name}"

@@ -6,7 +6,7 @@
 
 `references_of(task)` gives all of a task by name; `measured_of(task, version)` the measured ones of
 one environment version. Scores that were got in another environment version, or under other rules,
-are kept but say so: `comparable` and `why_not`.
+are kept but say so: `comparable` and `why_not`. `standing_of` judges a task's expert by them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from db1.suites.scores.measured import (
 )
 from db1.suites.scores.published import datasets_of, published_names, published_of
 from db1.suites.scores.reference import MEASURED, Reference, reference_names, references_of
+from db1.suites.scores.standing import Standing, standing_of
 
 __all__ = [
     "MEASURED",
     "Measured",
     "Reference",
+    "Standing",
     "add_measurement",
     "datasets_of",
     "measured_of",
@@ -33,5 +35,6 @@ __all__ = [
     "read_measured",
     "reference_names",
     "references_of",
+    "standing_of",
     "version_difference",
 ]

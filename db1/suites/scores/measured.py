@@ -24,7 +24,8 @@ from db1.errors import DataError
 FORMAT = "db1-scores-1"
 FOLDER = Path(__file__).parent / "measured"
 """The scores that come with db1."""
-POLICIES = ("random", "expert")
+POLICIES = ("random", "expert", "planner")
+"""Who can be measured; `planner` where it is not the task's expert (a better one, or none, is)."""
 SAME_RETURNS = {"dmc": "-pixels"}
 """Endings of task names, by suite, that change the observation only: such a task has the returns of
 the task without the ending, unless it was measured itself."""
@@ -39,6 +40,7 @@ class Measured:
         environment: `Suite.environment_version` at that time.
         random: The measurement of the random policy (`db1.experts.measurement.measure`), if any.
         expert: That of the expert, if any.
+        planner: That of the sampling planner in a task whose expert is another, if any.
         wrapper: The class that wrapped the simulator.
         measured_on: The task that was played, where only its observation differs from `task`'s.
     """
@@ -47,6 +49,7 @@ class Measured:
     environment: Mapping[str, str]
     random: Mapping[str, Any] | None = None
     expert: Mapping[str, Any] | None = None
+    planner: Mapping[str, Any] | None = None
     wrapper: str = ""
     measured_on: str
 
@@ -97,7 +100,7 @@ def add_measurement(
     wrapper: str,
     measurements: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Enters measurements (`random`, `expert`), replacing older ones of the same version.
+    """Enters measurements, replacing older ones of the same version.
 
     The file is replaced as a whole, or not at all.
 
@@ -106,7 +109,7 @@ def add_measurement(
         task_id: `suite/task`.
         environment_version: `Suite.environment_version` of the task.
         wrapper: The class that wraps the simulator.
-        measurements: What `db1.experts.measurement.measure` returned, by policy.
+        measurements: What `db1.experts.measurement.measure` returned, by policy out of `POLICIES`.
 
     Raises:
         DataError: When the folder's file is broken or cannot be written.
