@@ -21,6 +21,7 @@ from db1.cli import (
     learning,
     machine,
     tasks,
+    watching,
 )
 from db1.errors import Db1Error
 from db1.runtime import current_rank, keep_freed_memory, setup_logging
@@ -34,7 +35,7 @@ app = typer.Typer(
     help="db1: one TransformerXL that writes, sees and acts. `db1 VERB --help` has examples. "
     "Add --debug anywhere for the traceback of an error.",
 )
-for module in (machine, collect, inspect, learning, launch, convert, acting):
+for module in (machine, collect, inspect, learning, launch, convert, acting, watching):
     for name, verb in module.VERBS.items():
         app.command(name)(verb)
 app.add_typer(bench.app, name="bench")

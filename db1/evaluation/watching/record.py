@@ -1,0 +1,327 @@
+"""The best, the median and the worst episode of each evaluated task, run again and filmed.
+
+    <evaluation>/videos/<suite>/<task>/best.webp median.webp worst.webp recording.json
+
+An episode follows from its seed when actions are greedy, so the returns must be those of
+results.json; recording.json says for each episode whether they are.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from db1.errors import ConfigError, DataError, Db1Error
+from db1.evaluation.policies import ExpertPolicy, ModelPolicy, RandomPolicy, RolloutPolicy
+from db1.evaluation.results import read_results
+from db1.evaluation.settings import EvaluationConfig
+from db1.evaluation.task import make_agent
+from db1.evaluation.watching.film import FrameKeeper, shrunk, write_film
+from db1.evaluation.watching.picture import Painter
+from db1.evaluation.watching.watch import Moment, watch
+from db1.policy.load import LoadedRun, load_agent_parts
+from db1.runtime import atomic_write_text
+from db1.suites import TaskEnv
+
+logger = logging.getLogger(__name__)
+
+VIDEOS_FOLDER = "videos"
+RECORDING_FILE = "recording.json"
+ROLES = ("best", "median", "worst")
+FILM_SECONDS = 8.0
+_SAME_RETURN = 1e-6
+"""Relative difference up to which two returns are the same."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with (task, finished episodes, all episodes)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilmConfig:
+    """How films are made.
+
+    Args:
+        frames: The most frames of a film.
+        size: Pixels of its longer side at most.
+    """
+
+    frames: int = 80
+    size: int = 240
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "size"):
+            if getattr(self, name) < 16:
+                raise ConfigError(f"{name}: got {getattr(self, name)}, expected at least 16")
+
+
+def record(
+    folder: Path,
+    film: FilmConfig,
+    *,
+    tasks: Sequence[str] | None = None,
+    suites: Sequence[str] | None = None,
+    per_suite: int | None = None,
+    run: Path | None = None,
+    data: Path | None = None,
+    overwrite: bool = False,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Films tasks of an evaluation.
+
+    Args:
+        folder: Folder of results.json.
+        film: How films are made.
+        tasks: Only these.
+        suites: Only tasks of these suites.
+        per_suite: The most tasks of a suite, evenly spread over its scores; None: all.
+        run: The run folder where it is no longer the one that results.json names.
+        data: Folder of the demonstration stores that prompts come from; None: the run's.
+        overwrite: Film again what is there.
+        device: torch device; None: CUDA where there is one.
+        progress: Called whenever a task begins and ends.
+
+    Returns:
+        recording.json by task; a task that failed has only `task` and `failure`.
+
+    Raises:
+        ConfigError: For a task that was not evaluated, or weights other than the evaluated ones.
+        DataError: Without results.
+    """
+    results = read_results(folder)
+    folder = folder if folder.is_dir() else folder.parent
+    chosen = choose_tasks(results, tasks, suites, per_suite)
+    config = _settings(results)
+    loaded = _load(results, config, run, device)
+    root = data or Path((results["provenance"]["config"].get("data") or {}).get("root") or ".")
+    recordings = {}
+    for task in chosen:
+        place = folder / VIDEOS_FOLDER / task
+        stamp = _stamp(results, task, film)
+        kept = None if overwrite else _earlier(place, stamp)
+        if kept is None:
+            _report(progress, task, 0)
+            kept = _film_task(task, results["tasks"][task], config, loaded, root, film, place)
+            kept = {"task": task, "stamp": stamp} | kept
+            place.mkdir(parents=True, exist_ok=True)
+            atomic_write_text(place / RECORDING_FILE, json.dumps(kept, indent=1) + "\n")
+        _report(progress, task, 1)
+        recordings[task] = kept
+    return recordings
+
+
+def read_recordings(folder: Path, results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What `record` left beside results.json, by task; those of other results are left out."""
+    found = {}
+    for path in sorted((folder / VIDEOS_FOLDER).glob(f"*/*/{RECORDING_FILE}")):
+        try:
+            entry = json.loads(path.read_text(encoding="utf-8"))
+            task, stamp = entry["task"], entry["stamp"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: no recording ({error!r}); run `db1 record` again") from error
+        if task not in results["tasks"]:
+            continue
+        if stamp["results"] != _stamp_of_results(results, task):
+            logger.warning("%s: recorded from other results; run `db1 record` again", path)
+            continue
+        found[task] = entry
+    return found
+
+
+def choose_tasks(
+    results: Mapping[str, Any],
+    tasks: Sequence[str] | None = None,
+    suites: Sequence[str] | None = None,
+    per_suite: int | None = None,
+) -> list[str]:
+    """Evaluated tasks: those named, of the suites named, at most `per_suite` of each suite.
+
+    Raises:
+        ConfigError: For a task or a suite that was not evaluated.
+    """
+    known = list(results["tasks"])
+    for task in tasks or ():
+        if task not in known:
+            raise ConfigError(f"{task}: not among the {len(known)} evaluated tasks")
+    chosen = list(dict.fromkeys(tasks)) if tasks else known
+    by_suite: dict[str, list[str]] = {}
+    for task in chosen:
+        by_suite.setdefault(task.split("/")[0], []).append(task)
+    for suite in suites or ():
+        if suite not in by_suite:
+            raise ConfigError(f"suite {suite!r}: not evaluated, expected one of {sorted(by_suite)}")
+    groups = [group for suite, group in by_suite.items() if not suites or suite in suites]
+    if per_suite is not None:
+        groups = [_spread(group, results, per_suite) for group in groups]
+    return [task for group in groups for task in group]
+
+
+def _spread(tasks: Sequence[str], results: Mapping[str, Any], limit: int) -> list[str]:
+    """`limit` tasks from the best to the worst score, evenly spread."""
+
+    def score(task: str) -> float:
+        value = results["tasks"][task]["normalised"]
+        return -np.inf if value is None else -value
+
+    ordered = sorted(tasks, key=score)
+    picks = np.unique(np.linspace(0, len(ordered) - 1, min(limit, len(ordered))).round())
+    return [ordered[int(i)] for i in picks]
+
+
+def pick_episodes(returns: Sequence[float]) -> dict[str, int]:
+    """Role -> number of the episode: best, (lower) median and worst, each another one."""
+    order = sorted(range(len(returns)), key=lambda i: -returns[i])
+    picks = {"best": order[0]}
+    if len(order) > 2:
+        picks["median"] = order[len(order) // 2]
+    if len(order) > 1:
+        picks["worst"] = order[-1]
+    return picks
+
+
+def make_policy(
+    task: str, config: EvaluationConfig, loaded: LoadedRun | None, root: Path, rows: int
+) -> RolloutPolicy:
+    """The evaluation's policy, for `rows` episodes at once."""
+    if loaded is not None:
+        return ModelPolicy(make_agent(task, config, root / task, loaded, rows))
+    return RandomPolicy(config.seed) if config.policy == "random" else ExpertPolicy(task)
+
+
+class _Camera:
+    """Films the episodes of one task; a `Look`."""
+
+    def __init__(self, film: FilmConfig, lengths: Sequence[int]) -> None:
+        self.painter = Painter()
+        self.keepers = [FrameKeeper(film.frames, length) for length in lengths]
+        self._size = film.size
+
+    def __call__(self, env: TaskEnv, moment: Moment) -> None:
+        keeper = self.keepers[moment.row]
+        if moment.is_last or keeper.wants(moment.step):
+            frame = self.painter.picture(env, moment.observation)
+            keeper.add(moment.step, shrunk(frame, self._size))
+
+
+def _film_task(
+    task: str,
+    entry: Mapping[str, Any],
+    config: EvaluationConfig,
+    loaded: LoadedRun | None,
+    root: Path,
+    film: FilmConfig,
+    place: Path,
+) -> dict[str, Any]:
+    """Runs and films the chosen episodes; what goes wrong costs this task alone."""
+    picks = pick_episodes(entry["returns"])
+    numbers = list(picks.values())
+    camera = _Camera(film, [entry["lengths"][i] for i in numbers])
+    try:
+        policy = make_policy(task, config, loaded, root, len(numbers))
+        last = watch(task, policy, [entry["seeds"][i] for i in numbers], camera)
+        episodes = {
+            role: _write(place / f"{role}.webp", entry, number, moment, keeper)
+            for (role, number), moment, keeper in zip(
+                picks.items(), last, camera.keepers, strict=True
+            )
+        }
+    except (Db1Error, OSError, RuntimeError, ValueError) as error:
+        logger.error("%s: not recorded: %s", task, error)
+        return {"failure": f"{type(error).__name__}: {error}"}
+    for role, episode in episodes.items():
+        if not episode["same"]:
+            logger.warning(
+                "%s: the %s episode (seed %d) now returned %g, in the evaluation %g",
+                task, role, episode["seed"], episode["return"], episode["evaluated_return"],
+            )  # fmt: skip
+    return {"no_picture": camera.painter.reason, "episodes": episodes}
+
+
+def _write(
+    path: Path, entry: Mapping[str, Any], number: int, last: Moment, keeper: FrameKeeper
+) -> dict[str, Any]:
+    frames = keeper.frames
+    milliseconds = int(np.clip(1000 * FILM_SECONDS / len(frames), 40, 250))
+    write_film(path, frames, milliseconds)
+    expected = entry["returns"][number]
+    is_close = abs(last.total_reward - expected) <= _SAME_RETURN * max(1.0, abs(expected))
+    return {
+        "file": path.name,
+        "episode": number,
+        "seed": entry["seeds"][number],
+        "return": last.total_reward,
+        "evaluated_return": expected,
+        "length": last.step,
+        "same": bool(is_close and last.step == entry["lengths"][number]),
+        "success": last.success,
+        "frames": len(frames),
+        "steps_a_frame": keeper.stride,
+        "milliseconds": milliseconds,
+        "size": list(frames[0].size),
+    }
+
+
+def _settings(results: Mapping[str, Any]) -> EvaluationConfig:
+    """The evaluation's own settings."""
+    known = {field.name for field in fields(EvaluationConfig)}
+    unknown = set(results["settings"]) - known
+    if unknown:
+        raise ConfigError(f"results.json has settings that this db1 lacks: {sorted(unknown)}")
+    return EvaluationConfig(**results["settings"])
+
+
+def _load(
+    results: Mapping[str, Any], config: EvaluationConfig, run: Path | None, device: str | None
+) -> LoadedRun | None:
+    """The evaluated weights; None for policies without a model."""
+    wanted = results["provenance"]["checkpoint"]
+    if config.policy != "model" or wanted is None:
+        return None
+    folder = Path(run or wanted["run"])
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: the evaluated run is not there; say where with --run")
+    loaded = load_agent_parts(
+        folder,
+        wanted["tag"] if run is None else None,
+        random_weights=config.random_weights,
+        seed=config.seed,
+        device=device,
+    )
+    if loaded.sha256 != wanted["sha256"]:
+        raise ConfigError(
+            f"{folder}: its weights {loaded.sha256} are not the evaluated ones "
+            f"{wanted['sha256']}; evaluate again, or name the run with --run"
+        )
+    return loaded
+
+
+def _stamp(results: Mapping[str, Any], task: str, film: FilmConfig) -> dict[str, Any]:
+    """What a recording must agree with to be kept."""
+    return {"results": _stamp_of_results(results, task), "film": vars(film)}
+
+
+def _stamp_of_results(results: Mapping[str, Any], task: str) -> dict[str, Any]:
+    entry, checkpoint = results["tasks"][task], results["provenance"]["checkpoint"]
+    weights = checkpoint and checkpoint["sha256"]
+    return {"weights": weights, "seeds": entry["seeds"], "returns": entry["returns"]}
+
+
+def _earlier(place: Path, stamp: Mapping[str, Any]) -> dict[str, Any] | None:
+    """An earlier recording of the very same episodes; None without one, or where it failed."""
+    try:
+        entry = json.loads((place / RECORDING_FILE).read_text(encoding="utf-8"))
+        is_whole = all((place / e["file"]).is_file() for e in entry["episodes"].values())
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return entry if is_whole and entry.get("stamp") == stamp else None
+
+
+def _report(progress: Progress | None, task: str, done: int) -> None:
+    if progress is not None:
+        progress(task, done, 1)
