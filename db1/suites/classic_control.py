@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from db1.runtime import draw_off_screen
 from db1.suites.base import SUITES, Observation, StepResult, Suite, TaskEnv
 from db1.tokens.spec import FieldSpec, StepSpec
 
@@ -72,6 +73,7 @@ class ClassicControlEnv(TaskEnv):
         return {"state": state}, reward, terminated, truncated, self._info(terminated)
 
     def render_frame(self) -> np.ndarray:
+        draw_off_screen()
         self.simulator.render_mode = "rgb_array"  # read by every render()
         return np.asarray(self.simulator.render(), dtype=np.uint8)
 
