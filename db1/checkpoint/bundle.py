@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ CONFIG_FILE = "config.yaml"
 JSON_CONFIG_FILE = "config.json"
 SPECS_FILE = "specs.json"
 TOKENIZER_FILE = "tokenizer.json"
+CHOSEN_FILE = "few_shot.json"
+"""Numbers of the stored episodes that a run learned from, by task (few-shot tasks only)."""
 TOKENIZER_FOLDERS = ("tokenizer", "my_tokenizer")
 """Folders in or beside a released checkpoint where its tokenizer is looked for."""
 FORMAT, VERSION = "db1-model", 1
@@ -57,6 +59,7 @@ class Bundle:
         step: Optimizer steps done; 0 where unknown.
         weights: db1's state dict; None where it was not asked for.
         sha256: Of the file of weights; None without weights.
+        chosen: Stored episodes that each few-shot task was learned from.
     """
 
     folder: Path
@@ -68,6 +71,7 @@ class Bundle:
     step: int = 0
     weights: StateDict | None = None
     sha256: str | None = None
+    chosen: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def model_config(self) -> ModelConfig:
@@ -148,6 +152,7 @@ def _read_run(folder: Path, with_weights: bool, tag: str | None, tokenizer: Path
         "config": load_yaml(folder / CONFIG_FILE),
         "tokenizer": _tokenizer(tokenizer, folder / TOKENIZER_FILE),
         "specs": _read_json(folder / SPECS_FILE),
+        "chosen": _read_json(folder / CHOSEN_FILE),
     }
     if not with_weights:
         return Bundle(**description)
@@ -265,6 +270,16 @@ def _tokenizer(given: Path | None, *places: Path) -> TextTokenizer | None:
         return TextTokenizer.load(given)
     found = next((place for place in places if place.exists()), None)
     return None if found is None else TextTokenizer.load(found)
+
+
+def tokenizer_place(folder: Path) -> Path | None:
+    """Where the tokenizer of a model folder lies (see `read_bundle`); None where there is none."""
+    places = [folder / TOKENIZER_FILE]
+    if kind_of(folder) == "released":
+        file = find_states(folder)
+        assert file is not None
+        places = _beside(folder, file)
+    return next((place for place in places if place.exists()), None)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from fractions import Fraction
 
@@ -67,11 +68,21 @@ class SourceFactory:
     def task(self, task_id: str, heldout: bool = False) -> EpisodeSource:
         """Source of one control task."""
         path = self._config.root / task_id
+        given = self._config.named_tasks().get(task_id)
+        few = None if heldout or given is None else given.learn_from
         if not path.exists():
-            raise DataError(f"{path}: no demonstrations; run `db1 collect --config CONFIG` first")
-        share = self._config.heldout_share
+            raise DataError(
+                f"{path}: no demonstrations; run {self._collecting(task_id, few)} first"
+            )
         source = EpisodeSource(
-            path, self._vocabulary, self.tokenizer, self._sequence, heldout, share
+            path,
+            self._vocabulary,
+            self.tokenizer,
+            self._sequence,
+            heldout,
+            self._config.heldout_share,
+            few,
+            self._seed,
         )
         if source.name != task_id:
             raise DataError(
@@ -79,6 +90,20 @@ class SourceFactory:
                 f"move it to {self._config.root / source.name}"
             )
         return source
+
+    def _collecting(self, task_id: str, few: int | None) -> str:
+        """The command that makes a task's demonstrations."""
+        if few is None:
+            return "`db1 collect --config CONFIG`"
+        share = self._config.heldout_share
+        count = few + max(1, math.ceil(few * share / (1 - share))) if 0 < share < 1 else few
+        return f"`db1 collect {task_id} --episodes {count} --out {self._config.root}`"
+
+    def chosen(self) -> dict[str, list[int]]:
+        """Numbers of the episodes that few-shot tasks learn from, by task."""
+        named = self._config.named_tasks().items()
+        few = sorted(task for task, data in named if data.learn_from is not None)
+        return {task: list(self.task(task).windows.numbers) for task in few}
 
     def corpus(self, name: str, part: str = "train") -> TextSource:
         """Source of one corpus; `part` is train or heldout."""

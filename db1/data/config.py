@@ -29,15 +29,20 @@ class TaskData:
         episodes: Demonstrations that `db1 collect --config` makes.
         action_noise: Noise on the executed (not the recorded) actions of these demonstrations.
         max_steps: Steps after which a demonstration is cut off; None: never.
+        learn_from: Stored episodes that are learned from, chosen by the run's seed (few-shot);
+            None: all that are not held out.
     """
 
     weight: float = 1.0
     episodes: int = 100
     action_noise: float = 0.0
     max_steps: int | None = None
+    learn_from: int | None = None
 
     def __post_init__(self) -> None:
         check_weight(self.weight, "weight")
+        if self.learn_from is not None and self.learn_from < 1:
+            raise ConfigError(f"learn_from: got {self.learn_from}, expected at least 1 or null")
 
 
 @dataclass(frozen=True, kw_only=True)

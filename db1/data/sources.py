@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from db1.data.few_shot import chosen_episodes
 from db1.data.on_demand import OnDemand
 from db1.errors import DataError
 from db1.sequence.episode import SequenceConfig, disturb_history, encode_window, fit, join
@@ -40,19 +41,22 @@ class EpisodeWindows:
 
     Args:
         store: Holds the episodes.
-        first: First episode.
-        stop: One past the last one.
+        numbers: Of the episodes in the store.
         window: Steps of a window; an episode with fewer is one window.
 
     Attributes:
+        numbers: Of the episodes in the store.
         lengths: int64 (num_episodes,), their steps.
     """
 
-    def __init__(self, store: EpisodeStore, first: int, stop: int, window: int) -> None:
+    def __init__(self, store: EpisodeStore, numbers: range | tuple[int, ...], window: int) -> None:
         self.store = store
-        self.lengths = np.asarray(store.lengths[first:stop], dtype=np.int64)
-        self._arguments = (store, first, stop, window)
-        self._first, self._window = first, window
+        self.numbers = numbers
+        is_range = isinstance(numbers, range)
+        picks = slice(numbers.start, numbers.stop) if is_range else list(numbers)
+        self.lengths = np.asarray(store.lengths[picks], dtype=np.int64)
+        self._arguments = (store, numbers, window)
+        self._window = window
         self._counts = window_index(self.lengths, window)
         self._num_windows = int(self._counts[-1])
 
@@ -65,7 +69,7 @@ class EpisodeWindows:
 
     def read(self, episode: int, start: int, stop: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Reads observations and actions of the steps [start, stop) of an episode (from 0)."""
-        return self.store.read_window(self._first + episode, start, stop)
+        return self.store.read_window(self.numbers[episode], start, stop)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return EpisodeWindows, self._arguments
@@ -83,9 +87,11 @@ class EpisodeSource:
         config: Shape of the sequences.
         heldout: Draw from the held-out last episodes instead of the others.
         heldout_share: Share of the episodes that is held out, at least one where there are two.
+        few: Learn from this many of the episodes that are not held out; None: all.
+        seed: Chooses them, see few_shot.py.
 
     Raises:
-        DataError: When the store is broken or holds no episode.
+        DataError: When the store is broken, holds no episode, or fewer than `few`.
     """
 
     def __init__(
@@ -96,6 +102,8 @@ class EpisodeSource:
         config: SequenceConfig,
         heldout: bool = False,
         heldout_share: float = 0.05,
+        few: int | None = None,
+        seed: int = 0,
     ) -> None:
         store = EpisodeStore(path)
         self.name = store.header.task
@@ -110,7 +118,11 @@ class EpisodeSource:
                 f"{'held-out' if heldout else 'training'} data; collect more"
             )
         window = -(-(config.length + 1) // self.codec.min_step_tokens)
-        self._windows = OnDemand(EpisodeWindows(store, first, stop, window))
+        numbers: range | tuple[int, ...] = range(first, stop)
+        if few is not None:
+            _check_enough(path, self.name, few, store.num_episodes, stop)
+            numbers = chosen_episodes(stop, few, seed)
+        self._windows = OnDemand(EpisodeWindows(store, numbers, window))
 
     @property
     def windows(self) -> EpisodeWindows:
@@ -154,8 +166,9 @@ class EpisodeSource:
         try:
             return encode_window(self.codec, *self.windows.read(episode, start, stop), self.name)
         except DataError as error:
+            number = self.windows.numbers[episode]
             raise DataError(
-                f"{self.name} episode {episode}, steps {start}..{stop - 1}: {error}"
+                f"{self.name} episode {number}, steps {start}..{stop - 1}: {error}"
             ) from None
 
 
@@ -228,6 +241,16 @@ class TextSource:
             return encode_text(tokens, self._vocabulary, self.name)
         except DataError as error:
             raise DataError(f"{self.name}, stretch {index}: {error}") from None
+
+
+def _check_enough(path: Path, task: str, few: int, stored: int, available: int) -> None:
+    if few > available:
+        raise DataError(
+            f"{path}: {stored} episodes, of which {stored - available} held out for the evaluation "
+            f"loss, leave {available}, and {few} are asked for; run `db1 collect {task} --episodes "
+            f"{few + max(1, stored - available)} --out {path.parents[1]}`, or set "
+            "data.heldout_share=0"
+        )
 
 
 def _split(num_episodes: int, heldout: bool, share: float) -> tuple[int, int]:

@@ -86,7 +86,9 @@ def make_agent(
         codec,
         memory_length=config.memory_length,
         batch_size=batch_size,
-        prompts=read_prompts(folder, codec, config, num_tokens) if wants_prompt else None,
+        prompts=read_prompts(folder, codec, config, num_tokens, loaded.chosen.get(task_id))
+        if wants_prompt
+        else None,
         prompt_tokens=num_tokens,
         prompt_part=config.prompt_part,
         greedy=config.greedy,
@@ -96,15 +98,35 @@ def make_agent(
 
 
 def read_prompts(
-    folder: Path, codec: StepCodec, config: EvaluationConfig, num_tokens: int
+    folder: Path,
+    codec: StepCodec,
+    config: EvaluationConfig,
+    num_tokens: int,
+    chosen: Sequence[int] | None = None,
 ) -> list[Episode]:
-    """The first demonstrations with at least median return, no longer than the prompt needs."""
+    """The first demonstrations with at least median return, no longer than the prompt needs.
+
+    Args:
+        folder: The task's store.
+        codec: Of the task.
+        config: Part and number of prompts.
+        num_tokens: Of a prompt.
+        chosen: A few-shot run may be prompted with the episodes that it learned from only; None:
+            with all.
+    """
     store = EpisodeStore(folder)
     if store.num_episodes == 0:
         raise DataError(f"{folder}: no demonstration to prompt with; collect some, or --no-prompt")
     if store.spec != codec.spec:
         raise DataError(f"{folder}: demonstrations of another step; collect them again")
-    good = np.flatnonzero(store.returns >= np.median(store.returns))[: config.num_prompts]
+    known = np.arange(store.num_episodes) if chosen is None else np.asarray(chosen)
+    if known.max() >= store.num_episodes:
+        raise DataError(
+            f"{folder}: {store.num_episodes} episodes, and the run learned from number "
+            f"{known.max()}; give --data with the demonstrations that it was trained on"
+        )
+    returns = store.returns[known]
+    good = known[returns >= np.median(returns)][: config.num_prompts]
     steps = -(-num_tokens // codec.min_step_tokens)
     prompts = []
     for episode in good:

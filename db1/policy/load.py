@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ class RunParts:
         vocabulary: Id ranges.
         tokenizer: Text <-> ids; None where the run has no text.
         specs: Step spec of each task that the run learned.
+        chosen: Stored episodes that each few-shot task was learned from.
     """
 
     folder: Path
@@ -38,6 +39,7 @@ class RunParts:
     vocabulary: Vocabulary
     tokenizer: TextTokenizer | None
     specs: Mapping[str, StepSpec]
+    chosen: Mapping[str, Sequence[int]]
 
     @property
     def model_config(self) -> ModelConfig:
@@ -128,6 +130,7 @@ def _parts(bundle: Bundle) -> RunParts:
         vocabulary=bundle.vocabulary,
         tokenizer=bundle.tokenizer,
         specs=_step_specs(bundle),
+        chosen=bundle.chosen,
     )
 
 

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from torch import nn
+
+from db1.checkpoint.bundle import CHOSEN_FILE
 from db1.config import build, load_yaml, save_yaml, to_dict
 from db1.data.build import DataConfig, SourceFactory
 from db1.data.sources import EpisodeSource
@@ -16,6 +19,7 @@ from db1.model.transformer_xl import TransformerXL
 from db1.sequence.episode import SequenceConfig
 from db1.tokens.vocabulary import Vocabulary, VocabularyConfig
 from db1.training.config import TrainingConfig
+from db1.training.finetune import FinetuneConfig, expand, model_files, start_model
 from db1.training.mixture import RunMixture
 
 
@@ -31,6 +35,7 @@ class ExperimentConfig:
         data: Stores and mixture.
         model: Architecture.
         training: Optimizer, schedule, engine, checkpoints.
+        finetune: Where the weights come from; None: they are drawn. See `db1.training.finetune`.
     """
 
     name: str
@@ -40,6 +45,7 @@ class ExperimentConfig:
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     sequence: SequenceConfig = field(default_factory=SequenceConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    finetune: FinetuneConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name:
@@ -52,13 +58,22 @@ class ExperimentConfig:
 
 
 def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> ExperimentConfig:
-    """Reads and checks an experiment file; raises ConfigError naming what is wrong."""
-    return build(ExperimentConfig, load_yaml(path, overrides))
+    """Reads and checks an experiment file, with what `init_from` brings where it has that key.
+
+    Raises:
+        ConfigError: Naming what is wrong.
+        CheckpointError: `init_from` holds no valid checkpoint.
+    """
+    raw = load_yaml(path, overrides)
+    return build(ExperimentConfig, expand(raw) if "init_from" in raw else raw)
 
 
-def build_model(config: ExperimentConfig, vocabulary: Vocabulary) -> TransformerXL:
-    """Builds the decoder with fresh weights."""
-    return TransformerXL(config.model, vocabulary.size, vocabulary.bin_range())
+def build_model(config: ExperimentConfig, vocabulary: Vocabulary) -> nn.Module:
+    """Builds the decoder with the weights that the run starts from."""
+    model = TransformerXL(config.model, vocabulary.size, vocabulary.bin_range())
+    if config.finetune is None:
+        return model
+    return start_model(model, config.finetune, config.run_folder)
 
 
 def run_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Path:
@@ -83,6 +98,7 @@ def run_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Path:
         run_folder=config.run_folder,
         config=to_dict(config),
         run_files=_run_files(config, factory, mixture.planned.sources),
+        files=model_files(config.finetune, config.run_folder),
     )
     trainer.run()
     return config.run_folder
@@ -97,6 +113,9 @@ def _run_files(
         "config.yaml": save_yaml(to_dict(config)),
         "specs.json": json.dumps(specs, indent=1),
     }
+    chosen = factory.chosen()
+    if chosen:
+        files[CHOSEN_FILE] = json.dumps(chosen, indent=1)
     if factory.tokenizer is not None:
         files["tokenizer.json"] = factory.tokenizer.to_json()
     return files

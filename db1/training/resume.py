@@ -18,9 +18,12 @@ CONFIG_FILE = "config.yaml"
 
 NEUTRAL = frozenset(
     {f"training.{key}" for key in NEUTRAL_KEYS}
-    | {"name", "runs", "data.root", "data.evaluation_samples"}
+    | {"name", "runs", "data.root", "data.evaluation_samples", "data.tokenizer"}
 )
-"""Dotted keys of an experiment that may change between a run and its resumption."""
+"""Dotted keys of an experiment that may change between a run and its resumption.
+
+The tokenizer may lie elsewhere then; that it is the same one, tokenizer.json tells.
+"""
 
 MIXTURE_KEYS = re.compile(
     r"data\.((tasks|text|pairs)\..*\.weight|(suites|modalities)\..*|temperature|weights_by)"
