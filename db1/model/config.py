@@ -12,6 +12,7 @@ _CHOICES = {
     "activation": ("geglu", "gelu", "relu"),
     "memory_start": ("empty", "zeros"),
     "bin_init": ("normal", "smooth"),
+    "pixels": ("standardized", "scaled"),
 }
 _COUNTS = (
     "num_layers",
@@ -58,6 +59,9 @@ class ModelConfig:
         num_local_positions: Rows of the table of places inside an environment step.
         patch_size: Side of an image patch in pixels.
         image_channels: Channels of every image.
+        pixels: `standardized` by patch and channel (the released model), or `scaled` from 0..255
+            to [-1, 1] (Gato), both over sqrt(patch_size). Standardizing hides which of two darker
+            colours a plain patch or its edge has.
         num_image_positions: Rows of the row and of the column embedding table.
         vision_channels: Channels inside the patch encoder.
         vision_groups: Groups of its GroupNorm; divides vision_channels.
@@ -92,6 +96,7 @@ class ModelConfig:
     num_local_positions: int = 513
     patch_size: int = 16
     image_channels: int = 3
+    pixels: str = "standardized"
     num_image_positions: int = 128
     vision_channels: int = 64
     vision_groups: int = 32

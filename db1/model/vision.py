@@ -1,12 +1,14 @@
 """Images -> patch embeddings.
 
-    uint8 (N, H, W, C) -> patches, each standardised by channel -> 3x3 convolution
+    uint8 (N, H, W, C) -> patches, standardised or scaled -> 3x3 convolution
         -> residual block -> patch-sized projection -> + row embedding + column embedding
 
 Shapes: N images, H x W pixels, C channels, P patches an image (row-major), s patch side, D width.
 """
 
 from __future__ import annotations
+
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +49,25 @@ def standardize(patches: Tensor) -> Tensor:
     values = patches if patches.dtype == torch.float64 else patches.float()
     deviation = values.std(dim=(-2, -1), keepdim=True) + 1e-6
     return (values - values.mean(dim=(-2, -1), keepdim=True)) / deviation / values.shape[-1] ** 0.5
+
+
+def scale(patches: Tensor) -> Tensor:
+    """0..255 -> [-1, 1], over sqrt(patch side): black and white stay what they are.
+
+    Args:
+        patches: (..., C, s, s), any number type.
+
+    Returns:
+        float32 (float64 for float64), same shape.
+
+    Source: Reed et al. 2022, section 2.1.
+    """
+    values = patches if patches.dtype == torch.float64 else patches.float()
+    return (values / 127.5 - 1.0) / values.shape[-1] ** 0.5
+
+
+NORMALIZATIONS = MappingProxyType({"standardized": standardize, "scaled": scale})
+"""`model.pixels` -> function of patches."""
 
 
 class PatchProjection(nn.Conv2d):
@@ -91,6 +112,7 @@ class VisionEncoder(nn.Module):
         self.patch_size = config.patch_size
         self.image_channels = config.image_channels
         self.num_positions = config.num_image_positions
+        self._normalize = NORMALIZATIONS[config.pixels]
         self.patches = PatchEncoder(config)
         self.row_position = nn.Embedding(config.num_image_positions, config.width)
         self.column_position = nn.Embedding(config.num_image_positions, config.width)
@@ -104,7 +126,7 @@ class VisionEncoder(nn.Module):
         n, height, width, channels = pixels_NHWC.shape
         if channels != self.image_channels:
             raise DataError(f"image of {channels} channels, expected {self.image_channels}")
-        patches = standardize(to_patches(pixels_NHWC, self.patch_size))
+        patches = self._normalize(to_patches(pixels_NHWC, self.patch_size))
         flat = patches.flatten(0, 1).to(self.row_position.weight.dtype)
         embedded = self.patches(flat).unflatten(0, (n, -1))
         rows, columns = height // self.patch_size, width // self.patch_size

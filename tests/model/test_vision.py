@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ import torch.nn.functional as F
 
 from db1.errors import DataError
 from db1.model.config import ModelConfig
-from db1.model.vision import PatchProjection, VisionEncoder, standardize, to_patches
+from db1.model.vision import PatchProjection, VisionEncoder, scale, standardize, to_patches
 
 CONFIG = ModelConfig(
     num_layers=1, num_heads=1, width=10, vision_channels=4, vision_groups=2, patch_size=16
@@ -42,6 +44,22 @@ def test_standardize_is_the_formula_by_patch_and_channel() -> None:
 
 def test_flat_patch_becomes_zeros() -> None:
     assert standardize(torch.full((1, 1, 3, 4, 4), 200, dtype=torch.uint8)).abs().max() == 0
+
+
+def test_scaled_pixels_keep_their_color() -> None:
+    pixels = torch.tensor([0, 51, 255], dtype=torch.uint8)[:, None, None].expand(1, 1, 3, 16, 16)
+    assert scale(pixels)[0, 0, :, 3, 5].tolist() == pytest.approx([-0.25, -0.15, 0.25])
+
+
+def test_only_scaled_pixels_tell_plain_dark_colors_apart() -> None:
+    """Teal and brown on white differ in every channel, and not once they are standardised."""
+    images = torch.full((2, 16, 16, 3), 255, dtype=torch.uint8)
+    images[:, 4:12, 4:12] = torch.tensor([[0, 128, 128], [165, 42, 42]])[:, None, None]
+    for pixels, differs in (("standardized", False), ("scaled", True)):
+        torch.manual_seed(0)
+        encoder = VisionEncoder(replace(CONFIG, pixels=pixels)).eval()
+        teal, brown = encoder(images)
+        assert torch.allclose(teal, brown, atol=1e-3) != differs, pixels
 
 
 @pytest.mark.parametrize("shape", [(30, 48), (32, 40)])
