@@ -20,6 +20,8 @@ NEUTRAL_KEYS = frozenset(
         "keep_checkpoints",
         "num_workers",
         "num_threads",
+        "engine",
+        "zero_stage",
     }
 )
 """Keys of `TrainingConfig` that may change when a run is resumed."""

@@ -1,24 +1,22 @@
 """The engine on DeepSpeed: any number of processes, ZeRO stages 0 to 3.
 
-Written against DeepSpeed 0.19. A checkpoint of another number of processes goes through
-DeepSpeed's universal format (stages 1 to 3); at stage 0 nothing is sharded and it loads as it is.
+Written against DeepSpeed 0.19. A checkpoint of another number of processes, stage or engine is
+taken up parameter by parameter (`db1.training.resharding`).
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import shutil
-from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from io import StringIO
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from db1.checkpoint.adapter import ModelFiles
+from db1.checkpoint.run import Checkpoint
 from db1.errors import CheckpointError
 from db1.sequence.sample import Batch
 from db1.training.config import TrainingConfig
@@ -27,26 +25,23 @@ from db1.training.engine import (
     TrainingEngine,
     detached_losses,
     make_optimizer,
+    optimizer_names,
     set_learning_rate,
     to_device,
 )
 from db1.training.processes import Processes
+from db1.training.resharding import DEEPSPEED_FOLDER, is_same_layout, stored_optimizer
+from db1.training.stored_optimizer import MOMENTS, StoredOptimizer, fresh_state, place_in_adam
 
 logger = logging.getLogger(__name__)
 
-STATE_FOLDER = "deepspeed"
-UNIVERSAL_FOLDER = "universal.partial"
 
-
-def deepspeed_config(
-    config: TrainingConfig, world_size: int, *, load_universal: bool = False
-) -> dict[str, Any]:
+def deepspeed_config(config: TrainingConfig, world_size: int) -> dict[str, Any]:
     """Our settings as DeepSpeed's configuration.
 
     Args:
         config: Training settings.
         world_size: Number of processes.
-        load_universal: The checkpoint to be loaded is in the universal format.
     """
     return {
         "train_batch_size": config.global_batch_size,
@@ -57,7 +52,6 @@ def deepspeed_config(
         "zero_allow_untested_optimizer": True,
         "bf16": {"enabled": config.precision == "bf16"},
         "fp16": {"enabled": config.precision == "fp16"},
-        "checkpoint": {"load_universal": load_universal},
     }
 
 
@@ -69,7 +63,8 @@ class DeepSpeedEngine(TrainingEngine):
             (loss_sum, sample_loss, sample_targets), for DeepSpeed sees tensors in tuples only.
         config: Training settings.
         processes: This process and the others.
-        written_by: Number of processes that wrote the checkpoint to be loaded, None for none.
+        files: What a checkpoint holds of the model.
+        resumes: The checkpoint that `load` will be called with, None for none.
     """
 
     def __init__(
@@ -77,22 +72,27 @@ class DeepSpeedEngine(TrainingEngine):
         model: nn.Module,
         config: TrainingConfig,
         processes: Processes,
+        files: ModelFiles,
         *,
-        written_by: int | None = None,
+        resumes: Checkpoint | None = None,
     ) -> None:
         import deepspeed
 
-        super().__init__(config, processes)
-        other = written_by is not None and written_by != processes.world_size
-        self._universal = other and config.zero_stage > 0
+        super().__init__(config, processes, files)
+        self._reshards = resumes is not None and not is_same_layout(
+            resumes, config, processes.world_size
+        )
+        if resumes is not None and self._reshards:  # DeepSpeed makes its masters from them
+            files.read(resumes.folder, model)
         self._hook = model.register_forward_hook(
             lambda module, arguments, out: (out.loss_sum, out.sample_loss, out.sample_targets)
         )
-        trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self._trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self._optimizer_names = optimizer_names(self._trainable)  # before shapes are cut up
         self._engine, *_ = deepspeed.initialize(
             model=model,
-            optimizer=make_optimizer(trainable, config),
-            config=deepspeed_config(config, processes.world_size, load_universal=self._universal),
+            optimizer=make_optimizer(self._trainable, config),
+            config=deepspeed_config(config, processes.world_size),
             dist_init_required=False,
         )
         self._engine.train()
@@ -144,7 +144,7 @@ class DeepSpeedEngine(TrainingEngine):
         return detached_losses(*out)
 
     def save(self, folder: Path) -> None:
-        self._engine.save_checkpoint(str(folder), tag=STATE_FOLDER, save_latest=False)
+        self._engine.save_checkpoint(str(folder), tag=DEEPSPEED_FOLDER, save_latest=False)
         weights = self._full_weights()
         if self.processes.rank == 0:
             self.files.write(folder, weights)
@@ -169,76 +169,79 @@ class DeepSpeedEngine(TrainingEngine):
         persistent = module.state_dict(keep_vars=True).keys()
         return {name: tensor for name, tensor in weights.items() if name in persistent}
 
-    def load(self, folder: Path, world_size: int) -> None:
-        if self._universal:
-            logger.info("converting %s, written by %d process(es)", folder.name, world_size)
-            with self._universal_copy(folder) as parent:
-                decays = [group["weight_decay"] for group in self._engine.optimizer.param_groups]
-                self._load(parent)
-                self._mend_universal(decays)
-        else:
-            self._load(folder)
-
-    def _mend_universal(self, decays: list[float]) -> None:
-        """Undoes what DeepSpeed's universal loading at stage 3 mixes up.
-
-        It gives every parameter group the first one's settings (weight decay to biases), and all
-        of them one step counter, which then counts once a group.
-
-        Args:
-            decays: Weight decay of each parameter group.
-        """
-        optimizer = self._engine.optimizer.optimizer
-        for group, decay in zip(optimizer.param_groups, decays, strict=True):
-            group["weight_decay"] = decay
-        for state in optimizer.state.values():
-            state["step"] = torch.as_tensor(state["step"], dtype=torch.float32).clone()
-
-    def _load(self, parent: Path) -> None:
-        path, _ = self._engine.load_checkpoint(str(parent), tag=STATE_FOLDER)
+    def load(self, found: Checkpoint) -> None:
+        if self._reshards:
+            with stored_optimizer(found, self._optimizer_names, self.processes) as stored:
+                place_optimizer(self._engine, self._trainable, stored)
+            return
+        path, _ = self._engine.load_checkpoint(str(found.folder), tag=DEEPSPEED_FOLDER)
         if path is None:
-            raise CheckpointError(f"{parent / STATE_FOLDER}: DeepSpeed finds no state there")
-
-    @contextmanager
-    def _universal_copy(self, folder: Path) -> Iterator[Path]:
-        """A folder beside the checkpoint with its state in the universal format, then removed."""
-        logging.getLogger("DeepSpeed").setLevel(logging.ERROR)  # warns of no tensor parallelism
-        copy = folder.parent / UNIVERSAL_FOLDER
-        if self.processes.rank == 0:
-            shutil.rmtree(copy, ignore_errors=True)
-            convert_to_universal(folder / STATE_FOLDER, copy / STATE_FOLDER)
-        self.processes.barrier()
-        try:
-            yield copy
-        finally:
-            logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-            self.processes.barrier()
-            if self.processes.rank == 0:
-                shutil.rmtree(copy, ignore_errors=True)
+            raise CheckpointError(
+                f"{found.folder / DEEPSPEED_FOLDER}: DeepSpeed finds no state there"
+            )
 
     def close(self) -> None:
         self._hook.remove()
         self._engine.destroy()
 
 
-def convert_to_universal(source: Path, destination: Path) -> None:
-    """Rewrites DeepSpeed's sharded state so that any number of processes can load it.
+def place_optimizer(
+    engine: Any, named: Sequence[tuple[str, nn.Parameter]], stored: StoredOptimizer
+) -> None:
+    """Gives a fresh DeepSpeed engine the optimizer's state of a checkpoint, stage by stage.
 
     Args:
-        source: Folder of DeepSpeed's files.
-        destination: New folder.
-    """
-    from deepspeed.checkpoint import ds_to_universal
+        engine: DeepSpeed's, at any stage.
+        named: Trainable parameters by name.
+        stored: What a checkpoint holds.
 
-    arguments = Namespace(
-        input_folder=str(source),
-        output_folder=str(destination),
-        num_extract_workers=1,
-        num_merge_workers=1,
-        keep_temp_folder=False,
-        strict=True,
-        inject_missing_state=True,
+    Raises:
+        CheckpointError: When the checkpoint lacks a parameter.
+    """
+    optimizer, stage = engine.optimizer, engine.zero_optimization_stage()
+    if stage == 0:
+        place_in_adam(optimizer, dict(named), stored)
+        return
+    flat = (
+        optimizer.single_partition_of_fp32_groups
+        if stage < 3
+        else optimizer.fp32_partitioned_groups_flat
     )
-    with redirect_stdout(StringIO()) as output, redirect_stderr(StringIO()):
-        ds_to_universal.main(arguments)
-    logger.debug("%s", output.getvalue())
+    for partition in flat:
+        optimizer.optimizer.state[partition] = fresh_state(partition, stored.steps)
+    if stage < 3:
+        optimizer._lazy_init_hp_params_optimizer_state()
+    place = _place_whole if stage < 3 else _place_part
+    for name, parameter in named:
+        shape = parameter.ds_shape if stage == 3 else parameter.shape
+        state = stored.read(name, shape)
+        if state.master is not None:
+            place(parameter, state.master, None)
+        for key in MOMENTS:
+            place(parameter, getattr(state, key), key)
+
+
+def _place_whole(parameter: nn.Parameter, value: Tensor, key: str | None) -> None:
+    """Stages 1 and 2: DeepSpeed takes this process's part of a whole tensor."""
+    from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+    value = value.to(parameter.device)
+    if key is None:
+        safe_set_full_fp32_param(parameter, value)
+    else:
+        safe_set_full_optimizer_state(parameter, value, key)
+
+
+def _place_part(parameter: nn.Parameter, value: Tensor, key: str | None) -> None:
+    """Stage 3: a parameter is cut in equal parts, the last one padded, one a process."""
+    from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state
+
+    size = parameter.ds_tensor.numel()
+    start = size * torch.distributed.get_rank(parameter.ds_process_group)
+    part = torch.zeros(size, device=parameter.ds_tensor.device)
+    own = value.flatten()[start : start + size]
+    part[: len(own)].copy_(own)
+    if key is None:
+        safe_set_local_fp32_param(parameter, part)
+    else:
+        safe_set_local_optimizer_state(parameter, part, key)

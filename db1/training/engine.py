@@ -26,13 +26,15 @@ import torch
 from torch import Tensor, nn
 
 from db1.checkpoint.adapter import ModelFiles
+from db1.checkpoint.run import Checkpoint
 from db1.sequence.sample import Batch, ImageGroup
 from db1.training.config import TrainingConfig
 from db1.training.processes import Processes
+from db1.training.resharding import TORCH_STATE_FILE, is_same_layout, stored_optimizer
+from db1.training.stored_optimizer import place_in_adam
 
 logger = logging.getLogger(__name__)
 
-TORCH_STATE_FILE = "torch.pt"
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -57,15 +59,13 @@ class TrainingEngine(ABC):
     Args:
         config: Training settings, checked against the machine.
         processes: This process and the others.
-
-    Attributes:
         files: What a checkpoint holds of the model.
     """
 
-    def __init__(self, config: TrainingConfig, processes: Processes) -> None:
+    def __init__(self, config: TrainingConfig, processes: Processes, files: ModelFiles) -> None:
         self.config = config
         self.processes = processes
-        self.files = ModelFiles()
+        self.files = files
         self.accumulation = config.accumulation(processes.world_size)
         self._taken = 0
 
@@ -118,12 +118,16 @@ class TrainingEngine(ABC):
         """Writes weights (`model.safetensors`) and optimizer state; all processes call it."""
 
     @abstractmethod
-    def load(self, folder: Path, world_size: int) -> None:
-        """Reads what `save` wrote; all processes call it.
+    def load(self, found: Checkpoint) -> None:
+        """Takes up what `save` wrote, here or with another engine, stage or number of processes.
+
+        All processes call it.
 
         Args:
-            folder: The checkpoint.
-            world_size: Number of processes that wrote it.
+            found: The checkpoint; the one that `make_engine` was told of.
+
+        Raises:
+            CheckpointError: When it cannot be taken up here.
         """
 
     @abstractmethod
@@ -144,8 +148,14 @@ class TorchEngine(TrainingEngine):
     the optimizer works on float32 master weights with float32 gradients.
     """
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, processes: Processes) -> None:
-        super().__init__(config, processes)
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TrainingConfig,
+        processes: Processes,
+        files: ModelFiles | None = None,
+    ) -> None:
+        super().__init__(config, processes, files or ModelFiles())
         self._device = processes.device
         self._model = model.to(self._device).train()
         named = {n: p for n, p in self._model.named_parameters() if p.requires_grad}
@@ -154,8 +164,10 @@ class TorchEngine(TrainingEngine):
             named = {name: nn.Parameter(p.detach().float().clone()) for name, p in named.items()}
             for parameter in self._model.parameters():
                 parameter.data = parameter.data.to(_DTYPES[config.precision])
+        self._named_masters = named
         self._masters = list(named.values())
         self._optimizer = make_optimizer(named.items(), config)
+        self._optimizer_names = optimizer_names(named.items())
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=config.precision == "fp16")
 
     def loss_scale(self, total_targets: float) -> float:
@@ -206,24 +218,34 @@ class TorchEngine(TrainingEngine):
         self.files.write(folder, self._model.state_dict())
         state = {"optimizer": self._optimizer.state_dict(), "scaler": self._scaler.state_dict()}
         if self.config.precision != "fp32":
-            state["masters"] = [master.detach() for master in self._masters]
+            state["masters"] = {n: master.detach() for n, master in self._named_masters.items()}
         torch.save(state, folder / TORCH_STATE_FILE)
 
-    def load(self, folder: Path, world_size: int) -> None:
+    def load(self, found: Checkpoint) -> None:
+        folder = found.folder
         self.files.read(folder, self._model)
+        if not is_same_layout(found, self.config, self.processes.world_size):
+            with stored_optimizer(found, self._optimizer_names, self.processes) as stored:
+                place_in_adam(self._optimizer, self._named_masters, stored)
+            return
         state = torch.load(folder / TORCH_STATE_FILE, map_location="cpu", weights_only=True)
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
         if self.config.precision != "fp32":
-            for master, saved in zip(self._masters, state["masters"], strict=True):
-                master.data.copy_(saved)
+            for name, master in self._named_masters.items():
+                master.data.copy_(state["masters"][name])
 
     def close(self) -> None:
         self._optimizer.zero_grad(set_to_none=True)
 
 
 def make_engine(
-    model: nn.Module, config: TrainingConfig, processes: Processes, *, written_by: int | None = None
+    model: nn.Module,
+    config: TrainingConfig,
+    processes: Processes,
+    *,
+    resumes: Checkpoint | None = None,
+    files: ModelFiles | None = None,
 ) -> TrainingEngine:
     """Builds the engine that the configuration names.
 
@@ -231,13 +253,14 @@ def make_engine(
         model: Called with a Batch, returns `loss_sum`, `sample_loss` (B,), `sample_targets` (B,).
         config: Training settings, checked against the machine.
         processes: This process and the others.
-        written_by: Number of processes that wrote the checkpoint to be loaded, None for none.
+        resumes: The checkpoint that `load` will be called with, None for none.
+        files: What a checkpoint holds of the model; None: all its weights.
     """
     if config.engine == "torch":
-        return TorchEngine(model, config, processes)
+        return TorchEngine(model, config, processes, files)
     from db1.training.deepspeed_engine import DeepSpeedEngine
 
-    return DeepSpeedEngine(model, config, processes, written_by=written_by)
+    return DeepSpeedEngine(model, config, processes, files or ModelFiles(), resumes=resumes)
 
 
 def make_optimizer(
@@ -245,26 +268,42 @@ def make_optimizer(
 ) -> torch.optim.AdamW:
     """AdamW with weight decay on matrices only: no biases, no norms.
 
-    A bias is known by its name, for the relative biases of the attention are matrices in shape.
-
     Args:
         named: Trainable parameters with their names.
         config: Gives weight decay, betas, epsilon.
     """
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for name, parameter in named:
-        is_matrix = parameter.ndim >= 2 and "bias" not in name.rsplit(".", 1)[-1]
-        groups[is_matrix].append(parameter)
     return torch.optim.AdamW(
         [
-            {"params": parameters, "weight_decay": config.weight_decay if decays else 0.0}
-            for decays, parameters in groups.items()
-            if parameters
+            {
+                "params": [parameter for _, parameter in group],
+                "weight_decay": config.weight_decay if decays else 0.0,
+            }
+            for decays, group in _decay_groups(named).items()
+            if group
         ],
         lr=config.learning_rate,
         betas=(config.betas[0], config.betas[1]),
         eps=config.epsilon,
     )
+
+
+def optimizer_names(named: Iterable[tuple[str, nn.Parameter]]) -> list[str]:
+    """Names of the parameters in the order in which `make_optimizer` numbers them."""
+    return [name for group in _decay_groups(named).values() for name, _ in group]
+
+
+def _decay_groups(
+    named: Iterable[tuple[str, nn.Parameter]],
+) -> dict[bool, list[tuple[str, nn.Parameter]]]:
+    """Parameters that decay, and those that do not.
+
+    A bias is known by its name, for the relative biases of the attention are matrices in shape.
+    """
+    groups: dict[bool, list[tuple[str, nn.Parameter]]] = {True: [], False: []}
+    for name, parameter in named:
+        is_matrix = parameter.ndim >= 2 and "bias" not in name.rsplit(".", 1)[-1]
+        groups[is_matrix].append((name, parameter))
+    return groups
 
 
 def set_learning_rate(optimizer: Any, learning_rate: float) -> None:

@@ -173,9 +173,9 @@ class Trainer:
         seed_everything(training.seed)  # the same weights in every process
         if found:
             check_resumable(found)
-        written_by = found.trainer["world_size"] if found else None
-        engine = make_engine(self._make_model(), training, processes, written_by=written_by)
-        engine.files = self._files
+        engine = make_engine(
+            self._make_model(), training, processes, resumes=found, files=self._files
+        )
         seed_everything(training.seed, processes.rank)
         if found:
             restore_training(found, engine, processes)

@@ -86,7 +86,7 @@ def restore_training(found: Checkpoint, engine: TrainingEngine, processes: Proce
     """
     written_by = found.trainer["world_size"]
     seed_everything(engine.config.seed, processes.rank, step=found.step)
-    engine.load(found.folder, written_by)
+    engine.load(found)
     if written_by == processes.world_size:
         path = found.folder / _random_file(processes.rank)
         restore_random_states(torch.load(path, weights_only=True))

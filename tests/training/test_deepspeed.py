@@ -33,6 +33,8 @@ pytestmark = [
 
 SCRIPT = Path(tiny_training.__file__)
 STAGES = (0, 1, 2, 3)
+CROSSINGS = ((0, 2), (1, 3), (2, 0), (3, 1))
+"""From one stage with two processes to another stage with one."""
 IMAGES = {"images": 0.15}  # some steps, micro-batches and processes have images, some have none
 
 
@@ -77,15 +79,20 @@ def _without_last_checkpoint(source, destination):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Folder of runs: one/N, two/N, cut/N by ZeRO stage N, same/N, killed, long."""
+    """Folder of runs: one/N, two/N, cut/N by ZeRO stage N, crossed/N-M, killed, whole, long."""
     root = tmp_path_factory.mktemp("deepspeed")
     two = [_job(f"/two/{stage}", stage) for stage in STAGES]
     _launch(root, two, processes=2)
     for stage in STAGES:
         _without_last_checkpoint(root / "two" / str(stage), root / "cut" / str(stage))
+    for old, new in CROSSINGS:
+        _without_last_checkpoint(root / "two" / str(old), root / "crossed" / f"{old}-{new}")
+    _without_last_checkpoint(root / "two" / "1", root / "crossed" / "1-torch")
     _launch(root, _job("/killed", 1, dropout=0.2, data={"kill_at": 45}), expected=-signal.SIGKILL)
     one = [_job(f"/one/{stage}", stage) for stage in STAGES]
     cut = [_job(f"/cut/{stage}", stage) for stage in STAGES]
+    crossed = [_job(f"/crossed/{old}-{new}", new) for old, new in CROSSINGS]
+    crossed.append(_job("/crossed/1-torch", 1, engine="torch"))
     dropout = {"dropout": 0.2, "data": {}}
     others = [
         _job("/killed", 1, **dropout),
@@ -93,7 +100,7 @@ def runs(tmp_path_factory):
         _job("/long", 1, num_steps=20, data={}),
         _job("/bf16", 2, precision="bf16"),
     ]
-    _launch(root, one + cut + others)
+    _launch(root, one + cut + crossed + others)
     return root
 
 
@@ -140,6 +147,15 @@ def test_one_process_goes_on_with_the_run_of_two(runs, stage):
     assert _losses(cut) == pytest.approx(_losses(two), abs=1e-6)
     assert _largest_difference(cut, two) < 1e-5
     assert not list((cut / "checkpoints").glob("*.partial"))
+
+
+@pytest.mark.parametrize("crossing", [*(f"{old}-{new}" for old, new in CROSSINGS), "1-torch"])
+def test_another_stage_or_engine_goes_on(runs, crossing):
+    crossed, two = runs / "crossed" / crossing, runs / "two" / crossing[0]
+    assert _losses(crossed) == pytest.approx(_losses(two), abs=1e-6)
+    assert _largest_difference(crossed, two) < 1e-5
+    left = {path.name for path in (crossed / "checkpoints").iterdir()}
+    assert left == {"latest", "step-00000006", "step-00000008"}
 
 
 def test_killed_run_goes_on_to_the_same_weights(runs):
