@@ -44,6 +44,7 @@ EXTRAS = {
     "video": ["imageio-ffmpeg>=0.5"],
     "window": ["pygame-ce>=2.5"],
     "lora": ["peft>=0.17"],
+    "wandb": ["wandb>=0.19"],
     "hub": ["huggingface_hub>=1.0"],
     "dev": [
         "ruff>=0.9",

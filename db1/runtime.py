@@ -13,17 +13,16 @@ import os
 import random
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from db1.errors import ConfigError
 
 METRICS_FILE = "metrics.jsonl"
-TENSORBOARD_FOLDER = "tensorboard"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,30 +266,36 @@ def sync_folder(folder: Path | str) -> None:
         os.close(descriptor)
 
 
+class MetricsTracker(Protocol):
+    """Whatever else shows the records of a run."""
+
+    def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class MetricsWriter:
-    """Appends records to metrics.jsonl and mirrors their numbers to TensorBoard.
+    """Appends records to metrics.jsonl and hands them to trackers.
 
     A record is one JSON line: `{"kind": "train", "step": 10, "time": ..., "loss": ...,
-    "loss_by_source": {"atari/pong": ...}}`. In TensorBoard a nested value is called
-    `kind/loss_by_source/atari/pong`.
+    "loss_by_source": {"atari/pong": ...}}`.
 
     Args:
         folder: The run folder.
         after_step: Step that the run resumes from. Records behind it were written by a run that
             was cut off after its last checkpoint; they are removed, for they come again.
+        trackers: Get every record, too, and are closed with the file.
     """
 
-    def __init__(self, folder: Path | str, after_step: int = 0) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
+    def __init__(
+        self, folder: Path | str, after_step: int = 0, trackers: Sequence[MetricsTracker] = ()
+    ) -> None:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / METRICS_FILE
         self._cut(after_step)
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
-        self._board = SummaryWriter(
-            str(folder / TENSORBOARD_FOLDER), purge_step=after_step + 1 if after_step else None
-        )
+        self._trackers = trackers
 
     def _cut(self, after_step: int) -> None:
         if not self._path.exists():
@@ -304,26 +309,22 @@ class MetricsWriter:
         """Appends one record.
 
         Args:
-            kind: `train` or `evaluation`.
+            kind: `train`, `evaluation`, ...
             step: Number of finished optimizer steps.
-            values: Numbers, and dicts of numbers by name. A number that is not finite is null in
-                the file and left out of TensorBoard.
+            values: Numbers, texts, and dicts of them by name. A number that is not finite is null.
         """
         values = {name: _finite(value) for name, value in values.items()}
         record = {"kind": kind, "step": step, "time": round(time.time(), 3), **values}
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            items = value.items() if isinstance(value, Mapping) else [("", value)]
-            for sub, number in items:
-                tag = f"{kind}/{name}/{sub}" if sub else f"{kind}/{name}"
-                if number is not None:
-                    self._board.add_scalar(tag, number, step)
+        for tracker in self._trackers:
+            tracker.write(kind, step, values)
 
     def close(self) -> None:
-        """Flushes and closes both files."""
+        """Flushes and closes the file and the trackers."""
         self._file.close()
-        self._board.close()
+        for tracker in self._trackers:
+            tracker.close()
 
 
 def read_metrics(folder: Path | str, kind: str | None = None) -> list[dict[str, Any]]:
@@ -337,7 +338,7 @@ def _finite(value: Any) -> Any:
     """NaN and infinity -> None, in dicts too: JSON has no word for them."""
     if isinstance(value, Mapping):
         return {name: _finite(number) for name, number in value.items()}
-    return value if value is None or math.isfinite(value) else None
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _step_of(line: str, default: int) -> int:

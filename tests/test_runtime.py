@@ -106,26 +106,33 @@ def test_random_states_survive_a_restricted_file(tmp_path):
     assert [_draws(), np.random.randn()] == expected
 
 
-def test_metrics_are_lines_and_tensorboard_scalars(tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+def test_metrics_are_lines_and_go_to_trackers(tmp_path):
+    class Tracker:
+        records, closed = [], False
 
-    writer = runtime.MetricsWriter(tmp_path)
+        def write(self, kind, step, values):
+            self.records.append((kind, step, dict(values)))
+
+        def close(self):
+            self.closed = True
+
+    tracker = Tracker()
+    writer = runtime.MetricsWriter(tmp_path, trackers=[tracker])
     writer.write("train", 1, {"loss": 2.5, "loss_by_source": {"atari/pong": 2.0, "text": 3.0}})
     writer.write("evaluation", 1, {"loss": math.nan, "loss_by_task": {"a": math.inf, "b": 1.0}})
+    writer.write("rollouts", 1, {"failures": {"a": "it broke"}, "episodes": 3})
     writer.close()
-    train, evaluation = runtime.read_metrics(tmp_path)
+    train, evaluation, rollouts = runtime.read_metrics(tmp_path)
     assert train["step"] == 1 and train["loss_by_source"]["text"] == 3.0
     assert evaluation["loss"] is None and evaluation["loss_by_task"] == {"a": None, "b": 1.0}
+    assert rollouts["failures"] == {"a": "it broke"} and rollouts["episodes"] == 3
     assert runtime.read_metrics(tmp_path, "evaluation") == [evaluation]
-    board = EventAccumulator(str(tmp_path / "tensorboard"))
-    board.Reload()
-    assert set(board.Tags()["scalars"]) == {
-        "train/loss",
-        "train/loss_by_source/atari/pong",
-        "train/loss_by_source/text",
-        "evaluation/loss_by_task/b",
-    }
-    assert board.Scalars("train/loss")[0].value == 2.5
+    assert [(kind, step) for kind, step, _ in tracker.records] == [
+        ("train", 1),
+        ("evaluation", 1),
+        ("rollouts", 1),
+    ]
+    assert tracker.records[1][2]["loss"] is None and tracker.closed
 
 
 def test_metrics_behind_the_resumed_step_are_cut(tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from db1.errors import ConfigError, nearest
+from db1.training.rollouts import RolloutConfig
+from db1.training.watch import WatchConfig
 
 ENGINES = ("deepspeed", "torch")
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -56,6 +58,8 @@ class TrainingConfig:
         keep_checkpoints: Number of newest checkpoints that are kept.
         num_workers: Processes that read data for each training process; 0 reads in place.
         num_threads: Threads of torch; None leaves torch's choice.
+        watch: Where records go.
+        rollouts: Acting during training.
     """
 
     num_steps: int
@@ -80,6 +84,8 @@ class TrainingConfig:
     keep_checkpoints: int = 2
     num_workers: int = 0
     num_threads: int | None = None
+    watch: WatchConfig = field(default_factory=WatchConfig)
+    rollouts: RolloutConfig = field(default_factory=RolloutConfig)
 
     def __post_init__(self) -> None:
         self._check_choices()
@@ -126,6 +132,11 @@ class TrainingConfig:
             raise ConfigError(
                 f"warmup_steps: got {self.warmup_steps}, expected at most num_steps "
                 f"{self.num_steps}"
+            )
+        if self.rollouts.every and not self.checkpoint_every:
+            raise ConfigError(
+                f"rollouts.every: got {self.rollouts.every} without checkpoints to act; set "
+                "checkpoint_every, too"
             )
         if self.num_threads is not None and self.num_threads < 1:
             raise ConfigError(f"num_threads: got {self.num_threads}, expected >= 1 or null")

@@ -11,9 +11,7 @@ from db1.training.images import image_sizes, with_image_sizes
 from db1.training.tally import Tally
 
 
-def evaluate_sets(
-    engine: TrainingEngine, sets: Mapping[str, SampleDataset]
-) -> tuple[float, dict[str, float]]:
+def evaluate_sets(engine: TrainingEngine, sets: Mapping[str, SampleDataset]) -> dict[str, Tally]:
     """Evaluates the first `eval_batches` micro-batches of each set.
 
     Args:
@@ -21,11 +19,9 @@ def evaluate_sets(
         sets: Fixed samples by task.
 
     Returns:
-        The mean loss of all targets, and the mean loss by task (tasks without targets left out).
+        Losses and targets of each set, over all processes.
     """
-    tallies = {name: _evaluate_set(engine, dataset) for name, dataset in sets.items()}
-    by_task = {name: t.loss for name, t in tallies.items() if sum(t.targets.values())}
-    return Tally.merged(tallies.values()).loss, by_task
+    return {name: _evaluate_set(engine, dataset) for name, dataset in sets.items()}
 
 
 def _evaluate_set(engine: TrainingEngine, dataset: SampleDataset) -> Tally:

@@ -20,7 +20,11 @@ from db1.sequence.episode import SequenceConfig
 from db1.tokens.vocabulary import Vocabulary, VocabularyConfig
 from db1.training.config import TrainingConfig
 from db1.training.finetune import FinetuneConfig, expand, model_files, start_model
+from db1.training.footprint import meta_model
 from db1.training.mixture import RunMixture
+from db1.training.trackers import check_trackers
+from db1.training.watch import FlopsPerToken, SourceGroup, Watch
+from db1.training.work import parameters_by_part, work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +91,7 @@ def run_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Path:
     config = load_experiment(path, overrides)
     vocabulary = Vocabulary(config.vocabulary)
     seed = config.training.seed
+    check_trackers(config.training.watch)
     factory = SourceFactory(config.data, config.sequence, vocabulary, seed)
     mixture = RunMixture(factory, config.training, config.run_folder)
     trainer = Trainer(
@@ -99,9 +104,27 @@ def run_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Path:
         config=to_dict(config),
         run_files=_run_files(config, factory, mixture.planned.sources),
         files=model_files(config.finetune, config.run_folder),
+        watch=watch_of(config),
     )
     trainer.run()
     return config.run_folder
+
+
+def watch_of(config: ExperimentConfig) -> Watch:
+    """What the records of an experiment need to know of its datasets and its model."""
+    text, pairs = frozenset(config.data.text), frozenset(config.data.pairs)
+
+    def group_of(source: str) -> SourceGroup:
+        for modality, names in (("text", text), ("pairs", pairs)):
+            if source in names:
+                return SourceGroup(suite=modality, modality=modality)
+        return SourceGroup(suite=source.split("/", 1)[0], modality="control")
+
+    size, length = Vocabulary(config.vocabulary).size, config.sequence.length
+    parts = parameters_by_part(meta_model(config.model, size))
+    done = work(config.model, parts, size, length, total_tokens=1)
+    flops = FlopsPerToken(token=done.layers + done.attention, target=done.output)
+    return Watch(group_of=group_of, flops=flops)
 
 
 def _run_files(

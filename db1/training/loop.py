@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,12 +17,7 @@ from db1.checkpoint.adapter import ModelFiles
 from db1.checkpoint.run import Checkpoint, find_checkpoint, tidy_checkpoints
 from db1.data.loader import SampleDataset
 from db1.errors import DataError
-from db1.runtime import (
-    MetricsWriter,
-    random_states,
-    restore_random_states,
-    seed_everything,
-)
+from db1.runtime import random_states, restore_random_states, seed_everything
 from db1.training.config import TrainingConfig
 from db1.training.drawing import BatchDrawer
 from db1.training.engine import TrainingEngine, make_engine
@@ -31,11 +25,13 @@ from db1.training.evaluate import evaluate_sets
 from db1.training.mixture import EVENT, RunMixture
 from db1.training.processes import Processes
 from db1.training.progress import TrainingProgress
+from db1.training.reporter import Reporter
 from db1.training.resume import config_hash, prepare_folder
 from db1.training.saving import Saver, check_resumable, restore_training
 from db1.training.schedule import learning_rate_at
 from db1.training.stopping import StopRequest
 from db1.training.tally import Tally
+from db1.training.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -53,16 +49,6 @@ class TrainingResult:
     stopped: bool
 
 
-@dataclass
-class _Window:
-    """What is summed between two records."""
-
-    tally: Tally
-    steps: int = 0
-    seconds: float = 0.0
-    wait_seconds: float = 0.0
-
-
 class Trainer:
     """Trains a model; the same call goes on where an interrupted one was.
 
@@ -77,6 +63,7 @@ class Trainer:
         mixture: Gives the dataset once the first step is known, and logs changes of weights; None:
             `dataset` is used as it is.
         files: What a checkpoint holds of the model; None: all its weights.
+        watch: What records need to know of datasets and model.
     """
 
     def __init__(
@@ -91,6 +78,7 @@ class Trainer:
         run_files: Mapping[str, str],
         mixture: RunMixture | None = None,
         files: ModelFiles | None = None,
+        watch: Watch | None = None,
     ) -> None:
         needed = training.num_steps * training.global_batch_size
         if len(dataset) < needed:
@@ -109,7 +97,7 @@ class Trainer:
         self._files = files or ModelFiles()
         self._settled: dict[str, Any] | None = None
         self._stop = StopRequest()
-        self._metrics: MetricsWriter | None = None
+        self._watch = watch or Watch()
 
     def run(self) -> TrainingResult:
         """Trains to the last step, or to a SIGTERM, from the newest valid checkpoint if any.
@@ -130,15 +118,16 @@ class Trainer:
             logger.info("%s: already at step %d, nothing to do", self._run_folder, start)
             return TrainingResult(step=start, stopped=False)
         self._engine = self._build_engine(found)
-        if processes.rank == 0:
-            self._metrics = self._open_metrics(start)
+        self._reporter = self._open_reporter(start)
+        ended = False
         try:
             with self._stop:
-                return self._train(start)
+                result = self._train(start)
+            ended = not result.stopped
+            return result
         finally:
-            if self._metrics:
-                self._metrics.close()
             self._engine.close()
+            self._reporter.close(finish=ended)
 
     def _prepare(self) -> Checkpoint | None:
         """The first process checks the run folder and finds the checkpoint for all."""
@@ -160,13 +149,14 @@ class Trainer:
             self._dataset = self._mixture.begin(self._settled)
         return found
 
-    def _open_metrics(self, start: int) -> MetricsWriter:
-        metrics = MetricsWriter(self._run_folder, after_step=start)
+    def _open_reporter(self, start: int) -> Reporter:
+        place = (self._training, self._processes, self._run_folder, self._config)
+        reporter = Reporter(self._watch, *place, after_step=start)
         if self._mixture and self._settled:
             event = self._mixture.event(self._settled, start)
             if event:
-                metrics.write(EVENT, start, event)
-        return metrics
+                reporter.event(EVENT, start, event)
+        return reporter
 
     def _build_engine(self, found: Checkpoint | None) -> TrainingEngine:
         processes, training = self._processes, self._training
@@ -187,31 +177,30 @@ class Trainer:
         saver = Saver(
             self._run_folder, self._engine, processes, training, config_hash(self._config)
         )
-        window = _Window(tally=Tally())
         visible = processes.rank == 0
         with TrainingProgress(training.num_steps, start, visible=visible) as progress:
             for step in range(start, training.num_steps):
-                norm, stop = self._take_step(step, drawer, window)
+                stop = self._take_step(step, drawer)
                 done = step + 1
                 last = stop or done == training.num_steps
                 progress.step(done)
                 if last or done % training.log_every == 0:
-                    self._log(done, window, norm, progress)
-                    window = _Window(tally=Tally())
+                    self._reporter.log(done, progress)
                 if (last and not stop) or _is_due(done, training.eval_every):
                     self._evaluate(done)
                 if last or _is_due(done, training.checkpoint_every):
                     saver.save(done, {})
+                    self._reporter.saved(done)
                 if stop and done < training.num_steps:
                     logger.info("SIGTERM: saved at step %d, the same command goes on", done)
                     return TrainingResult(step=done, stopped=True)
         return TrainingResult(step=training.num_steps, stopped=False)
 
-    def _take_step(self, step: int, drawer: BatchDrawer, window: _Window) -> tuple[float, bool]:
-        """One optimizer step; returns the gradient norm and whether to stop behind it."""
+    def _take_step(self, step: int, drawer: BatchDrawer) -> bool:
+        """One optimizer step; returns whether to stop behind it."""
         started = time.perf_counter()
         drawn = drawer.draw(step)
-        window.wait_seconds += time.perf_counter() - started
+        waited = time.perf_counter() - started
         scale = self._engine.loss_scale(drawn.total_targets)
         tally = Tally()
         for batch in drawn.micro_batches:
@@ -222,10 +211,8 @@ class Trainer:
         norm = self._engine.step(learning_rate_at(step, self._training))
         if self._training.precision != "fp16":  # there DeepSpeed skips the step and goes on
             self._check_finite(step, norm, "gradient norm", tally)
-        window.tally = Tally.merged([window.tally, tally])
-        window.steps += 1
-        window.seconds += time.perf_counter() - started
-        return norm, stop > 0
+        self._reporter.step(tally, norm, time.perf_counter() - started, waited)
+        return stop > 0
 
     def _check_finite(self, step: int, value: float, what: str, tally: Tally) -> None:
         """Raises in every process alike, for `value` is the same in all."""
@@ -238,40 +225,14 @@ class Trainer:
             f"checkpoint is unharmed; lower training.learning_rate or check those sources"
         )
 
-    def _log(self, step: int, window: _Window, norm: float, progress: TrainingProgress) -> None:
-        gathered = self._processes.gather((window.tally, window.wait_seconds, self._peak_memory()))
-        tallies, waits, memories = zip(*gathered, strict=True)
-        tally = Tally.merged(tallies)
-        tokens_per_second = tally.tokens / window.seconds
-        if self._metrics:
-            values = {
-                "loss": tally.loss,
-                "loss_by_source": tally.by_source,
-                "gradient_norm": norm,
-                "learning_rate": learning_rate_at(step - 1, self._training),
-                "tokens_per_second": tokens_per_second,
-                "data_wait_seconds": max(waits) / window.steps,
-                "peak_memory_bytes": max(memories),
-            }
-            self._metrics.write("train", step, values)
-        progress.report(step, tally.loss, tokens_per_second, window.seconds / window.steps)
-
-    def _peak_memory(self) -> int:
-        """Bytes: of the GPU where there is one, else of the process."""
-        if self._processes.device.type == "cuda":
-            return torch.cuda.max_memory_allocated()
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
     def _evaluate(self, step: int) -> None:
         """Leaves the random states as they are: evaluating more often changes no training."""
         if not self._evaluation_sets:
             return
         states = random_states()
-        loss, by_task = evaluate_sets(self._engine, self._evaluation_sets)
+        tallies = evaluate_sets(self._engine, self._evaluation_sets)
         restore_random_states(states)
-        if self._metrics:
-            self._metrics.write("evaluation", step, {"loss": loss, "loss_by_task": by_task})
-        logger.info("step %d  evaluation loss %.4f", step, loss)
+        self._reporter.evaluation(step, tallies)
 
 
 def _is_due(step: int, every: int) -> bool:

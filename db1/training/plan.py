@@ -5,12 +5,9 @@ Sizes only: the model is built on PyTorch's meta device, data and tokenizer need
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
-
-from torch import nn
 
 from db1.data.build import DataConfig, SourceFactory
 from db1.data.weights import resolve_weights
@@ -27,37 +24,10 @@ from db1.training.footprint import (
     state_memory,
     torch_state_memory,
 )
-from db1.training.work import Work, work
-
-PARTS = {
-    "token embedding": r"^embedding\.token\.",
-    "vision": r"^embedding\.vision\.",
-    "local positions": r"^embedding\.local_position\.",
-    "attention": r"\.attention\.(qkv|output)\.",
-    "position projection": r"\.attention\.positions\.",
-    "feed-forward": r"\.feed_forward\.",
-    "norms and biases": r"(^|[._])bias$|norm\.weight$|\.residual\.[03]\.weight$",
-    "output": r"^output\.",
-}
-"""Parts by a pattern of their weights' names; norms and biases belong to no other part."""
+from db1.training.work import Work, parameters_by_part, work
 
 ACTING_BATCHES = (1, 16)
 """Episodes at once: one, and what `db1 eval` runs."""
-
-
-def parameters_by_part(model: nn.Module) -> dict[str, int]:
-    """Parameters of each part, shared ones once; `other` appears where no pattern matches.
-
-    Args:
-        model: The decoder; its device plays no part.
-    """
-    counts = dict.fromkeys(PARTS, 0)
-    first = "norms and biases"
-    patterns = {first: PARTS[first]} | PARTS
-    for name, parameter in model.named_parameters():
-        part = next((part for part, rule in patterns.items() if re.search(rule, name)), "other")
-        counts[part] = counts.get(part, 0) + parameter.numel()
-    return counts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,9 @@ NEUTRAL = frozenset(
 The tokenizer may lie elsewhere then; that it is the same one, tokenizer.json tells.
 """
 
+NEUTRAL_SECTIONS = ("training.watch.", "training.rollouts.")
+"""Beginnings of dotted keys that may change, all of them."""
+
 MIXTURE_KEYS = re.compile(
     r"data\.((tasks|text|pairs)\..*\.weight|(suites|modalities)\..*|temperature|weights_by)"
 )
@@ -89,7 +92,9 @@ def config_hash(config: Mapping[str, Any], neutral: frozenset[str] = NEUTRAL) ->
 
 
 def _may_change(key: str, neutral: frozenset[str]) -> bool:
-    return key in neutral or MIXTURE_KEYS.fullmatch(key) is not None
+    if key in neutral or key.startswith(NEUTRAL_SECTIONS):
+        return True
+    return MIXTURE_KEYS.fullmatch(key) is not None
 
 
 def prepare_folder(

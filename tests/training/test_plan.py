@@ -30,8 +30,8 @@ from db1.training.footprint import (
     state_memory,
     torch_state_memory,
 )
-from db1.training.plan import PARTS, parameters_by_part, plan
-from db1.training.work import mean_keys, work
+from db1.training.plan import plan
+from db1.training.work import PARTS, mean_keys, parameters_by_part, work
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 VOCABULARY_SIZE = 300
