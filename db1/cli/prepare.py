@@ -195,3 +195,23 @@ def _print_summaries(summaries: Sequence[CollectSummary], console: Console) -> N
         score = f"{100 * (s.mean_return - s.random_return) / span:.0f} %" if span else "-"
         table.add_row(s.task, str(s.episodes), str(s.steps), success, *shown, score)
     Console(width=max(console.width, 110)).print(table)
+    for line in summary_lines(summaries):
+        console.print(line, soft_wrap=True)
+
+
+def summary_lines(summaries: Sequence[CollectSummary]) -> list[str]:
+    """One line a suite: its tasks, episodes and mean success; and the seeds that were left out."""
+    lines = []
+    suites = dict.fromkeys(s.task.partition("/")[0] for s in summaries)
+    for suite in suites:
+        own = [s for s in summaries if s.task.startswith(f"{suite}/")]
+        line = f"{suite}: {len(own)} tasks, {sum(s.episodes for s in own)} episodes"
+        rates = [s.success_rate for s in own if s.success_rate is not None]
+        if rates:
+            worst = min(own, key=lambda s: 1.0 if s.success_rate is None else s.success_rate)
+            line += f"; mean success {sum(rates) / len(rates):.3f} of {len(rates)} tasks"
+            line += f", least {worst.success_rate:.2f} in {worst.task}" if min(rates) < 1 else ""
+        left_out = {s.task: len(s.given_up) for s in own if s.given_up}
+        named = ", ".join(f"{task} {count}" for task, count in left_out.items())
+        lines.append(line + (f"; seeds left out now: {named}" if named else ""))
+    return lines

@@ -15,11 +15,14 @@ grey channels are the public DB1 release's.
 
 from __future__ import annotations
 
+import contextlib
+import io
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from db1.errors import DataError
 from db1.suites.base import SUITES, Observation, StepResult, Suite, TaskEnv
 from db1.tokens.spec import FieldSpec, StepSpec
 
@@ -107,8 +110,32 @@ class Atari(Suite):
             return "atari_script"
         return "atari_search" if task_name in SEARCHED_GAMES else None
 
+    def task_missing(self, task_name: str) -> str | None:
+        """Returns why the game cannot run here: the suite's packages, or its ROM."""
+        return super().task_missing(task_name) or _rom_failure(task_name)
+
     def _make_env(self, task_name: str) -> AtariEnv:
+        if (reason := _rom_failure(task_name)) is not None:
+            raise DataError(reason)
         return AtariEnv(f"{self.name}/{task_name}", make_simulator(task_name, IMAGE_SIZE))
+
+
+def _rom_failure(game: str) -> str | None:
+    """Returns why the game's ROM cannot be read; None when it is there and whole."""
+    from ale_py import roms
+    from ale_py.registration import rom_id_to_name
+
+    names = {rom_id_to_name(rom): rom for rom in roms.get_all_rom_ids()}
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it says where it looks
+            roms.get_rom_path(names[game])
+    except OSError as error:
+        why = " ".join(str(error).split())
+        return (
+            f"atari/{game}: no valid ROM {names[game]}.bin ({why}); unset ALE_ROMS_DIR, or put the "
+            "ROMs of the package back: pip install --force-reinstall --no-deps ale-py"
+        )
+    return None
 
 
 def make_simulator(game: str, image_size: int) -> Any:

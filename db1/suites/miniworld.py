@@ -14,6 +14,7 @@ Source: Chevalier-Boisvert et al. 2023, "Minigrid & Miniworld".
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 from typing import Any
@@ -55,6 +56,13 @@ WITHOUT_GOAL = frozenset({"CollectHealth", "ThreeRooms"})
 _COLLECTING = frozenset({"PickupObjects"})
 
 
+@dataclass
+class Drawing:
+    """Which environment's walls lie in OpenGL's display list; all environments share one list."""
+
+    owner: Any = None
+
+
 class MiniWorldEnv(TaskEnv):
     """One MiniWorld task.
 
@@ -62,9 +70,10 @@ class MiniWorldEnv(TaskEnv):
         task_id: `miniworld/<name>`.
         simulator: The environment of miniworld.
         max_steps: Steps until the episode is cut.
+        drawing: Shared by all environments of the process.
     """
 
-    def __init__(self, task_id: str, simulator: Any, max_steps: int) -> None:
+    def __init__(self, task_id: str, simulator: Any, max_steps: int, drawing: Drawing) -> None:
         observation = {"screen": FieldSpec(kind="image", shape=(64, 80, 3))}
         self._has_goal = hasattr(simulator.observation_space, "spaces")
         if self._has_goal:
@@ -72,12 +81,19 @@ class MiniWorldEnv(TaskEnv):
         action = FieldSpec(kind="discrete", num_values=int(simulator.action_space.n))
         spec = StepSpec(observation=observation, action=action)
         super().__init__(task_id=task_id, step_spec=spec, max_steps=max_steps, simulator=simulator)
+        self._drawing = drawing
 
     def _reset(self, seed: int) -> tuple[Observation, dict[str, Any]]:
+        self.simulator.shadow_window.switch_to()
         raw, _ = self.simulator.reset(seed=seed)
+        self._drawing.owner = self
         return self._observe(raw), self._success(False)
 
     def _step(self, action: int) -> StepResult:
+        if self._drawing.owner is not self:
+            self.simulator.shadow_window.switch_to()
+            self.simulator._render_static()
+            self._drawing.owner = self
         raw, reward, terminated, truncated, _ = self.simulator.step(action)
         success = self._success(bool(terminated and reward > 0))
         return self._observe(raw), reward, terminated, truncated and not terminated, success
@@ -91,7 +107,18 @@ class MiniWorldEnv(TaskEnv):
         return {"screen": padded(raw)}
 
     def close(self) -> None:
+        """Deletes the frame buffers too, 36 MB that miniworld keeps."""
+        if self.simulator is None:
+            return
+        self.simulator.shadow_window.switch_to()
+        for frame_buffer in (self.simulator.obs_fb, self.simulator.vis_fb):
+            for number in (frame_buffer.multi_fbo, frame_buffer.final_fbo):
+                _delete_frame_buffer(number)
         self.simulator.close()
+        self.simulator.shadow_window.close()
+        if self._drawing.owner is self:
+            self._drawing.owner = None
+        self.simulator = None
 
 
 class MiniWorld(Suite):
@@ -100,6 +127,9 @@ class MiniWorld(Suite):
     name = "miniworld"
     extra = "miniworld"
     packages = MappingProxyType({"miniworld": "miniworld", "pyglet": "pyglet"})
+
+    def __init__(self) -> None:
+        self._drawing = Drawing()
 
     def task_names(self) -> list[str]:
         return list(TASKS)
@@ -123,7 +153,25 @@ class MiniWorld(Suite):
             raise DataError(reason)
         name = f"MiniWorld-{task_name}-v0"
         simulator = gymnasium.make(name, disable_env_checker=True).unwrapped
-        return MiniWorldEnv(f"{self.name}/{task_name}", simulator, TASKS[task_name])
+        return MiniWorldEnv(f"{self.name}/{task_name}", simulator, TASKS[task_name], self._drawing)
+
+
+def _delete_frame_buffer(number: Any) -> None:
+    """Deletes a frame buffer of the current context with the texture and depth buffer in it."""
+    from pyglet import gl
+
+    gl.glBindFramebuffer(gl.GL_FRAMEBUFFER, number)
+    attached = gl.GLint()
+    for place, delete in (
+        (gl.GL_COLOR_ATTACHMENT0, gl.glDeleteTextures),
+        (gl.GL_DEPTH_ATTACHMENT, gl.glDeleteRenderbuffers),
+    ):
+        gl.glGetFramebufferAttachmentParameteriv(
+            gl.GL_FRAMEBUFFER, place, gl.GL_FRAMEBUFFER_ATTACHMENT_OBJECT_NAME, attached
+        )
+        delete(1, gl.GLuint(attached.value))
+    gl.glBindFramebuffer(gl.GL_FRAMEBUFFER, 0)
+    gl.glDeleteFramebuffers(1, number)
 
 
 @cache

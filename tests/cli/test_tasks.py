@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from db1.cli.prepare import summary_lines
 from db1.store.episodes import EpisodeStore
 from db1.suites import SUITES, task_ids
 
@@ -46,6 +48,34 @@ def test_counts(db1) -> None:
     assert counts["metaworld"]["listed"] == counts["metaworld"]["expert"] == 50
     assert counts["total"]["listed"] == len(task_ids())
     assert counts["atari"]["references"] >= 57
+
+
+def test_collections_are_summed_up_by_suite() -> None:
+    def summary(task, success, given_up=()):
+        return SimpleNamespace(task=task, episodes=10, success_rate=success, given_up=given_up)
+
+    lines = summary_lines(
+        [
+            summary("babyai/GoTo", 1.0),
+            summary("tsp/uniform20", None),
+            summary("babyai/Open", 0.7, (3, 9)),
+        ]
+    )
+    assert lines == [
+        "babyai: 2 tasks, 20 episodes; mean success 0.850 of 2 tasks, least 0.70 in babyai/Open; "
+        "seeds left out now: babyai/Open 2",
+        "tsp: 1 tasks, 10 episodes",
+    ]
+
+
+def test_planner_and_standing_in_the_listing(db1) -> None:
+    rows = {row["id"]: row for row in json.loads(db1("tasks", "--suite", "dmc", "--json")[1])}
+    assert rows["dmc/cartpole-balance"]["standing"]["reached"]
+    assert rows["dmc/dog-run"]["standing"] is None
+    counts = json.loads(db1("tasks", "--suite", "babyai", "--counts", "--json")[1])
+    assert counts["total"]["reached"] >= 90
+    _, out, _ = db1("tasks", "--suite", "classic_control")
+    assert "success 1.00" in out and "1.00 of the most possible" in " ".join(out.split())
 
 
 def test_unknown_suites_and_tasks(db1, tmp_path: Path) -> None:
@@ -89,7 +119,7 @@ def test_collecting_a_suite(db1, tmp_path: Path, monkeypatch) -> None:
     status, out, err = db1("collect", "--suite", "classic_control", *size)
     assert status == 0, err
     assert "1 of 2 tasks have an expert and run here" in out and "no pendulum here" in out
-    assert "100 %" in out
+    assert "100 %" in out and "classic_control: 1 tasks, 1 episodes" in out
     assert EpisodeStore(tmp_path / CARTPOLE).num_episodes == 1
     status, _, err = db1("collect", CARTPOLE, "classic_control/Pendulum-v1", *size)
     assert status == 2 and "1 of 2 tasks failed" in err and "no pendulum here" in err

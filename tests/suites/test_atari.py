@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from db1.errors import DataError
 from db1.suites import SUITES, make_env
 from db1.suites.atari import GAMES, IMAGE_SIZE, REPORTED_GAMES
 
@@ -63,6 +64,20 @@ def test_an_episode_ends_with_the_game():
     assert terminated
     assert total == -21.0
     env.close()
+
+
+def test_a_missing_or_broken_rom_is_named(monkeypatch, tmp_path):
+    (tmp_path / "pong.bin").write_bytes(b"no game")
+    monkeypatch.setenv("ALE_ROMS_DIR", str(tmp_path))
+    for game, rom in (("Pong", "pong.bin"), ("SpaceInvaders", "space_invaders.bin")):
+        assert rom in SUITES["atari"].task_missing(game)
+        with pytest.raises(DataError, match=rf"{rom}.*pip install --force-reinstall"):
+            make_env(f"atari/{game}")
+    monkeypatch.setenv("ALE_ROMS_DIR", str(tmp_path / "nowhere"))
+    assert "nowhere" in SUITES["atari"].task_missing("Pong")
+    assert SUITES["tsp"].missing() is None
+    monkeypatch.delenv("ALE_ROMS_DIR")
+    assert all(SUITES["atari"].task_missing(game) is None for game in GAMES)
 
 
 def test_versions_name_the_package():

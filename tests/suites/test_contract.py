@@ -135,6 +135,27 @@ def test_a_fresh_environment_gives_the_same_episode(env):
     assert all(same(a, b) for a, b in zip(observations, again, strict=True))
 
 
+def test_environments_beside_each_other_do_not_mix(env):
+    """Evaluation plays several episodes at once in one process."""
+    observations, _, rewards = rollout(env, 3, 4)
+    other = make_env(env.task_id)
+    rng, found = np.random.default_rng(3), []
+    try:
+        observation, _ = env.reset(seed=3)
+        beside, _ = other.reset(seed=4)
+        for reward in rewards:
+            found.append(observation)
+            observation, again, *_ = env.step(env.sample_action(rng, observation))
+            assert again == reward
+            beside, *ends, _ = other.step(other.sample_action(np.random.default_rng(4), beside))
+            if ends[1] or ends[2]:
+                beside, _ = other.reset(seed=5)
+        found.append(observation)
+    finally:
+        other.close()
+    assert all(same(a, b) for a, b in zip(observations, found, strict=True))
+
+
 def test_other_seeds_give_other_episodes(env):
     """Within 60 steps of the same actions; some Atari games start with the same screen."""
     episodes = [rollout(env, seed, 60, action_seed=0)[0] for seed in range(6)]

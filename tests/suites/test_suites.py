@@ -57,6 +57,30 @@ def test_metaworld_environments_are_cheap_to_make_and_independent():
     assert np.array_equal(wanted, found)
 
 
+@pytest.mark.parametrize("task", ["reach-v3", "drawer-open-v3", "peg-insert-side-v3"])
+def test_metaworld_returns_equal_the_plain_environments(task):
+    """The package's own class, built by itself and with the same goal shown."""
+    needs("metaworld")
+    from metaworld.env_dict import ENV_CLS_MAP
+
+    plain = ENV_CLS_MAP[task]()
+    plain._partially_observable = False
+    plain.__dict__.pop("sawyer_observation_space", None)  # made while the goal was hidden
+    plain._freeze_rand_vec = False
+    plain.seeded_rand_vec = True
+    plain._set_task_called = True
+    plain.seed(5)
+    state, _ = plain.reset()
+    env, rng = make_env(f"metaworld/{task}"), np.random.default_rng(0)
+    observation, _ = env.reset(seed=5)
+    for _ in range(100):
+        assert np.array_equal(observation["state"], state.astype(np.float32))
+        action = rng.uniform(-1, 1, 4).astype(np.float32)
+        observation, reward, *_, info = env.step(action)
+        state, their_reward, *_, their_info = plain.step(action)
+        assert reward == their_reward and info["success"] == bool(their_info["success"])
+
+
 def test_metaworld_runs_its_500_steps_and_no_more():
     needs("metaworld")
     env = make_env("metaworld/reach-v3")

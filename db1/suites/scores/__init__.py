@@ -19,7 +19,13 @@ from db1.suites.scores.measured import (
     version_difference,
 )
 from db1.suites.scores.published import datasets_of, published_names, published_of
-from db1.suites.scores.reference import MEASURED, Reference, reference_names, references_of
+from db1.suites.scores.reference import (
+    MEASURED,
+    Reference,
+    recorded_references,
+    reference_names,
+    references_of,
+)
 from db1.suites.scores.standing import Standing, standing_of
 
 __all__ = [
@@ -33,6 +39,7 @@ __all__ = [
     "published_names",
     "published_of",
     "read_measured",
+    "recorded_references",
     "reference_names",
     "references_of",
     "standing_of",

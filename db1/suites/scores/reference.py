@@ -69,15 +69,24 @@ def references_of(task_id: str, folder: Path = FOLDER) -> dict[str, Reference]:
         ConfigError: For an unknown task.
         DataError: When the folder's file is broken.
     """
-    found = {}
     measured = _measured_reference(task_id, folder)
-    if measured is not None:
-        found[MEASURED] = measured
-    for name in published_names():
-        entry = published_of(task_id, name)
-        if entry is not None:
-            found[name] = _published_reference(name, entry)
-    return found
+    found = {} if measured is None else {MEASURED: measured}
+    return found | _published_references(task_id)
+
+
+def recorded_references(task_id: str, folder: Path = FOLDER) -> dict[str, Reference]:
+    """Returns what `references_of` would where the newest measured version is installed.
+
+    For tables that say the same on every machine.
+    """
+    entries = read_measured(task_id, folder)
+    newest = {MEASURED: _from_measured(entries[-1], None)} if entries else {}
+    return newest | _published_references(task_id)
+
+
+def _published_references(task_id: str) -> dict[str, Reference]:
+    entries = {name: published_of(task_id, name) for name in published_names()}
+    return {name: _published_reference(name, e) for name, e in entries.items() if e is not None}
 
 
 def _measured_reference(task_id: str, folder: Path) -> Reference | None:

@@ -1,0 +1,64 @@
+"""The tsp expert's tours against the best that longer searches find, and against lower bounds.
+
+Each instance is also solved by elkai with more runs and by fast-tsp; the shortest tour of all is
+the best known one. Lower bounds are those of `db1/suites/scores/bounds.json`, which are proved.
+
+    pip install fast-tsp && python scripts/compare_tours.py --tasks tsp100 --runs 20 --seconds 1
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import elkai
+import fast_tsp
+import numpy as np
+
+from db1.experts import make_expert
+from db1.experts.measurement import play
+from db1.suites import make_env, task_ids
+from db1.suites.scores.standing import largest_return
+
+LARGEST = 65_000
+"""fast-tsp takes distances below 65,536; the longest becomes this one in either search."""
+
+
+def best_known(distances: np.ndarray, runs: int, seconds: float) -> float:
+    """Returns the length of the shortest tour that either search finds."""
+    whole = np.rint(distances * (LARGEST / distances.max())).astype(np.int64).tolist()
+    tours = (
+        elkai.DistanceMatrix(whole).solve_tsp(runs=runs)[:-1],
+        fast_tsp.find_tour(whole, duration_seconds=seconds),
+    )
+    return min(float(distances[tour, np.roll(tour, -1)].sum()) for tour in tours)
+
+
+def main() -> None:
+    """Prints one line an instance, and the means."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", default="tsp100", help="beginning of the tasks' names")
+    parser.add_argument("--runs", type=int, default=20, help="of elkai")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of fast-tsp")
+    arguments = parser.parse_args()
+    rows = []
+    for task_id in task_ids("tsp"):
+        if not task_id.startswith(f"tsp/{arguments.tasks}-"):
+            continue
+        env = make_env(task_id)
+        length = -play(env, make_expert(task_id), 1_000_000).total_reward
+        known = best_known(env.unwrapped.distances, arguments.runs, arguments.seconds)
+        bound = largest_return(task_id)
+        over_bound = np.nan if bound is None else length / -bound - 1.0
+        rows.append((length / min(length, known) - 1.0, over_bound))
+        print(f"{task_id}: {length:.5f}, best known {known:.5f}, over the bound {over_bound:.3%}")
+    gaps = np.array(rows)
+    print(
+        f"{len(gaps)} instances: over the best known tour {gaps[:, 0].mean():.4%} on average, "
+        f"{gaps[:, 0].max():.4%} at most, {int((gaps[:, 0] < 1e-6).sum())} equal to it; "
+        f"over the lower bound {np.nanmean(gaps[:, 1]):.3%} on average, "
+        f"{np.nanmax(gaps[:, 1]):.3%} at most"
+    )
+
+
+if __name__ == "__main__":
+    main()
