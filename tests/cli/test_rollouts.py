@@ -27,6 +27,6 @@ def test_checkpoints_act_while_the_training_goes_on(db1, experiment: Path) -> No
         assert record["mean_score"] == record["score"][TASK] and record["seconds"] > 0
     results = json.loads((run / "rollouts" / "step-00000012" / "results.json").read_text())
     assert results["tasks"][TASK]["seeds"] == [2_900_000, 2_900_001]
-    train = [r for r in read_metrics(run, "train")]
-    plain = [r for r in read_metrics(experiment.parent / "runs" / "tiny", "train")]
+    train = read_metrics(run, "train")
+    plain = read_metrics(experiment.parent / "runs" / "tiny", "train")
     assert [r["loss"] for r in train] == [r["loss"] for r in plain]
