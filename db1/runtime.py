@@ -88,6 +88,28 @@ def choose_renderer() -> str | None:
     return os.environ.get("MUJOCO_GL") or None
 
 
+def rendezvous() -> tuple[str, int] | None:
+    """Host and port where the processes of a launch meet; None without a launcher.
+
+    Raises:
+        ConfigError: When MASTER_PORT is no port.
+    """
+    if "RANK" not in os.environ or "MASTER_PORT" not in os.environ:
+        return None
+    text = os.environ["MASTER_PORT"]
+    if not text.isdigit() or not 0 < int(text) < 65_536:
+        raise ConfigError(f"environment variable MASTER_PORT: got {text!r}, expected 1..65535")
+    return os.environ.get("MASTER_ADDR") or "127.0.0.1", int(text)
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
 def publish_rank(rank: Rank, device_type: str) -> None:
     """Sets the variables that DeepSpeed reads; what a launcher or the user set stays as it is.
 

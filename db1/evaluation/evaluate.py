@@ -1,7 +1,11 @@
-"""A run folder -> results.json: rollouts of every task, normalised scores, held-out text.
+"""A model folder -> results.json: rollouts of every task, normalised scores, held-out text.
 
-The file is written after every finished task, so that an evaluation that was cut off goes on where
-it stopped.
+    plan        tasks, references, demonstrations: all that can be wrong is found before anything runs
+    prepare     results.json with the settings; finished tasks of equal settings are kept
+    play        every process of the launch takes tasks (`queue.py`, `running.py`)
+    collect     the first process writes results.json, again after every finished task
+
+An evaluation that was cut off, even killed, goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -14,26 +18,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from db1.errors import ConfigError, DataError, MissingExtra, nearest
 from db1.evaluation.perplexity import pool, score_text
-from db1.evaluation.references import (
-    MissingReference,
-    References,
-    check_mismatch,
-    find_references,
-)
+from db1.evaluation.plan import Plan, make_plan
+from db1.evaluation.queue import TaskQueue
+from db1.evaluation.ranks import Ranks
+from db1.evaluation.references import References
 from db1.evaluation.results import command_line, resume, versions, write_results
+from db1.evaluation.running import Machine, play_tasks
 from db1.evaluation.scores import normalise, summarise
 from db1.evaluation.settings import EvaluationConfig
 from db1.evaluation.task import evaluate_task
-from db1.policy.load import LoadedRun, RunParts, load_agent_parts, read_run
-from db1.suites import parse_task_id
+from db1.policy.load import LoadedRun, load_agent_parts, read_run
 
 logger = logging.getLogger(__name__)
 
 TaskProgress = Callable[[str, int, int], None]
 """Called with (task id or `text/<name>`, finished episodes, all episodes)."""
+
+TaskResult = Callable[[str, Mapping[str, Any] | None, str | None], None]
+"""Called with (task id, its entry of results.json, None) or (task id, None, why it failed)."""
 
 
 def evaluate(
@@ -48,15 +53,19 @@ def evaluate(
     overwrite: bool = False,
     allow_version_mismatch: bool = False,
     allow_missing_reference: bool = False,
+    allow_missing_prompt: bool = False,
     scores: Path | None = None,
     num_environments: int = 16,
+    machine: Machine | None = None,
+    ranks: Ranks | None = None,
     device: str | None = None,
     progress: TaskProgress | None = None,
+    on_result: TaskResult | None = None,
 ) -> dict[str, Any]:
     """Evaluates a run and writes `<out>/results.json`.
 
     Args:
-        run: The run folder.
+        run: The run folder, a safetensors folder or the published checkpoint.
         config: What decides the numbers.
         out: Folder of the results; finished tasks in it with equal settings are kept.
         tasks: Task ids; None: those that the run learned.
@@ -67,149 +76,199 @@ def evaluate(
         allow_version_mismatch: Accept references measured on another environment version, and
             record the difference.
         allow_missing_reference: Report raw returns of tasks without references, and record why.
+        allow_missing_prompt: Play tasks without demonstrations without a prompt, and record it.
         scores: Folder of `db1 tasks measure`; looked into before the scores that come with db1.
-        num_environments: The most episodes at once; no result depends on it.
+        num_environments: The most episodes of a task at once; no result depends on it.
+        machine: Worker processes and the like; None: environments run in this process.
+        ranks: The processes of the launch, all of which call this; None: this one alone.
         device: torch device; None: CUDA where there is one.
         progress: Called whenever an episode ends.
+        on_result: Called in the first process once for every task, kept ones included.
 
     Returns:
-        The content of results.json. Tasks that raised are in `failures` by name.
+        The content of results.json. Tasks that failed are in `failures` by name.
 
     Raises:
-        ConfigError: For unknown tasks, or results of another evaluation in `out`.
-        DataError: For missing references, or references of another environment version, unless
-            that is allowed.
+        ConfigError: For unknown tasks, results of another evaluation in `out`, or a port in use.
+        DataError: For missing references or demonstrations, references of another environment
+            version, unless that is allowed, or a vocabulary that lacks what a task needs.
         CheckpointError: Without a valid checkpoint.
     """
-    parts = read_run(run)
+    ranks = ranks or Ranks()
+    parts = read_run(run, checkpoint)
     config = replace(
         config,
         memory_length=_default(config.memory_length, parts.context_length),
         text_memory_length=_default(config.text_memory_length, parts.model_config.memory_length),
     )
-    root = _data_root(parts, data)
-    chosen = select_tasks(tuple(parts.specs) or _stored_tasks(root), tasks, suites)
-    environments, failures = _versions_now(chosen)
-    find = partial(_find, config=config, root=root, scores=scores)
-    references, missing = {}, {}
-    for task, version in environments.items():
-        try:
-            references[task] = find(task, version, allow_version_mismatch)
-        except MissingReference as error:
-            if not allow_missing_reference:
-                raise
-            references[task], missing[task] = None, str(error)
-            logger.warning("no score: %s", error)
-    mismatches = {task: r.mismatch for task, r in references.items() if r and r.mismatch}
-    loaded = None
-    if config.policy == "model":
-        loaded = load_agent_parts(
-            run, checkpoint, random_weights=config.random_weights, seed=config.seed, device=device
-        )
-    results = _begin(out, config, loaded, parts.config, environments, overwrite)
-    results["failures"] = failures
-    results["version_mismatches"] |= mismatches
-    results["missing_references"] |= missing
-    for task in references.keys() - missing.keys():
-        results["missing_references"].pop(task, None)
-    if loaded is not None and config.text and results["text"] is None:
-        results["text"] = evaluate_text(loaded, config, root)
-    write_results(out, _summarised(results))
-    for task in environments:
-        if _is_kept(results["tasks"].get(task), references[task]):
-            logger.info("%s: kept from an earlier evaluation", task)
-            continue
+    plan = make_plan(
+        parts,
+        config,
+        data=data,
+        tasks=tasks,
+        suites=suites,
+        scores=scores,
+        allow_version_mismatch=allow_version_mismatch,
+        allow_missing_reference=allow_missing_reference,
+        allow_missing_prompt=allow_missing_prompt,
+    )
+    loaded = _load(run, config, checkpoint, device)
+    queue = TaskQueue(out)
+    results = ranks.first_does(partial(_begin, out, config, loaded, plan, queue, overwrite))
+    book = _Book(out, plan, queue, results, on_result)
+    if results is not None and loaded is not None and config.text and results["text"] is None:
+        results["text"] = evaluate_text(loaded, config, plan.root)
+    book.collect()
+
+    def play(task: str, workers: Any) -> dict[str, Any]:
         report = None if progress is None else partial(progress, task)
-        arguments = (task, config, references[task], root / task, loaded, num_environments, report)
-        _add_task(results, task, partial(evaluate_task, *arguments))
-        write_results(out, _summarised(results))
-    return _summarised(results)
+        mine = replace(config, prompt=False) if task in plan.missing_prompts else config
+        folder, references = plan.root / task, plan.references[task]
+        arguments = (task, mine, references, folder, loaded, num_environments, report, workers)
+        return evaluate_task(*arguments)
+
+    play_tasks(
+        list(plan.environments),
+        queue,
+        play,
+        machine or Machine(),
+        book.collect,
+        alone=ranks.is_alone,
+        waits=ranks.is_first,
+    )
+    return book.whole()
 
 
-def _data_root(parts: RunParts, data: Path | str | None) -> Path:
-    """Where demonstrations and references lie."""
-    root = data if data is not None else (parts.config.get("data") or {}).get("root")
-    if root is None:
-        raise ConfigError(
-            f"{parts.folder}: does not say where its demonstrations lie (a converted model); "
-            "give --data DIR, such as `db1 collect TASK... --out DIR` makes"
-        )
-    return Path(root)
+class _Book:
+    """results.json in the making; the first process keeps it, the others have none.
+
+    Args:
+        out: Its folder.
+        plan: Of the evaluation.
+        queue: Where finished tasks are read from.
+        results: What is in it so far; None in all processes but the first.
+        on_result: Told about every task once.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        plan: Plan,
+        queue: TaskQueue,
+        results: dict[str, Any] | None,
+        on_result: TaskResult | None,
+    ) -> None:
+        self._out, self._plan, self._queue = out, plan, queue
+        self._results = results
+        self._on_result = on_result
+        self._seen: set[str] = set()
+
+    def collect(self) -> None:
+        """Enters what was finished since the last time, and writes the file."""
+        if self._results is None:
+            return
+        fresh = [t for t in self._plan.environments if t not in self._seen]
+        parts = {task: part for task in fresh if (part := self._queue.read(task)) is not None}
+        for task, part in parts.items():
+            if "entry" in part:
+                self._results["tasks"][task] = part["entry"]
+            else:
+                self._results["failures"][task] = part["failure"]
+        if parts or not self._seen:
+            write_results(self._out, self.whole())
+        self._tell(parts)
+        self._seen |= parts.keys() | {""}
+
+    def whole(self) -> dict[str, Any]:
+        """The results so far, with their summary; {} in all processes but the first."""
+        return {} if self._results is None else _summarised(self._results, self._plan)
+
+    def _tell(self, parts: Mapping[str, Mapping[str, Any]]) -> None:
+        if self._on_result is None:
+            return
+        if not self._seen:
+            for task, why in self._plan.unavailable.items():
+                self._on_result(task, None, why)
+        for task, part in parts.items():
+            self._on_result(task, part.get("entry"), part.get("failure"))
 
 
-def _stored_tasks(root: Path) -> tuple[str, ...]:
-    """Tasks that have demonstrations below `root`: what a model without specs is evaluated on."""
-    found = sorted(root.glob("*/*/header.json"))
-    return tuple("/".join(path.parts[-3:-1]) for path in found)
-
-
-def _add_task(results: dict[str, Any], task: str, run: Callable[[], dict[str, Any]]) -> None:
-    """Enters what `run` returns under `tasks`, or what it raises under `failures`."""
-    results["tasks"].pop(task, None)
-    try:
-        results["tasks"][task] = run()
-    except Exception as error:  # one broken environment must not cost the other tasks
-        results["failures"][task] = f"{type(error).__name__}: {error}"
-        logger.error("%s failed: %s", task, results["failures"][task])
-        logger.debug("traceback of %s", task, exc_info=True)
+def _load(
+    run: Path, config: EvaluationConfig, checkpoint: str | None, device: str | None
+) -> LoadedRun | None:
+    """The model in the precision asked for; None for the policies without one."""
+    if config.policy != "model":
+        return None
+    loaded = load_agent_parts(
+        run, checkpoint, random_weights=config.random_weights, seed=config.seed, device=device
+    )
+    loaded.model.to(getattr(torch, config.precision))
+    return loaded
 
 
 def _begin(
     out: Path,
     config: EvaluationConfig,
     loaded: LoadedRun | None,
-    run_config: Mapping[str, Any],
-    environments: Mapping[str, Mapping[str, str]],
+    plan: Plan,
+    queue: TaskQueue,
     overwrite: bool,
 ) -> dict[str, Any]:
-    """Results so far: those in `out` with equal settings, or none."""
+    """Results so far: those in `out` with equal settings, or none; makes the queue agree."""
     settings, weights = asdict(config), _checkpoint_entry(loaded, config)
     earlier = resume(out, settings, weights, overwrite)
-    found = earlier.get("provenance", {}).get("versions", {}) | versions(environments)
-    return {
-        "tasks": dict(earlier.get("tasks", {})),
-        "version_mismatches": dict(earlier.get("version_mismatches", {})),
-        "missing_references": dict(earlier.get("missing_references", {})),
+    if not earlier:
+        queue.clear()
+    entries = dict(earlier.get("tasks", {})) | _finished(queue)
+    for task, entry in list(entries.items()):
+        if task in plan.environments and not _is_kept(entry, plan.references[task]):
+            del entries[task]
+            queue.forget(task)
+        elif not queue.is_finished(task):
+            queue.finish(task, {"entry": entry})
+    found = earlier.get("provenance", {}).get("versions", {}) | versions(plan.environments)
+    results = {
+        "tasks": entries,
+        "failures": dict(plan.unavailable),
+        "version_mismatches": _merged(earlier, "version_mismatches", plan, plan.mismatches),
+        "missing_references": _merged(earlier, "missing_references", plan, plan.missing_references),
+        "missing_prompts": _merged(earlier, "missing_prompts", plan, plan.missing_prompts),
         "text": earlier.get("text"),
         "settings": settings,
         "provenance": {
             "checkpoint": weights,
-            "config": dict(run_config),
+            "config": dict(plan.parts.config),
             "versions": found,
             "command": command_line(),
         },
     }
+    write_results(out, _summarised(results, plan))
+    return results
 
 
-def _is_kept(entry: Mapping[str, Any] | None, references: References | None) -> bool:
-    """Whether an earlier entry of a task stands: there is one, with today's references."""
-    details = None if references is None else dict(references.details)
-    return entry is not None and entry["reference"] == details
+def _finished(queue: TaskQueue) -> dict[str, Any]:
+    """Entries of the finished tasks; failures are forgotten, for they are tried anew."""
+    entries = {}
+    for task in queue.tasks():
+        part = queue.read(task) or {}
+        if "entry" in part:
+            entries[task] = part["entry"]
+        else:
+            queue.forget(task)
+    return entries
 
 
-def select_tasks(
-    learned: Sequence[str], tasks: Sequence[str] | None, suites: Sequence[str] | None
-) -> list[str]:
-    """The tasks to evaluate: those named, or those learned, of the suites named if any.
+def _merged(
+    earlier: Mapping[str, Any], key: str, plan: Plan, now: Mapping[str, str]
+) -> dict[str, str]:
+    """What an earlier evaluation noted about other tasks, and this one about its own."""
+    others = {t: why for t, why in earlier.get(key, {}).items() if t not in plan.environments}
+    return others | dict(now)
 
-    Raises:
-        ConfigError: For an unknown task, or a suite without any task.
-    """
-    chosen = list(dict.fromkeys(learned if tasks is None else tasks))
-    if not chosen:
-        raise ConfigError("the model names no task and no demonstrations are there; give --task")
-    for task in chosen:
-        parse_task_id(task)
-    if suites is None:
-        return chosen
-    known = sorted({task.split("/", 1)[0] for task in chosen})
-    for suite in suites:
-        if suite not in known:
-            raise ConfigError(
-                f"suite {suite!r}: the run learned no task of it, expected one of {known}"
-                f"{nearest(suite, known)}; name other tasks with --task"
-            )
-    return [task for task in chosen if task.split("/", 1)[0] in suites]
+
+def _is_kept(entry: Mapping[str, Any], references: References | None) -> bool:
+    """Whether an earlier entry of a task stands: it was scored by today's references."""
+    return entry["reference"] == (None if references is None else dict(references.details))
 
 
 def evaluate_text(loaded: LoadedRun, config: EvaluationConfig, root: Path) -> dict[str, Any] | None:
@@ -233,38 +292,6 @@ def evaluate_text(loaded: LoadedRun, config: EvaluationConfig, root: Path) -> di
     return pool(scores).to_dict() | {"corpora": corpora}
 
 
-def _versions_now(tasks: Sequence[str]) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
-    """Environment versions of the tasks that run here, and why the others do not."""
-    environments, failures = {}, {}
-    for task in tasks:
-        suite, name = parse_task_id(task)
-        try:
-            environments[task] = suite.environment_version(name)
-        except (MissingExtra, DataError) as error:
-            failures[task] = str(error)
-            logger.error("%s", error)
-    return environments, failures
-
-
-def _find(
-    task: str,
-    version: Mapping[str, str],
-    allow_mismatch: bool,
-    *,
-    config: EvaluationConfig,
-    root: Path,
-    scores: Path | None,
-) -> References | None:
-    """A task's references, after the check of their environment version."""
-    references = find_references(task, config.reference, root / task, version, scores)
-    if references is not None:
-        check_mismatch(task, references, allow_mismatch)
-        if references.mismatch:
-            why = references.mismatch
-            logger.warning("%s: references of another environment version: %s", task, why)
-    return references
-
-
 def _checkpoint_entry(loaded: LoadedRun | None, config: EvaluationConfig) -> dict[str, Any] | None:
     if loaded is None:
         return None
@@ -276,11 +303,15 @@ def _checkpoint_entry(loaded: LoadedRun | None, config: EvaluationConfig) -> dic
     }
 
 
-def _summarised(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The results with the summary over the tasks so far."""
+def _summarised(results: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+    """The results with the summary over the tasks so far, in an order that is always the same."""
+    entries = results["tasks"]
+    rest = sorted(task for task in entries if task not in plan.environments)
+    ordered = {task: entries[task] for task in [*plan.environments, *rest] if task in entries}
+    failures = results["failures"]
     scores = {
         task: normalise(np.array(entry["returns"]), entry["random"], entry["expert"])
-        for task, entry in results["tasks"].items()
+        for task, entry in ordered.items()
         if entry["reference"] is not None
     }
     order = (
@@ -290,12 +321,19 @@ def _summarised(results: Mapping[str, Any]) -> dict[str, Any]:
         "failures",
         "version_mismatches",
         "missing_references",
+        "missing_prompts",
         "settings",
         "provenance",
     )
-    whole = {**results, "summary": summarise(scores)}
+    whole = {
+        **results,
+        "tasks": ordered,
+        "failures": {task: failures[task] for task in sorted(failures)},
+        "summary": summarise(scores),
+    }
     return {key: whole[key] for key in order}
 
 
 def _default(value: int | None, default: int) -> int:
     return default if value is None else value
+

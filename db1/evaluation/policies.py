@@ -1,30 +1,62 @@
-"""Who acts in a rollout: the model, the task's expert, or uniform chance."""
+"""Who acts in a rollout: the model, the task's expert, the nearest demonstration, or chance."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from db1.errors import ConfigError
+from db1.evaluation.retrieval import RetrievalPolicy
 from db1.experts import make_expert
-from db1.policy.agent import Agent
 from db1.suites import TaskEnv
 from db1.suites.seeds import EVALUATION
 
-POLICIES = ("model", "random", "expert")
+if TYPE_CHECKING:
+    from db1.policy.agent import Agent
+
+POLICIES = ("model", "random", "expert", "retrieval")
 
 
 class RolloutPolicy(Protocol):
     """Acts in a wave of episodes of one task; row i of a wave is episode i of `start`."""
 
     def start(self, envs: Sequence[TaskEnv], seeds: Sequence[int]) -> None:
-        """Begins a wave; every environment was just reset with its seed."""
+        """Begins a wave; every environment was just reset with its seed.
+
+        Environments that live in other processes are not among `envs`.
+        """
         ...
 
     def act(self, observations: Sequence[Mapping[str, Any]], rows: np.ndarray) -> list[Any]:
         """One action for each of the rows still running, ascending; they only get fewer."""
         ...
+
+
+def make_policy(
+    task_id: str, *, name: str, seed: int = 0, folder: str | None = None
+) -> RolloutPolicy:
+    """A policy that needs no model.
+
+    Args:
+        task_id: `suite/task`.
+        name: `random`, `expert` or `retrieval`.
+        seed: Of the random policy.
+        folder: The task's demonstration store, for `retrieval`.
+
+    Raises:
+        ConfigError: For another name, or a task without expert.
+        DataError: When the demonstrations cannot be used.
+    """
+    if name == "random":
+        return RandomPolicy(seed)
+    if name == "expert":
+        return ExpertPolicy(task_id)
+    if name == "retrieval" and folder is not None:
+        return RetrievalPolicy(task_id, Path(folder))
+    raise ConfigError(f"policy {name!r}: expected one of {POLICIES[1:]}")
 
 
 class RandomPolicy:
@@ -81,19 +113,21 @@ class ExpertPolicy:
 
 
 class ModelPolicy:
-    """The trained model; the episode's number picks its prompt, so waves change nothing.
+    """The trained model; the episode's seed picks its prompt, so waves change nothing.
 
     Args:
         agent: Its batch size must cover the largest wave.
+        prompt_of: Seed -> number of its prompt; None: the episode's number.
     """
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, prompt_of: Callable[[int], int] | None = None) -> None:
         self._agent = agent
+        self._prompt_of = prompt_of or (lambda seed: seed - EVALUATION.start)
 
     def start(self, envs: Sequence[TaskEnv], seeds: Sequence[int]) -> None:
         """See `RolloutPolicy`."""
         rows = np.arange(self._agent.batch_size) < len(seeds)
-        numbers = [seed - EVALUATION.start for seed in seeds]
+        numbers = [self._prompt_of(seed) for seed in seeds]
         self._agent.reset(rows, seeds=seeds, prompt_numbers=numbers)
 
     def act(self, observations: Sequence[Mapping[str, Any]], rows: np.ndarray) -> list[Any]:

@@ -6,39 +6,21 @@ wave 2   seeds n .. 2n - 1   the same environments, reset
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from db1.errors import ConfigError
+from db1.evaluation.environments import EnvironmentBatch, LocalEnvironments
 from db1.evaluation.policies import RolloutPolicy
-from db1.suites import TaskEnv, make_env
+from db1.evaluation.workers import Played
 from db1.suites.seeds import check_seed
-
-logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 """Called with (finished episodes, all episodes) whenever an episode ends."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class EpisodeResult:
-    """What one episode came to.
-
-    Args:
-        seed: Seed of the environment.
-        total_reward: Undiscounted return.
-        length: Steps.
-        success: Whether any step succeeded; None where the task does not tell.
-    """
-
-    seed: int
-    total_reward: float
-    length: int
-    success: bool | None
+EpisodeResult = Played
 
 
 def rollout(
@@ -48,6 +30,8 @@ def rollout(
     progress: Progress | None = None,
     *,
     num_environments: int = 16,
+    environments: EnvironmentBatch | None = None,
+    after_step: Callable[[], None] | None = None,
 ) -> list[EpisodeResult]:
     """Runs one episode for each seed.
 
@@ -57,13 +41,15 @@ def rollout(
         seeds: Evaluation seeds (`suites/seeds.py`), all different.
         progress: Called whenever an episode ends.
         num_environments: The most environments at once; results do not depend on it.
+        environments: Where they run; None: in this process. Closed at the end.
+        after_step: Called after every step of all running environments.
 
     Returns:
         Results in the order of `seeds`.
 
     Raises:
         ConfigError: For repeated seeds or no environment.
-        DataError: For a seed that is no evaluation seed.
+        DataError: For a seed that is no evaluation seed, or an environment that fails.
     """
     if len(set(seeds)) != len(seeds):
         raise ConfigError(f"{task_id}: {len(seeds) - len(set(seeds))} repeated seeds")
@@ -71,17 +57,15 @@ def rollout(
         raise ConfigError(f"num_environments: got {num_environments}, expected at least 1")
     for seed in seeds:
         check_seed("evaluation", seed)
-    envs: list[TaskEnv] = []
+    environments = environments or LocalEnvironments(task_id)
     results: list[EpisodeResult] = []
     try:
         for first in range(0, len(seeds), num_environments):
             wave = list(seeds[first : first + num_environments])
-            while len(envs) < len(wave):
-                envs.append(make_env(task_id))
-            results += _run_wave(envs[: len(wave)], policy, wave, _shifted(progress, first, seeds))
+            report = _shifted(progress, first, seeds)
+            results += _run_wave(environments, policy, wave, report, after_step)
     finally:
-        for env in envs:
-            env.close()
+        environments.close()
     return results
 
 
@@ -117,25 +101,28 @@ class _Tally:
 
 
 def _run_wave(
-    envs: Sequence[TaskEnv],
+    environments: EnvironmentBatch,
     policy: RolloutPolicy,
     seeds: Sequence[int],
     progress: Callable[[int], None],
+    after_step: Callable[[], None] | None,
 ) -> list[EpisodeResult]:
     """Runs one episode in each environment until all are over."""
     tallies = [_Tally(seed) for seed in seeds]
-    observations = [env.reset(seed=seed)[0] for env, seed in zip(envs, seeds, strict=True)]
-    policy.start(envs, seeds)
-    running = np.arange(len(envs))
+    observations = environments.reset(seeds)
+    policy.start(getattr(environments, "envs", ()), seeds)
+    running = np.arange(len(seeds))
     while len(running):
         actions = policy.act([observations[row] for row in running], running)
+        steps = environments.step(running, actions)
         over = np.zeros(len(running), dtype=bool)
-        for i, row in enumerate(running):
-            step = envs[row].step(actions[i])
+        for i, (row, step) in enumerate(zip(running, steps, strict=True)):
             observations[row], reward, terminated, truncated, info = step
             tallies[row].add(reward, info)
             over[i] = terminated or truncated
         running = running[~over]
         if over.any():
-            progress(len(envs) - len(running))
+            progress(len(seeds) - len(running))
+        if after_step is not None:
+            after_step()
     return [tally.result() for tally in tallies]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
-from db1.errors import ConfigError
+from db1.errors import ConfigError, nearest
 from db1.evaluation.policies import POLICIES
 from db1.evaluation.references import check_choice
-from db1.policy.agent import PROMPT_PARTS
+from db1.policy.agent import PROMPT_PARTS, PROMPT_STRATEGIES
 from db1.suites.seeds import EVALUATION, seed_for
+
+PROMPT_RULES = ("top", "sample_peak", "uniform")
+PRECISIONS = ("float32", "float64", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,16 +24,24 @@ class EvaluationConfig:
     Args:
         episodes: Episodes of each task.
         first_episode: Number of the first evaluation seed.
-        policy: `model`, `random` (uniform over the allowed actions) or `expert`.
+        policy: `model`, `random` (uniform over the allowed actions), `expert`, or `retrieval` (the
+            action of the nearest demonstration step).
         prompt: Prime the memory with a demonstration.
+        prompt_rule: Which one: `top`: those of the highest return in turn; `sample_peak`: for each
+            episode one drawn from the best tenth, `uniform`: from all (both as released).
+        prompt_strategy: `moving`: the memory slides over the prompt; `fixed`: the prompt stays in
+            front of what is remembered.
         prompt_part: `start` or `end` of the demonstration.
-        prompt_tokens: Tokens of a demonstration used; None: the memory length.
-        num_prompts: Demonstrations taken in turn; the first ones with at least median return.
+        prompt_fill: Where a demonstration is shorter than the prompt, put further ones behind it.
+        prompt_tokens: Tokens of a prompt; None: the memory length, half of it when fixed.
+        num_prompts: Demonstrations that rule `top` takes in turn.
         memory_length: Tokens that a step can look back on; 0: a step sees only itself; None: what
             the model was trained with.
         greedy: Take the best action; else sample.
         temperature: Of sampling.
         seed: Of sampling, of the random policy and of random weights.
+        precision: Of the model: `float32`, `float64` (results then depend on rounding no more),
+            `bfloat16` or `float16`.
         random_weights: Fresh weights in place of the trained ones (the control experiment).
         text: Score the run's held-out text.
         text_memory_length: Tokens carried between windows of text; None: what the model was
@@ -41,13 +55,17 @@ class EvaluationConfig:
     first_episode: int = 0
     policy: str = "model"
     prompt: bool = True
+    prompt_rule: str = "top"
+    prompt_strategy: str = "moving"
     prompt_part: str = "start"
+    prompt_fill: bool = False
     prompt_tokens: int | None = None
     num_prompts: int = 16
     memory_length: int | None = None
     greedy: bool = True
     temperature: float = 1.0
     seed: int = 0
+    precision: str = "float32"
     random_weights: bool = False
     text: bool = True
     text_memory_length: int | None = None
@@ -55,10 +73,16 @@ class EvaluationConfig:
     reference: str | None = None
 
     def __post_init__(self) -> None:
-        if self.policy not in POLICIES:
-            raise ConfigError(f"policy: got {self.policy!r}, expected one of {POLICIES}")
-        if self.prompt_part not in PROMPT_PARTS:
-            raise ConfigError(f"prompt_part: got {self.prompt_part!r}, one of {PROMPT_PARTS}")
+        for name, known in (
+            ("policy", POLICIES),
+            ("prompt_rule", PROMPT_RULES),
+            ("prompt_strategy", PROMPT_STRATEGIES),
+            ("prompt_part", PROMPT_PARTS),
+            ("precision", PRECISIONS),
+        ):
+            got = getattr(self, name)
+            if got not in known:
+                raise ConfigError(f"{name}: got {got!r}, expected one of {known}")
         for name, least in (("episodes", 1), ("first_episode", 0), ("num_prompts", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected {least} or more")
@@ -75,3 +99,58 @@ class EvaluationConfig:
     def seeds(self) -> list[int]:
         """The evaluation seeds, one an episode."""
         return [seed_for("evaluation", self.first_episode + i) for i in range(self.episodes)]
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens of a prompt, with the memory length filled in; 0: there is none."""
+        memory = self.memory_length or 0
+        if not self.prompt or self.policy != "model" or memory == 0:
+            return 0
+        if self.prompt_tokens is not None:
+            return self.prompt_tokens
+        return memory if self.prompt_strategy == "moving" else memory // 2
+
+    @property
+    def needs_demonstrations(self) -> bool:
+        """Whether a task can only be evaluated with demonstrations at hand."""
+        return self.policy == "retrieval" or (
+            self.policy == "model"
+            and self.prompt
+            and self.memory_length != 0
+            and self.prompt_tokens != 0
+        )
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "default": {},
+        "released": {
+            "episodes": 5,
+            "prompt": True,
+            "prompt_rule": "uniform",
+            "prompt_strategy": "moving",
+            "prompt_part": "start",
+            "prompt_fill": True,
+            "greedy": True,
+            "seed": 42,
+            "text": False,
+        },
+        "publication": {"episodes": 50},
+    }
+)
+"""Settings by name. `released` is what DB1's evaluation script does: 5 trials, and for each a prompt
+from the start of a demonstration drawn from all of its minimal data (which are an expert's), filled
+up with others, that the memory slides over; its rule for whole data sets is `sample_peak`."""
+
+
+def preset(name: str, **given: Any) -> EvaluationConfig:
+    """The settings of a preset, but for those given.
+
+    Raises:
+        ConfigError: For an unknown preset, or settings that cannot be used.
+    """
+    if name not in PRESETS:
+        raise ConfigError(
+            f"preset: got {name!r}, expected one of {list(PRESETS)}{nearest(name, PRESETS)}"
+        )
+    return EvaluationConfig(**{**PRESETS[name], **given})

@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 
 from db1.errors import ConfigError, DataError
-from db1.evaluation.policies import ExpertPolicy, ModelPolicy, RandomPolicy, RolloutPolicy
+from db1.evaluation.environments import WorkerPool
+from db1.evaluation.policies import ModelPolicy, make_policy
+from db1.evaluation.prompts import Prompts, check_demonstrations, no_prompts, read_prompts
 from db1.evaluation.references import References
 from db1.evaluation.rollout import EpisodeResult, Progress, rollout
 from db1.evaluation.scores import bootstrap_interval, normalise
 from db1.evaluation.settings import EvaluationConfig
 from db1.policy.agent import Agent
-from db1.policy.load import LoadedRun
+from db1.policy.load import LoadedRun, RunParts
 from db1.sequence.step import StepCodec
-from db1.store.episodes import EpisodeStore
 from db1.suites import parse_task_id
-from db1.tokens.spec import Episode
+from db1.tokens.spec import StepSpec
 
 
 def evaluate_task(
@@ -31,6 +32,7 @@ def evaluate_task(
     loaded: LoadedRun | None,
     num_environments: int,
     progress: Progress | None,
+    pool: WorkerPool | None = None,
 ) -> dict[str, Any]:
     """Runs the episodes of one task.
 
@@ -38,105 +40,119 @@ def evaluate_task(
         task_id: `suite/task`.
         config: With its memory length filled in.
         references: Random and expert return; None: raw returns only.
-        folder: The task's demonstration store, for prompts.
+        folder: The task's demonstration store, for prompts and for the retrieval policy.
         loaded: The run with its model; None for the policies without one.
         num_environments: The most episodes at once.
         progress: Called whenever an episode ends.
+        pool: Worker processes for the environments; None: they run in this process.
 
     Returns:
         The task's entry of results.json.
+
+    Raises:
+        EnvironmentLost: When a worker process died or hung.
+        DataError: When the task cannot be played as asked for.
     """
     started = time.monotonic()
+    prompts = no_prompts()
     if loaded is None:
-        policy: RolloutPolicy = (
-            RandomPolicy(config.seed) if config.policy == "random" else ExpertPolicy(task_id)
-        )
-        num_environments = 1
+        episodes = _play(task_id, config, folder, progress, pool)
     else:
         num_environments = min(num_environments, config.episodes)
-        policy = ModelPolicy(make_agent(task_id, config, folder, loaded, num_environments))
-    episodes = rollout(task_id, policy, config.seeds, progress, num_environments=num_environments)
-    entry = _entry(episodes, references)
+        agent, prompts = make_prompted_agent(task_id, config, folder, loaded, num_environments)
+        episodes = rollout(
+            task_id,
+            ModelPolicy(agent, prompts.number_of.get if prompts.episodes else None),
+            config.seeds,
+            progress,
+            num_environments=num_environments,
+            environments=None if pool is None else pool.environments(task_id),
+        )
+    entry = _entry(episodes, references, prompts)
     return entry | {"seconds": round(time.monotonic() - started, 3)}
+
+
+def _play(
+    task_id: str,
+    config: EvaluationConfig,
+    folder: Path,
+    progress: Progress | None,
+    pool: WorkerPool | None,
+) -> list[EpisodeResult]:
+    """The episodes of a policy that needs no model, in the workers where there are any."""
+    if config.policy == "retrieval":
+        check_demonstrations(task_id, folder)
+    policy = {"name": config.policy, "seed": config.seed, "folder": str(folder)}
+    if pool is None:
+        who = make_policy(task_id, **policy)
+        return rollout(task_id, who, config.seeds, progress, num_environments=1)
+    report = None if progress is None else lambda done: progress(done, config.episodes)
+    return pool.play(task_id, policy, config.seeds, report)
 
 
 def make_agent(
     task_id: str, config: EvaluationConfig, folder: Path, loaded: LoadedRun, batch_size: int
 ) -> Agent:
-    """The model as an agent of one task.
+    """The model as an agent of one task; see `make_prompted_agent`."""
+    return make_prompted_agent(task_id, config, folder, loaded, batch_size)[0]
+
+
+def make_prompted_agent(
+    task_id: str, config: EvaluationConfig, folder: Path, loaded: LoadedRun, batch_size: int
+) -> tuple[Agent, Prompts]:
+    """The model as an agent of one task, and the prompts of its episodes.
 
     Raises:
-        DataError: When the task's step is not the one that the run learned.
+        DataError: When the task's step is not the one that the run learned, the vocabulary lacks
+            what it needs, or there is no demonstration to prompt with.
     """
     suite, task_name = parse_task_id(task_id)
     spec = suite.step_spec(task_name)
-    learned = loaded.specs.get(task_id)
+    if config.memory_length is None:
+        raise ConfigError(f"{task_id}: the evaluation's memory_length was not filled in")
+    codec = make_codec(task_id, spec, loaded)
+    prompts = read_prompts(task_id, folder, codec, config)
+    agent = Agent(
+        loaded.model,
+        codec,
+        memory_length=config.memory_length,
+        batch_size=batch_size,
+        prompts=prompts.episodes,
+        prompt_tokens=config.prompt_length,
+        prompt_part=config.prompt_part,
+        prompt_strategy=config.prompt_strategy,
+        greedy=config.greedy,
+        temperature=config.temperature,
+        seed=config.seed,
+    )
+    return agent, prompts
+
+
+def make_codec(task_id: str, spec: StepSpec, parts: RunParts) -> StepCodec:
+    """Step <-> ids of a task for a model.
+
+    Raises:
+        DataError: When the step is not the one that the model learned, or its vocabulary lacks what
+            the step needs.
+    """
+    learned = parts.specs.get(task_id)
     if learned is not None and learned != spec:
         raise DataError(
             f"{task_id}: the environment's step {spec.to_dict()} is not the one in the run's "
             f"specs.json {learned.to_dict()}; the suite changed since the data was collected"
         )
-    if config.memory_length is None:
-        raise ConfigError(f"{task_id}: the evaluation's memory_length was not filled in")
-    codec = loaded.codec(spec)
-    num_tokens = config.memory_length if config.prompt_tokens is None else config.prompt_tokens
-    wants_prompt = config.prompt and config.memory_length > 0 and num_tokens > 0
-    return Agent(
-        loaded.model,
-        codec,
-        memory_length=config.memory_length,
-        batch_size=batch_size,
-        prompts=read_prompts(folder, codec, config, num_tokens, loaded.chosen.get(task_id))
-        if wants_prompt
-        else None,
-        prompt_tokens=num_tokens,
-        prompt_part=config.prompt_part,
-        greedy=config.greedy,
-        temperature=config.temperature,
-        seed=config.seed,
-    )
-
-
-def read_prompts(
-    folder: Path,
-    codec: StepCodec,
-    config: EvaluationConfig,
-    num_tokens: int,
-    chosen: Sequence[int] | None = None,
-) -> list[Episode]:
-    """The first demonstrations with at least median return, no longer than the prompt needs.
-
-    Args:
-        folder: The task's store.
-        codec: Of the task.
-        config: Part and number of prompts.
-        num_tokens: Of a prompt.
-        chosen: A few-shot run may be prompted with the episodes that it learned from only; None:
-            with all.
-    """
-    store = EpisodeStore(folder)
-    if store.num_episodes == 0:
-        raise DataError(f"{folder}: no demonstration to prompt with; collect some, or --no-prompt")
-    if store.spec != codec.spec:
-        raise DataError(f"{folder}: demonstrations of another step; collect them again")
-    known = np.arange(store.num_episodes) if chosen is None else np.asarray(chosen)
-    if known.max() >= store.num_episodes:
+    try:
+        return parts.codec(spec)
+    except DataError as error:
         raise DataError(
-            f"{folder}: {store.num_episodes} episodes, and the run learned from number "
-            f"{known.max()}; give --data with the demonstrations that it was trained on"
-        )
-    returns = store.returns[known]
-    good = known[returns >= np.median(returns)][: config.num_prompts]
-    steps = -(-num_tokens // codec.min_step_tokens)
-    prompts = []
-    for episode in good:
-        length = int(store.lengths[episode])
-        start = 0 if config.prompt_part == "start" else max(0, length - steps)
-        prompts.append(store.read(int(episode), start, min(length, start + steps)))
-    return prompts
+            f"{task_id}: the vocabulary of {parts.folder} lacks what the task needs ({error}); "
+            "leave the task out, or choose a model that learned it"
+        ) from error
 
 
-def _entry(episodes: Sequence[EpisodeResult], references: References | None) -> dict[str, Any]:
+def _entry(
+    episodes: Sequence[EpisodeResult], references: References | None, prompts: Prompts
+) -> dict[str, Any]:
     returns = np.array([episode.total_reward for episode in episodes])
     entry = {
         "episodes": len(episodes),
@@ -144,6 +160,7 @@ def _entry(episodes: Sequence[EpisodeResult], references: References | None) -> 
         "returns": [float(value) for value in returns],
         "lengths": [episode.length for episode in episodes],
         "successes": [episode.success for episode in episodes],
+        "prompts": [prompts.of(episode.seed) for episode in episodes],
     }
     if references is None:
         keys = ("random", "expert", "reference", "normalised", "interval")

@@ -164,6 +164,36 @@ class Memory:
         counts = None if self.counts is None else self.counts.clamp(max=length)
         return replace(self, filled=length, counts=counts)
 
+    def limited(self, most: Tensor) -> Memory:
+        """The memory with at most the last `most[b]` tokens of row b, int64 (B,)."""
+        most = most.to(self._storage.columns.device)
+        counts = torch.minimum(self.num_tokens, most)
+        filled = int(counts.max()) if len(counts) else 0
+        return replace(self, filled=filled, counts=counts)
+
+    def without_middle(self, length: int, front: Tensor) -> Memory:
+        """The memory with `length` tokens of each row at most: its first ones and its last ones.
+
+            length 5, front 2      a b c d e f g h i   ->   a b g h i
+
+        Args:
+            length: Tokens kept of each row.
+            front: int64 (B,), how many of them are the row's first ones; at most `length`.
+        """
+        if length >= self.filled:
+            return self
+        device = self._storage.columns.device
+        counts, front = self.num_tokens, front.to(device)
+        places = torch.arange(length, device=device)
+        recent = self.filled - length + places
+        first = (self.filled - counts)[:, None] + places
+        keeps_first = (counts > length)[:, None] & (places < front[:, None])
+        index = torch.where(keeps_first, first, recent)[None, None, :, None, :, None]
+        shape = list(self._columns.shape)
+        shape[4] = length
+        columns = self._columns.gather(4, index.expand(shape))
+        return self._with_columns(columns, counts.clamp(max=length))
+
     def extended(self, num_tokens: int, lengths: Tensor | None) -> Extension:
         """Makes room for `num_tokens` new columns.
 

@@ -5,8 +5,9 @@
              action id 1 .. n - 1, one at a time ---------------------------> memory, scores
              action id n waits: it goes in front of the next observation
 
-Every step starts with the memory cut to its last `memory_length` tokens. With `memory_length` 0 a
-step sees only itself. Source: Reed et al. 2022, section 2.4 and appendix; released DB1 model.
+Every step starts with the memory cut to `memory_length` tokens: its last ones (`moving`), or the
+prompt and the last ones behind it (`fixed`). With `memory_length` 0 a step sees only itself.
+Source: Reed et al. 2022, section 2.4 and appendix; released DB1 model.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from db1.sequence.step import MAX_STEP_TOKENS, StepCodec, StepTokens, stack_obse
 from db1.tokens.spec import Episode
 
 PROMPT_PARTS = ("start", "end")
+PROMPT_STRATEGIES = ("moving", "fixed")
 
 
 class Agent:
@@ -41,6 +43,8 @@ class Agent:
             unless `reset` says otherwise. None or empty: no prompt.
         prompt_tokens: Tokens of a demonstration that are used; None: `memory_length`.
         prompt_part: `start` or `end` of the demonstration.
+        prompt_strategy: `moving`: the memory slides over the prompt and leaves it behind; `fixed`:
+            the prompt stays in front of what is remembered.
         greedy: Take the best action; else sample.
         temperature: Of sampling.
         seed: Of sampling, with the episode's seed.
@@ -64,6 +68,7 @@ class Agent:
         prompts: Sequence[Episode] | None = None,
         prompt_tokens: int | None = None,
         prompt_part: str = "start",
+        prompt_strategy: str = "moving",
         greedy: bool = True,
         temperature: float = 1.0,
         seed: int = 0,
@@ -73,6 +78,10 @@ class Agent:
             raise ConfigError(f"memory_length: got {memory_length}, expected at least 0")
         if prompt_part not in PROMPT_PARTS:
             raise ConfigError(f"prompt_part: got {prompt_part!r}, expected one of {PROMPT_PARTS}")
+        if prompt_strategy not in PROMPT_STRATEGIES:
+            raise ConfigError(
+                f"prompt_strategy: got {prompt_strategy!r}, expected one of {PROMPT_STRATEGIES}"
+            )
         self.codec = codec
         self.memory_length = memory_length
         self.batch_size = batch_size
@@ -87,6 +96,13 @@ class Agent:
             for episode in (prompts or ())
             if memory_length > 0 and num_tokens > 0
         ]
+        self._fixed = prompt_strategy == "fixed"
+        if self._fixed and any(len(piece) >= memory_length for piece in self._prompts):
+            raise ConfigError(
+                f"prompt_strategy fixed: prompts of up to {max(map(len, self._prompts))} tokens in "
+                f"a memory of {memory_length}, expected fewer; lower prompt_tokens"
+            )
+        self._fronts: dict[int, int] = {}
         self._capacity = memory_length + MAX_STEP_TOKENS + 2 + codec.num_action_tokens
         self._keep_probabilities = keep_probabilities
         self.last_probabilities: np.ndarray | None = None
@@ -136,6 +152,8 @@ class Agent:
                 for row, number in zip(started, numbers, strict=True)
             }
             self._feed([chosen.get(int(row), _EMPTY) for row in self._rows])
+            if self._fixed:
+                self._fix({row: len(piece) for row, piece in chosen.items()})
 
     @torch.inference_mode()
     def act(
@@ -158,7 +176,7 @@ class Agent:
         if not len(rows):
             return []
         stacked = stack_observations(observations)
-        self._memory = self._memory.truncated(self.memory_length)
+        self._memory = self._cut(self._memory)
         steps = self.codec.encode_observations(stacked)
         hidden_BD = self._feed([self._with_pending(r, s) for r, s in zip(rows, steps, strict=True)])
         ids = self._choose_action(hidden_BD, self.codec.allowed_action_mask(stacked))
@@ -237,13 +255,31 @@ class Agent:
         running = np.setdiff1d(self._rows, started)
         rows = np.union1d(running, started)
         if self._memory is None or not len(running):
-            memory = Memory.empty(self._model, len(rows), self._capacity, self._device)
+            memory = self._empty_memory(len(rows))
         else:
             old = {int(row): i for i, row in enumerate(self._rows) if row in running}
             index = torch.tensor([old.get(int(row), -1) for row in rows], device=self._device)
             memory = self._memory.select_rows(index)
-        self._memory = memory.truncated(self.memory_length)
+        for row in started:
+            self._fronts.pop(int(row), None)
         self._rows = rows
+        self._memory = self._cut(memory)
+
+    def _empty_memory(self, batch_size: int) -> Memory:
+        return Memory.empty(self._model, batch_size, self._capacity, self._device)
+
+    def _fix(self, lengths: Mapping[int, int]) -> None:
+        """Remembers how long the prompts of some rows are, and drops what lies before them."""
+        self._fronts |= lengths
+        most = [lengths.get(int(row), self._capacity) for row in self._rows]
+        self._memory = self._memory.limited(torch.tensor(most))
+
+    def _cut(self, memory: Memory) -> Memory:
+        """The memory that a step starts with."""
+        if not (self._fixed and self._prompts):
+            return memory.truncated(self.memory_length)
+        fronts = torch.tensor([self._fronts.get(int(row), 0) for row in self._rows])
+        return memory.without_middle(self.memory_length, fronts)
 
 
 _EMPTY = Piece(ids=np.empty(0, np.int32), local_positions=np.empty(0, np.int32))

@@ -1,0 +1,89 @@
+"""The tasks of one evaluation as work for any number of processes: claimed, done, kept.
+
+    <out>/finished/metaworld~reach-v3.json    what a finished task came to: {"entry": ...} or
+                                              {"failure": "..."}; written once, whole
+    <out>/finished/metaworld~reach-v3.lock    locked while a process works on it
+
+A lock goes with its process, so that a task of one that was killed is free again. Whoever is free
+takes the next task: the split over processes follows their speed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from db1.errors import DataError
+from db1.runtime import atomic_write_text
+
+FINISHED_FOLDER = "finished"
+
+
+class TaskQueue:
+    """See the module's docstring.
+
+    Args:
+        out: Folder of the results.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._folder = out / FINISHED_FOLDER
+
+    @contextmanager
+    def claim(self, task: str) -> Iterator[bool]:
+        """Holds a task while the block runs: True; False when another one has it or finished it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._path(task, "lock"), os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield not self.is_finished(task)
+        finally:
+            os.close(descriptor)
+
+    def finish(self, task: str, part: dict[str, Any]) -> None:
+        """Writes what a task came to."""
+        text = json.dumps({"task": task, **part}, indent=1, allow_nan=False)
+        atomic_write_text(self._path(task, "json"), text + "\n")
+
+    def is_finished(self, task: str) -> bool:
+        """Whether the task has been written."""
+        return self._path(task, "json").is_file()
+
+    def read(self, task: str) -> dict[str, Any] | None:
+        """What a task came to; None while it is not finished.
+
+        Raises:
+            DataError: When its file is broken.
+        """
+        path = self._path(task, "json")
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise DataError(f"{path}: no JSON ({error}); delete it to play the task again") from error
+
+    def forget(self, task: str) -> None:
+        """Removes what a task came to, so that it is done again."""
+        self._path(task, "json").unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Removes what all tasks came to."""
+        for path in self._folder.glob("*.json"):
+            path.unlink()
+
+    def tasks(self) -> list[str]:
+        """All finished tasks, sorted."""
+        return sorted(path.stem.replace("~", "/") for path in self._folder.glob("*.json"))
+
+    def _path(self, task: str, ending: str) -> Path:
+        return self._folder / f"{task.replace('/', '~')}.{ending}"

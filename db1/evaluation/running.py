@@ -1,0 +1,196 @@
+"""Plays the tasks of an evaluation: several at once, each on its own share of the workers.
+
+    lane 1   claim a task | model, environments, model, ... | write it | claim the next one
+    lane 2   the same with other workers: while they step, the model acts for lane 1
+
+A task whose environment's process dies or hangs is tried once more with fresh processes, then it is a
+failure; so is a task that raises, at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from db1.errors import ConfigError, Db1Error
+from db1.evaluation.environments import WorkerPool
+from db1.evaluation.queue import TaskQueue
+from db1.evaluation.workers import EnvironmentLost
+
+logger = logging.getLogger(__name__)
+
+TRIES = 2
+POLL = 0.2
+"""Seconds between two looks at what lanes and other processes have finished."""
+
+Play = Callable[[str, WorkerPool | None], dict[str, Any]]
+"""Task id and the workers to use -> the task's entry of results.json."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What an evaluation may use of this machine; no result depends on it.
+
+    Args:
+        workers: Processes that hold environments; 0: they run in this one, unprotected.
+        timeout: Seconds after which a silent worker is killed.
+        lanes: Tasks played at once; None: two where there are workers for both.
+        threads: torch threads of each lane; None: as they are.
+    """
+
+    workers: int = 0
+    timeout: float = 300.0
+    lanes: int | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise ConfigError(f"workers: got {self.workers}, expected at least 0")
+        if not self.timeout > 0:
+            raise ConfigError(f"timeout: got {self.timeout} seconds, expected more than 0")
+        for name in ("lanes", "threads"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ConfigError(f"{name}: got {getattr(self, name)}, expected at least 1")
+
+    @property
+    def num_lanes(self) -> int:
+        """Tasks played at once."""
+        if self.lanes is not None:
+            return self.lanes
+        return 2 if self.workers > 1 else 1
+
+
+def play_tasks(
+    tasks: Sequence[str],
+    queue: TaskQueue,
+    play: Play,
+    machine: Machine,
+    collect: Callable[[], None],
+    *,
+    alone: bool = True,
+    waits: bool = True,
+) -> None:
+    """Plays tasks until all are finished.
+
+    Args:
+        tasks: Task ids, in this order.
+        queue: Where they are claimed and finished; other processes may take their share.
+        play: Plays one task.
+        machine: What may be used.
+        collect: Called in this thread every now and then, and at last when all tasks are finished.
+        alone: No other process takes part.
+        waits: Wait for tasks that other processes have, and take those of processes that died.
+    """
+    stop = threading.Event()
+    lanes = [_Lane(queue, play, machine, stop) for _ in range(machine.num_lanes)]
+    try:
+        if len(lanes) == 1 and alone:
+            lanes[0].run(tasks, collect)
+        else:
+            _run_threads(lanes, tasks, collect)
+        while waits and (missing := [t for t in tasks if not queue.is_finished(t)]):
+            lanes[0].run(missing, collect)
+            time.sleep(POLL)
+            collect()
+    finally:
+        stop.set()
+        for lane in lanes:
+            lane.close()
+    collect()
+
+
+def _run_threads(
+    lanes: Sequence[_Lane], tasks: Sequence[str], collect: Callable[[], None]
+) -> None:
+    """One thread a lane; errors of db1 itself end all of them."""
+    errors: list[BaseException] = []
+
+    def work(lane: _Lane) -> None:
+        try:
+            lane.run(tasks, lambda: None)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(lane,), daemon=True) for lane in lanes]
+    try:
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads) and not errors:
+            time.sleep(POLL)
+            collect()
+        if errors:
+            lanes[0].stop.set()
+    except BaseException:
+        lanes[0].stop.set()
+        raise
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+class _Lane:
+    """Takes one task after the other."""
+
+    def __init__(
+        self, queue: TaskQueue, play: Play, machine: Machine, stop: threading.Event
+    ) -> None:
+        self.stop = stop
+        self._queue = queue
+        self._play = play
+        self._threads = machine.threads
+        share = machine.workers // machine.num_lanes
+        self._pool = WorkerPool(max(1, share), machine.timeout) if machine.workers else None
+
+    def run(self, tasks: Sequence[str], finished: Callable[[], None]) -> None:
+        """Plays what is neither finished nor claimed by another."""
+        if self._threads is not None:
+            import torch
+
+            torch.set_num_threads(self._threads)
+        for task in tasks:
+            if self.stop.is_set():
+                break
+            if self._queue.is_finished(task):
+                continue
+            with self._queue.claim(task) as mine:
+                part = self._attempt(task) if mine else None
+                if part is not None:
+                    self._queue.finish(task, part)
+            if part is not None:
+                finished()
+        self.close()
+
+    def close(self) -> None:
+        """Ends the workers."""
+        if self._pool is not None:
+            self._pool.stop()
+
+    def _attempt(self, task: str) -> dict[str, Any] | None:
+        """What a task came to; None when the evaluation is being stopped."""
+        why = ""
+        for number in range(TRIES):
+            try:
+                return {"entry": self._play(task, self._pool)}
+            except Exception as error:  # one broken environment must not cost the other tasks
+                if self.stop.is_set():
+                    return None
+                self.close()
+                why = _reason(error)
+                logger.debug("traceback of %s", task, exc_info=True)
+                if not isinstance(error, EnvironmentLost):
+                    break
+                if number + 1 < TRIES:
+                    logger.warning("%s; trying again", why)
+                else:
+                    why = f"{why}, {TRIES} times; play it alone to see why"
+        logger.error("%s failed: %s", task, why)
+        return {"failure": why}
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, Db1Error) else f"{type(error).__name__}: {error}"
