@@ -55,7 +55,8 @@ def main() -> None:
     except Db1Error as error:
         if debug:
             raise
-        print(f"db1: error: {error}", file=sys.stderr)
+        if current_rank().is_main:  # the processes of a launch meet the same error
+            print(f"db1: error: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
         sys.exit(0)

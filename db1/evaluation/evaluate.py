@@ -30,7 +30,7 @@ from db1.evaluation.running import Machine, play_tasks
 from db1.evaluation.scores import normalise, summarise
 from db1.evaluation.settings import EvaluationConfig
 from db1.evaluation.task import evaluate_task
-from db1.policy.load import LoadedRun, load_agent_parts, read_run
+from db1.policy.load import LoadedRun, load_agent_parts, locate_model, read_run
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,8 @@ def evaluate(
         CheckpointError: Without a valid checkpoint.
     """
     ranks = ranks or Ranks()
-    parts = read_run(run, checkpoint)
+    run, checkpoint = locate_model(run, checkpoint)
+    parts = read_run(run)
     config = replace(
         config,
         memory_length=_default(config.memory_length, parts.context_length),
@@ -336,4 +337,3 @@ def _summarised(results: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
 
 def _default(value: int | None, default: int) -> int:
     return default if value is None else value
-

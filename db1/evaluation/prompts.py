@@ -53,9 +53,7 @@ def no_prompts() -> Prompts:
     return Prompts(number_of={})
 
 
-def read_prompts(
-    task_id: str, folder: Path, codec: StepCodec, config: EvaluationConfig
-) -> Prompts:
+def read_prompts(task_id: str, folder: Path, codec: StepCodec, config: EvaluationConfig) -> Prompts:
     """Chooses and reads the prompts of all episodes of an evaluation.
 
     Args:

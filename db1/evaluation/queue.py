@@ -70,7 +70,9 @@ class TaskQueue:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise DataError(f"{path}: no JSON ({error}); delete it to play the task again") from error
+            raise DataError(
+                f"{path}: no JSON ({error}); delete it to play the task again"
+            ) from error
 
     def forget(self, task: str) -> None:
         """Removes what a task came to, so that it is done again."""

@@ -103,9 +103,7 @@ def play_tasks(
     collect()
 
 
-def _run_threads(
-    lanes: Sequence[_Lane], tasks: Sequence[str], collect: Callable[[], None]
-) -> None:
+def _run_threads(lanes: Sequence[_Lane], tasks: Sequence[str], collect: Callable[[], None]) -> None:
     """One thread a lane; errors of db1 itself end all of them."""
     errors: list[BaseException] = []
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from db1.checkpoint.bundle import SPECS_FILE, Bundle, meta_model, read_bundle
+from db1.checkpoint.bundle import SPECS_FILE, Bundle, kind_of, meta_model, read_bundle
+from db1.checkpoint.released_folder import find_states
 from db1.config import build
 from db1.errors import ConfigError, DataError
 from db1.model.config import ModelConfig
@@ -76,6 +77,28 @@ class LoadedRun(RunParts):
     sha256: str | None
 
 
+def locate_model(folder: Path | str, tag: str | None) -> tuple[Path, str | None]:
+    """The model that a folder and a tag name: a tag of the published checkpoint is a folder.
+
+    Args:
+        folder: A run folder, a safetensors folder, or the published checkpoint.
+        tag: Checkpoint of a run, tag of a published checkpoint; None: the newest.
+
+    Returns:
+        What `load_agent_parts` takes: the folder and the tag in it.
+
+    Raises:
+        ConfigError: When there is no model, or none of this tag.
+    """
+    folder = Path(folder)
+    if tag is None or not folder.is_dir() or _layout(folder) != "released":
+        return folder, tag
+    if find_states(folder / tag) is None:
+        tags = sorted(file.parent.name for file in folder.glob("*/*_model_states.pt"))
+        raise ConfigError(f"{folder}: no checkpoint of tag {tag!r}, there are {tags or 'none'}")
+    return folder / tag, None
+
+
 def read_run(run: Path | str) -> RunParts:
     """Reads what a model folder of any layout holds beside its weights.
 
@@ -121,6 +144,13 @@ def load_agent_parts(
         tag=None if random_weights else bundle.tag,
         sha256=bundle.sha256,
     )
+
+
+def _layout(folder: Path) -> str:
+    """Like `kind_of`; a folder of several published tags is one of them, too."""
+    if next(folder.glob("*/mp_rank_*_model_states.pt"), None) is not None:
+        return "released"
+    return kind_of(folder)
 
 
 def _parts(bundle: Bundle) -> RunParts:

@@ -14,17 +14,20 @@ OPTIONS = {
     "episodes": ("--episodes", 3),
     "first_episode": ("--first-episode", 5),
     "policy": ("--policy", "model"),
+    "prompt_rule": ("--prompt-rule", "sample_peak"),
+    "prompt_strategy": ("--prompt-strategy", "fixed"),
     "prompt_part": ("--prompt-part", "end"),
-    "prompt_tokens": ("--prompt-tokens", 40),
+    "prompt_tokens": ("--prompt-tokens", 30),
     "num_prompts": ("--num-prompts", 2),
     "memory_length": ("--memory", 50),
     "temperature": ("--temperature", 0.7),
     "seed": ("--seed", 9),
+    "precision": ("--precision", "float64"),
     "text_memory_length": ("--text-memory", 33),
     "max_text_tokens": ("--max-text-tokens", 200),
     "reference": ("--reference", "measured"),
 }
-FLAGS = {"prompt", "greedy", "random_weights", "text"}
+FLAGS = {"prompt", "prompt_fill", "greedy", "random_weights", "text"}
 
 
 def test_all_settings_have_an_option() -> None:

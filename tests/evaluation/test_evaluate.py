@@ -11,7 +11,8 @@ import pytest
 
 from db1.errors import ConfigError, DataError
 from db1.evaluation import evaluate as module
-from db1.evaluation.evaluate import evaluate, select_tasks
+from db1.evaluation.evaluate import evaluate
+from db1.evaluation.plan import select_tasks
 from db1.evaluation.results import RESULTS_FILE, read_results
 from db1.evaluation.settings import EvaluationConfig
 from db1.suites.seeds import seed_for
@@ -31,7 +32,7 @@ def test_results_have_the_documented_keys(run_folder: Path, data_root: Path, tmp
     entry = results["tasks"][CARTPOLE]
     assert set(entry) == {
         "episodes", "seeds", "returns", "lengths", "successes", "random", "expert", "reference",
-        "normalised", "interval", "seconds",
+        "normalised", "interval", "prompts", "seconds",
     }  # fmt: skip
     assert entry["seeds"] == [seed_for("evaluation", i) for i in range(3)]
     assert entry["returns"] == [float(n) for n in entry["lengths"]]
