@@ -1,6 +1,6 @@
 """A model folder -> results.json: rollouts of every task, normalised scores, held-out text.
 
-    plan        tasks, references, demonstrations: all that can be wrong is found before anything runs
+    plan        tasks, references, demonstrations: what is wrong is found before anything runs
     prepare     results.json with the settings; finished tasks of equal settings are kept
     play        every process of the launch takes tasks (`queue.py`, `running.py`)
     collect     the first process writes results.json, again after every finished task
