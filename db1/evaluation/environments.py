@@ -89,7 +89,7 @@ class WorkerPool:
 
         Args:
             task_id: `suite/task`.
-            policy: Arguments of `db1.evaluation.policies.make_policy`.
+            policy: Arguments of `db1.evaluation.policies.make_model_free_policy`.
             seeds: One an episode.
             report: Called with the number of finished episodes.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -35,7 +35,7 @@ class RolloutPolicy(Protocol):
         ...
 
 
-def make_policy(
+def make_model_free_policy(
     task_id: str, *, name: str, seed: int = 0, folder: str | None = None
 ) -> RolloutPolicy:
     """A policy that needs no model.
@@ -117,17 +117,16 @@ class ModelPolicy:
 
     Args:
         agent: Its batch size must cover the largest wave.
-        prompt_of: Seed -> number of its prompt; None: the episode's number.
     """
 
-    def __init__(self, agent: Agent, prompt_of: Callable[[int], int] | None = None) -> None:
+    def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        self._prompt_of = prompt_of or (lambda seed: seed - EVALUATION.start)
 
     def start(self, envs: Sequence[TaskEnv], seeds: Sequence[int]) -> None:
         """See `RolloutPolicy`."""
         rows = np.arange(self._agent.batch_size) < len(seeds)
-        numbers = [self._prompt_of(seed) for seed in seeds]
+        prompt_of = self._agent.prompt_of
+        numbers = [prompt_of.get(seed, seed - EVALUATION.start) for seed in seeds]
         self._agent.reset(rows, seeds=seeds, prompt_numbers=numbers)
 
     def act(self, observations: Sequence[Mapping[str, Any]], rows: np.ndarray) -> list[Any]:

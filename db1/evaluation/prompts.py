@@ -53,7 +53,13 @@ def no_prompts() -> Prompts:
     return Prompts(number_of={})
 
 
-def read_prompts(task_id: str, folder: Path, codec: StepCodec, config: EvaluationConfig) -> Prompts:
+def read_prompts(
+    task_id: str,
+    folder: Path,
+    codec: StepCodec,
+    config: EvaluationConfig,
+    chosen: Sequence[int] | None = None,
+) -> Prompts:
     """Chooses and reads the prompts of all episodes of an evaluation.
 
     Args:
@@ -61,6 +67,8 @@ def read_prompts(task_id: str, folder: Path, codec: StepCodec, config: Evaluatio
         folder: The task's demonstration store.
         codec: Step <-> ids of the task.
         config: With its memory length filled in.
+        chosen: A few-shot run may be prompted with the episodes that it learned from only; None:
+            with all.
 
     Raises:
         DataError: When there are no demonstrations, or those of another step.
@@ -75,12 +83,13 @@ def read_prompts(task_id: str, folder: Path, codec: StepCodec, config: Evaluatio
             f"{codec.spec.to_dict()}; collect them again"
         )
     steps = -(-config.prompt_length // codec.min_step_tokens)
-    chosen = [_choose(store, config, seed, steps) for seed in config.seeds]
-    numbers = {demonstrations: i for i, demonstrations in enumerate(dict.fromkeys(chosen))}
+    ranked = _best_first(store, chosen)
+    drawn = [_choose(store, ranked, config, seed, steps) for seed in config.seeds]
+    numbers = {demonstrations: i for i, demonstrations in enumerate(dict.fromkeys(drawn))}
     return Prompts(
         episodes=[_read(store, demonstrations, config, steps) for demonstrations in numbers],
         demonstrations=list(numbers),
-        number_of=dict(zip(config.seeds, (numbers[c] for c in chosen), strict=True)),
+        number_of=dict(zip(config.seeds, (numbers[d] for d in drawn), strict=True)),
     )
 
 
@@ -102,11 +111,25 @@ def _is_released_cache(root: Path) -> bool:
     return next(root.glob("*/path_lengths.npy"), None) is not None
 
 
+def _best_first(store: EpisodeStore, chosen: Sequence[int] | None) -> np.ndarray:
+    """Numbers of the demonstrations that may be taken, the highest return first."""
+    known = np.arange(store.num_episodes) if chosen is None else np.asarray(chosen)
+    if known.max() >= store.num_episodes:
+        raise DataError(
+            f"{store.path}: {store.num_episodes} episodes, and the run learned from number "
+            f"{known.max()}; give --data with the demonstrations that it was trained on"
+        )
+    return known[np.argsort(-store.returns[known], kind="stable")]
+
+
 def _choose(
-    store: EpisodeStore, config: EvaluationConfig, seed: int, num_steps: int
+    store: EpisodeStore,
+    best_first: np.ndarray,
+    config: EvaluationConfig,
+    seed: int,
+    num_steps: int,
 ) -> tuple[int, ...]:
     """Numbers of the demonstrations that one episode's prompt is made of."""
-    best_first = np.argsort(-store.returns, kind="stable")
     if config.prompt_rule == "top":
         candidates = best_first[: config.num_prompts]
         turn = (seed - EVALUATION.start) % len(candidates)

@@ -7,8 +7,8 @@ An observation becomes one vector; the distance is Euclidean:
     image        averaged over 8 x 8 areas, 0..1, divided by sqrt of their number
     text         steps with the very same text only, where there are any
 
-Each group is divided by the square root of its size, so that an image of many areas does not drown a
-few numbers. Of steps whose action is not allowed now, none is taken.
+Each group is divided by the square root of its size, so that an image of many areas does not drown
+a few numbers. Of steps whose action is not allowed now, none is taken.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     lane 1   claim a task | model, environments, model, ... | write it | claim the next one
     lane 2   the same with other workers: while they step, the model acts for lane 1
 
-A task whose environment's process dies or hangs is tried once more with fresh processes, then it is a
-failure; so is a task that raises, at once.
+A task whose environment's process dies or hangs is tried once more with fresh processes, then it is
+a failure; so is a task that raises, at once.
 """
 
 from __future__ import annotations

@@ -138,9 +138,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "publication": {"episodes": 50},
     }
 )
-"""Settings by name. `released` is what DB1's evaluation script does: 5 trials, and for each a prompt
-from the start of a demonstration drawn from all of its minimal data (which are an expert's), filled
-up with others, that the memory slides over; its rule for whole data sets is `sample_peak`."""
+"""Settings by name. `released` is what DB1's evaluation script does: 5 trials, and for each a
+prompt from the start of a demonstration drawn from all of its minimal data (an expert's), filled up
+with others, that the memory slides over; its rule for whole data sets is `sample_peak`."""
 
 
 def preset(name: str, **given: Any) -> EvaluationConfig:

@@ -11,7 +11,7 @@ import numpy as np
 
 from db1.errors import ConfigError, DataError
 from db1.evaluation.environments import WorkerPool
-from db1.evaluation.policies import ModelPolicy, make_policy
+from db1.evaluation.policies import ModelPolicy, make_model_free_policy
 from db1.evaluation.prompts import Prompts, check_demonstrations, no_prompts, read_prompts
 from db1.evaluation.references import References
 from db1.evaluation.rollout import EpisodeResult, Progress, rollout
@@ -62,7 +62,7 @@ def evaluate_task(
         agent, prompts = make_prompted_agent(task_id, config, folder, loaded, num_environments)
         episodes = rollout(
             task_id,
-            ModelPolicy(agent, prompts.number_of.get if prompts.episodes else None),
+            ModelPolicy(agent),
             config.seeds,
             progress,
             num_environments=num_environments,
@@ -84,7 +84,7 @@ def _play(
         check_demonstrations(task_id, folder)
     policy = {"name": config.policy, "seed": config.seed, "folder": str(folder)}
     if pool is None:
-        who = make_policy(task_id, **policy)
+        who = make_model_free_policy(task_id, **policy)
         return rollout(task_id, who, config.seeds, progress, num_environments=1)
     report = None if progress is None else lambda done: progress(done, config.episodes)
     return pool.play(task_id, policy, config.seeds, report)
@@ -111,13 +111,14 @@ def make_prompted_agent(
     if config.memory_length is None:
         raise ConfigError(f"{task_id}: the evaluation's memory_length was not filled in")
     codec = make_codec(task_id, spec, loaded)
-    prompts = read_prompts(task_id, folder, codec, config)
+    prompts = read_prompts(task_id, folder, codec, config, loaded.chosen.get(task_id))
     agent = Agent(
         loaded.model,
         codec,
         memory_length=config.memory_length,
         batch_size=batch_size,
         prompts=prompts.episodes,
+        prompt_of=prompts.number_of,
         prompt_tokens=config.prompt_length,
         prompt_part=config.prompt_part,
         prompt_strategy=config.prompt_strategy,

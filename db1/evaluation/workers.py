@@ -145,12 +145,12 @@ class _Server:
         return results
 
     def play(self, task_id: str, policy: dict[str, Any], seeds: Sequence[int]) -> list[Played]:
-        from db1.evaluation.policies import make_policy
+        from db1.evaluation.policies import make_model_free_policy
         from db1.evaluation.rollout import rollout
 
         return rollout(
             task_id,
-            make_policy(task_id, **policy),
+            make_model_free_policy(task_id, **policy),
             seeds,
             num_environments=1,
             after_step=self.live,

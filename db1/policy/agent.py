@@ -41,6 +41,7 @@ class Agent:
         batch_size: Number of rows (episodes) that can run at once.
         prompts: Demonstrations that prime the memory; row i takes prompt i modulo their number
             unless `reset` says otherwise. None or empty: no prompt.
+        prompt_of: Number of the prompt that an episode of some seed takes, for those who choose it.
         prompt_tokens: Tokens of a demonstration that are used; None: `memory_length`.
         prompt_part: `start` or `end` of the demonstration.
         prompt_strategy: `moving`: the memory slides over the prompt and leaves it behind; `fixed`:
@@ -66,6 +67,7 @@ class Agent:
         memory_length: int,
         batch_size: int,
         prompts: Sequence[Episode] | None = None,
+        prompt_of: Mapping[int, int] | None = None,
         prompt_tokens: int | None = None,
         prompt_part: str = "start",
         prompt_strategy: str = "moving",
@@ -85,6 +87,7 @@ class Agent:
         self.codec = codec
         self.memory_length = memory_length
         self.batch_size = batch_size
+        self.prompt_of = dict(prompt_of or {})
         self._model = model
         self._device = next(model.parameters()).device
         self._decode = DecodeConfig(greedy=greedy, temperature=temperature)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from db1.errors import ConfigError, DataError, Db1Error
-from db1.evaluation.policies import ExpertPolicy, ModelPolicy, RandomPolicy, RolloutPolicy
+from db1.evaluation.policies import ModelPolicy, RolloutPolicy, make_model_free_policy
 from db1.evaluation.results import read_results
 from db1.evaluation.settings import EvaluationConfig
 from db1.evaluation.task import make_agent
@@ -191,7 +191,8 @@ def make_policy(
     """The evaluation's policy, for `rows` episodes at once."""
     if loaded is not None:
         return ModelPolicy(make_agent(task, config, root / task, loaded, rows))
-    return RandomPolicy(config.seed) if config.policy == "random" else ExpertPolicy(task)
+    folder = str(root / task)
+    return make_model_free_policy(task, name=config.policy, seed=config.seed, folder=folder)
 
 
 class _Camera:
