@@ -69,7 +69,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["db1", "db1.*"]),
-    package_data={"db1": ["**/*.json"]},
+    package_data={"db1": ["**/*.json", "**/*.css", "**/*.js"]},
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["db1 = db1.cli:main"]},

@@ -1,0 +1,31 @@
+"""The sections of a report in their order; each is one function `Material -> Section | None`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from db1.evaluation.report.blocks import Section
+from db1.evaluation.report.material import Material
+from db1.evaluation.report.sections.comparison import comparison
+from db1.evaluation.report.sections.films import films
+from db1.evaluation.report.sections.provenance import provenance, settings
+from db1.evaluation.report.sections.scores import suites, threshold
+from db1.evaluation.report.sections.tasks import tasks
+from db1.evaluation.report.sections.text import text
+from db1.evaluation.report.sections.training import training
+from db1.evaluation.report.sections.troubles import references, troubles
+
+SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
+    troubles,
+    threshold,
+    suites,
+    comparison,
+    tasks,
+    films,
+    text,
+    training,
+    references,
+    settings,
+    provenance,
+)
+"""None where there is nothing to tell."""

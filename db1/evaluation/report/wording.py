@@ -1,0 +1,55 @@
+"""Numbers and the headline as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def headline(results: Mapping[str, Any]) -> str:
+    """`7 of 8 tasks at or above 50 % of expert`, and how many more have no score or failed."""
+    summary, failed = results["summary"], len(results["failures"])
+    raw = len(results["tasks"]) - summary["num_tasks"]
+    noun = "task" if summary["num_tasks"] == 1 else "tasks"
+    return (
+        f"{summary['num_at_least_50']} of {summary['num_tasks']} {noun} "
+        f"at or above 50 % of expert{f'; {raw} more without a reference' if raw else ''}"
+        f"{f'; {failed} more failed' if failed else ''}"
+    )
+
+
+def percent(value: float | None) -> str:
+    """0.5 -> `50.0 %`; `-` where there is none."""
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def number(value: float | None) -> str:
+    """Four digits; `-` where there is none."""
+    return "-" if value is None else f"{value:.4g}"
+
+
+def interval(ends: Sequence[float] | None) -> str:
+    """[0.1, 0.2] -> `10.0 % .. 20.0 %`; `-` where there is none."""
+    return "-" if ends is None else f"{percent(ends[0])} .. {percent(ends[1])}"
+
+
+def duration(seconds: float) -> str:
+    """75 -> `1 min 15 s`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.3g} s" if seconds < 10 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def plain(value: Any) -> str:
+    """A setting as text: yes and no for truth, `-` for none."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else str(value)
+
+
+def count(number: int, noun: str) -> str:
+    """1 task, 2 tasks."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
