@@ -12,6 +12,7 @@ _CHOICES = {
     "activation": ("geglu", "gelu", "relu"),
     "memory_start": ("empty", "zeros"),
     "bin_init": ("normal", "smooth"),
+    "stochastic_depth_rule": ("constant", "linear"),
     "pixels": ("standardized", "scaled"),
 }
 _COUNTS = (
@@ -25,7 +26,7 @@ _COUNTS = (
     "vision_channels",
     "vision_groups",
 )
-_RATES = ("embedding_dropout", "residual_dropout", "attention_dropout")
+_RATES = ("embedding_dropout", "residual_dropout", "attention_dropout", "stochastic_depth")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,10 @@ class ModelConfig:
         embedding_dropout: Rate on the embedded tokens.
         residual_dropout: Rate on each sub-layer's output.
         attention_dropout: Rate on the attention weights.
+        stochastic_depth: Rate at which a sequence skips a sub-layer (attention or feed-forward) in
+            training; what is kept is divided by 1 - rate, so that nothing changes in evaluation.
+        stochastic_depth_rule: `constant`: every layer has that rate; `linear`: layer l of L has
+            rate * l / L, the last one the full rate.
         num_local_positions: Rows of the table of places inside an environment step.
         patch_size: Side of an image patch in pixels.
         image_channels: Channels of every image.
@@ -72,7 +77,9 @@ class ModelConfig:
     Raises:
         ConfigError: For a size or a combination that no model can have.
 
-    Source: Dai et al. 2019, "Transformer-XL"; Wang et al. 2022, "DeepNet"; released DB1 model.
+    Source: Dai et al. 2019, "Transformer-XL"; Wang et al. 2022, "DeepNet"; Huang et al. 2016,
+        "Deep Networks with Stochastic Depth" (`linear`); Reed et al. 2022, appendix D (`constant`);
+        released DB1 model.
     """
 
     num_layers: int = 24
@@ -93,6 +100,8 @@ class ModelConfig:
     embedding_dropout: float = 0.0
     residual_dropout: float = 0.0
     attention_dropout: float = 0.0
+    stochastic_depth: float = 0.0
+    stochastic_depth_rule: str = "constant"
     num_local_positions: int = 513
     patch_size: int = 16
     image_channels: int = 3
@@ -127,6 +136,16 @@ class ModelConfig:
     def residual_scale(self) -> float:
         """Factor of the residual branch (DeepNorm's alpha; 1 without)."""
         return (2.0 * self.num_layers) ** 0.25 if self.deepnorm else 1.0
+
+    def skip_rate(self, layer: int) -> float:
+        """Rate at which the sub-layers of a layer are skipped in training.
+
+        Args:
+            layer: Number of the layer, from 0.
+        """
+        if self.stochastic_depth_rule == "linear":
+            return self.stochastic_depth * (layer + 1) / self.num_layers
+        return self.stochastic_depth
 
     def _check_ranges(self) -> None:
         for name, known in _CHOICES.items():

@@ -33,13 +33,19 @@ from db1.sequence.sample import Batch, ImageGroup
 
 
 class DecoderLayer(nn.Module):
-    """Attention and feed-forward, each with its residual and LayerNorm."""
+    """Attention and feed-forward, each with its residual and LayerNorm.
 
-    def __init__(self, config: ModelConfig) -> None:
+    Args:
+        config: Of the decoder.
+        index: Number of this layer, from 0.
+    """
+
+    def __init__(self, config: ModelConfig, index: int) -> None:
         super().__init__()
         self.pre = config.normalization == "pre"
         self.residual_scale = config.residual_scale
         self.dropout = config.residual_dropout
+        self.skip_rate = config.skip_rate(index)
         self.attention = RelativeAttention(config)
         self.attention_norm = nn.LayerNorm(config.width, eps=config.layer_norm_epsilon)
         self.feed_forward = FeedForward(config)
@@ -68,6 +74,8 @@ class DecoderLayer(nn.Module):
     def _join(self, x: Tensor, update: Tensor, norm: nn.LayerNorm) -> Tensor:
         if self.dropout and self.training:
             update = F.dropout(update, self.dropout)
+        if self.skip_rate and self.training:
+            update = update * F.dropout(update.new_ones(len(update), 1, 1), self.skip_rate)
         if self.pre:
             return x + update
         return norm(x + update if self.residual_scale == 1.0 else self.residual_scale * x + update)
@@ -94,7 +102,7 @@ class TransformerXL(nn.Module):
         self.config = config
         self.vocabulary_size = vocabulary_size
         self.embedding = Embedding(config, vocabulary_size, bin_range)
-        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.num_layers))
         if config.share_biases:
             self.content_bias, self.position_bias = attention_biases(config)
         if not config.tie_embeddings:

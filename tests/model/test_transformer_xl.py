@@ -110,7 +110,11 @@ def test_logits_of_a_range(make_model, tied: bool) -> None:
 def test_activation_checkpointing_changes_no_gradient(
     make_model, make_batch, dropout: float
 ) -> None:
-    rates = {"residual_dropout": dropout, "attention_dropout": dropout}
+    rates = {
+        "residual_dropout": dropout,
+        "attention_dropout": dropout,
+        "stochastic_depth": dropout,
+    }
     grads = []
     for flag in (False, True):
         model = make_model(activation_checkpointing=flag, **rates).train()
@@ -122,13 +126,43 @@ def test_activation_checkpointing_changes_no_gradient(
         torch.testing.assert_close(grads[1][name], grad, atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("rate", ["embedding_dropout", "residual_dropout", "attention_dropout"])
+@pytest.mark.parametrize(
+    "rate", ["embedding_dropout", "residual_dropout", "attention_dropout", "stochastic_depth"]
+)
 def test_dropout_acts_in_training_only(make_model, make_batch, rate: str) -> None:
     model, batch = make_model(**{rate: 0.4}), make_batch()
     torch.testing.assert_close(model.hidden(batch), model.hidden(batch), atol=0, rtol=0)
     assert (model.hidden(batch) - make_model().hidden(batch)).abs().max() < 1e-10
     model.train()
     assert (model.hidden(batch) - model.hidden(batch)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("normalization", ["pre", "post"])
+def test_stochastic_depth_skips_sub_layers_of_whole_sequences(make_model, normalization) -> None:
+    """A sub-layer is skipped at its rate, or its output is scaled so that its mean stays."""
+    model = make_model(normalization=normalization, stochastic_depth=0.25).train()
+    layer = model.layers[0]
+    x_BTD = torch.zeros(4000, 2, model.config.width, dtype=torch.float64)
+    torch.manual_seed(0)
+    norm = torch.nn.Identity()
+    joined = layer._join(x_BTD, torch.ones_like(x_BTD), norm)
+    torch.manual_seed(0)
+    assert torch.equal(layer._join(x_BTD, torch.ones_like(x_BTD), norm), joined)
+    values, counts = joined.flatten(1).unique(dim=0, return_counts=True)
+    assert values[:, 0].tolist() == pytest.approx([0.0, 1 / 0.75])
+    assert (values == values[:, :1]).all()
+    assert counts[0].item() / 4000 == pytest.approx(0.25, abs=0.03)
+
+
+def test_stochastic_depth_grows_with_the_layer() -> None:
+    linear = ModelConfig(num_layers=4, stochastic_depth=0.2, stochastic_depth_rule="linear")
+    assert [linear.skip_rate(i) for i in range(4)] == pytest.approx([0.05, 0.1, 0.15, 0.2])
+    constant = ModelConfig(num_layers=4, stochastic_depth=0.1)
+    assert {constant.skip_rate(i) for i in range(4)} == {0.1}
+    with pytest.raises(ConfigError, match=r"stochastic_depth: got 1.0, expected \[0, 1\)"):
+        ModelConfig(stochastic_depth=1.0)
+    with pytest.raises(ConfigError, match="stochastic_depth_rule: got 'square'"):
+        ModelConfig(stochastic_depth_rule="square")
 
 
 def test_deepnorm_scales_residual_and_weights() -> None:
