@@ -24,6 +24,12 @@ NEUTRAL_KEYS = frozenset(
         "num_threads",
         "engine",
         "zero_stage",
+        "compile",
+        "keep_checkpoints_every",
+        "save_in_background",
+        "max_skips_in_a_row",
+        "max_skips",
+        "hang_timeout",
     }
 )
 """Keys of `TrainingConfig` that may change when a run is resumed."""
@@ -56,6 +62,18 @@ class TrainingConfig:
         eval_batches: Micro-batches of each evaluation set, over all processes.
         checkpoint_every: Steps between two checkpoints; 0: at the end only.
         keep_checkpoints: Number of newest checkpoints that are kept.
+        keep_checkpoints_every: Checkpoints of every that many steps are kept for good; 0: none.
+        save_in_background: Go on training while a checkpoint's files are hashed and flushed to the
+            disk; it counts from when that is done.
+        max_skips_in_a_row: Batches with a loss or gradient that is not finite, or a spike, are
+            skipped; more than this many one after the other end the run. 0: the first one does.
+        max_skips: So do more than this many in all.
+        loss_spike: A batch is skipped, too, whose loss is above this multiple of the median of the
+            last 100 batches; 0: none is.
+        norm_spike: The same for the gradient norm.
+        hang_timeout: Seconds without progress after which a run of several processes ends, naming
+            the one that hangs; 0: never.
+        compile: Compile the decoder's layers with torch.compile.
         num_workers: Processes that read data for each training process; 0 reads in place.
         num_threads: Threads of torch; None leaves torch's choice.
         watch: Where records go.
@@ -82,6 +100,14 @@ class TrainingConfig:
     eval_batches: int = 8
     checkpoint_every: int = 0
     keep_checkpoints: int = 2
+    keep_checkpoints_every: int = 0
+    save_in_background: bool = True
+    max_skips_in_a_row: int = 10
+    max_skips: int = 100
+    loss_spike: float = 0.0
+    norm_spike: float = 0.0
+    hang_timeout: float = 1200.0
+    compile: bool = False
     num_workers: int = 0
     num_threads: int | None = None
     watch: WatchConfig = field(default_factory=WatchConfig)
@@ -94,6 +120,11 @@ class TrainingConfig:
             raise ConfigError(
                 "precision bf16 with zero_stage 0: DeepSpeed computes wrong Adam steps there; "
                 "set zero_stage=1"
+            )
+        if self.engine == "deepspeed" and self.compile and self.zero_stage == 3:
+            raise ConfigError(
+                "compile with zero_stage 3: torch.compile would compile DeepSpeed's hooks one by "
+                "one, for minutes and without a gain; set zero_stage=2 or compile=false"
             )
         if self.global_batch_size % self.micro_batch_size:
             raise ConfigError(self._batch_message(1))
@@ -117,6 +148,8 @@ class TrainingConfig:
             **dict.fromkeys(("warmup_steps", "eval_every", "checkpoint_every"), 0),
             **dict.fromkeys(("num_workers", "seed", "weight_decay", "gradient_clipping"), 0),
             **dict.fromkeys(("initial_learning_rate", "min_learning_rate_ratio"), 0),
+            **dict.fromkeys(("keep_checkpoints_every", "max_skips_in_a_row", "max_skips"), 0),
+            "hang_timeout": 0,
         }
         for name, minimum in minima.items():
             if not getattr(self, name) >= minimum:
@@ -124,6 +157,10 @@ class TrainingConfig:
         for name in ("learning_rate", "epsilon"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected above 0")
+        for name in ("loss_spike", "norm_spike"):
+            value = getattr(self, name)
+            if not (value == 0 or value > 1):
+                raise ConfigError(f"{name}: got {value}, expected 0 (off) or a multiple above 1")
         if self.min_learning_rate_ratio > 1:
             raise ConfigError(
                 f"min_learning_rate_ratio: got {self.min_learning_rate_ratio}, expected at most 1"

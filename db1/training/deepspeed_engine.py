@@ -19,6 +19,7 @@ from db1.checkpoint.adapter import ModelFiles
 from db1.checkpoint.run import Checkpoint
 from db1.errors import CheckpointError
 from db1.sequence.sample import Batch
+from db1.training.compiling import compile_layers
 from db1.training.config import TrainingConfig
 from db1.training.engine import (
     MicroBatchLoss,
@@ -95,6 +96,8 @@ class DeepSpeedEngine(TrainingEngine):
             config=deepspeed_config(config, processes.world_size),
             dist_init_required=False,
         )
+        if config.compile:
+            compile_layers(self._engine.module, processes.device.type)
         self._engine.train()
 
     def loss_scale(self, total_targets: float) -> float:

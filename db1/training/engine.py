@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from db1.checkpoint.adapter import ModelFiles
 from db1.checkpoint.run import Checkpoint
 from db1.sequence.sample import Batch, ImageGroup
+from db1.training.compiling import compile_layers
 from db1.training.config import TrainingConfig
 from db1.training.processes import Processes
 from db1.training.resharding import TORCH_STATE_FILE, is_same_layout, stored_optimizer
@@ -169,6 +170,8 @@ class TorchEngine(TrainingEngine):
         self._optimizer = make_optimizer(named.items(), config)
         self._optimizer_names = optimizer_names(named.items())
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=config.precision == "fp16")
+        if config.compile:
+            compile_layers(self._model, self._device.type)
 
     def loss_scale(self, total_targets: float) -> float:
         return 1.0 / total_targets
