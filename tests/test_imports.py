@@ -28,8 +28,8 @@ MAY_IMPORT = {
     "model": {"tokens", "sequence"},
     "checkpoint": {"tokens", "sequence", "model"},
     "training": {"tokens", "sequence", "data", "model", "checkpoint"},
-    "policy": {"tokens", "sequence", "model", "checkpoint"},
-    "evaluation": {"tokens", "store", "sequence", "suites", "experts", "policy"},
+    "policy": {"tokens", "sequence", "data", "model", "checkpoint"},
+    "evaluation": {"tokens", "store", "sequence", "data", "suites", "experts", "policy"},
     "inspection": {"tokens", "suites", "store", "sequence", "data"},
     "benchmarks": {
         "tokens",

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from db1.evaluation.settings import EvaluationConfig
 
 _MEMORY, _POLICY, _TEXT = "Prompt and memory", "Policy", "Held-out text"
+_PAIRS = "Captions and questions about held-out images"
+_PAIR_OPTIONS = (
+    "pairs", "pair_split", "max_captions", "max_questions", "beams", "closed_answers", "vqa_mode",
+    "caption_tokenizer", "java",
+)  # fmt: skip
 _MACHINE, _REFERENCE = "Data and machine", "Reference returns"
 
 
@@ -141,6 +146,42 @@ def eval_(
         int | None,
         typer.Option(help="Of each corpus; default: all.", min=2, rich_help_panel=_TEXT),
     ] = None,
+    pairs: Annotated[
+        bool, typer.Option(help="Score captions and answers.", rich_help_panel=_PAIRS)
+    ] = True,
+    pair_split: Annotated[
+        str | None,
+        typer.Option(help="Default: test, else what was held out.", rich_help_panel=_PAIRS),
+    ] = None,
+    max_captions: Annotated[
+        int | None,
+        typer.Option(help="Images of each set; default: all.", min=1, rich_help_panel=_PAIRS),
+    ] = None,
+    max_questions: Annotated[
+        int | None,
+        typer.Option(help="Questions of each set; default: all.", min=1, rich_help_panel=_PAIRS),
+    ] = None,
+    beams: Annotated[
+        int, typer.Option(help="Of captions; 1: greedy.", min=1, rich_help_panel=_PAIRS)
+    ] = 3,
+    closed_answers: Annotated[
+        int,
+        typer.Option(
+            help="Choose among so many frequent training answers; 0: write freely.",
+            min=0,
+            rich_help_panel=_PAIRS,
+        ),
+    ] = 0,
+    vqa_mode: Annotated[
+        str, typer.Option(help="official or evalai.", rich_help_panel=_PAIRS)
+    ] = "official",
+    caption_tokenizer: Annotated[
+        str,
+        typer.Option(help="ptb, plain, or auto: ptb where Java is.", rich_help_panel=_PAIRS),
+    ] = "auto",
+    java: Annotated[
+        bool, typer.Option(help="METEOR and SPICE where they can run.", rich_help_panel=_PAIRS)
+    ] = True,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -235,9 +276,20 @@ def eval_(
     Example: db1 eval runs/big --reference db1 --allow-version-mismatch --out runs/big/as_db1
     """
     from db1.evaluation.evaluate import evaluate
+    from db1.evaluation.pair_scoring import PairScoring
     from db1.evaluation.ranks import join_ranks
     from db1.evaluation.report import headline
 
+    scoring = PairScoring(
+        split=pair_split,
+        max_captions=max_captions,
+        max_questions=max_questions,
+        beams=beams,
+        closed_answers=closed_answers,
+        vqa_mode=vqa_mode,
+        tokenizer=caption_tokenizer,
+        java=java,
+    )
     given = {
         "episodes": episodes,
         "first_episode": first_episode,
@@ -258,6 +310,7 @@ def eval_(
         "text": text,
         "text_memory_length": text_memory,
         "max_text_tokens": max_text_tokens,
+        "pairs": scoring if pairs else None,
         "reference": reference,
     }
     config = _preset(context, preset, given)
@@ -298,11 +351,20 @@ def _preset(context: typer.Context, name: str, given: Mapping[str, Any]) -> Eval
     """The preset's settings, but for the options that were given on the command line."""
     from db1.evaluation.settings import preset
 
-    options = {"memory_length": "memory", "greedy": "sample", "text_memory_length": "text_memory"}
+    options = {
+        "memory_length": ("memory",),
+        "greedy": ("sample",),
+        "text_memory_length": ("text_memory",),
+        "pairs": _PAIR_OPTIONS,
+    }
+
+    def is_given(name: str) -> bool:
+        return context.get_parameter_source(name) != ParameterSource.DEFAULT
+
     explicit = {
         field: value
         for field, value in given.items()
-        if context.get_parameter_source(options.get(field, field)) != ParameterSource.DEFAULT
+        if any(map(is_given, options.get(field, (field,))))
     }
     return preset(name, **explicit)
 

@@ -20,6 +20,8 @@ from db1.cli import (
     launch,
     learning,
     machine,
+    scoring,
+    seeing,
     tasks,
     watching,
 )
@@ -35,11 +37,22 @@ app = typer.Typer(
     help="db1: one TransformerXL that writes, sees and acts. `db1 VERB --help` has examples. "
     "Add --debug anywhere for the traceback of an error.",
 )
-for module in (machine, collect, inspect, learning, launch, convert, acting, watching):
+for module in (
+    machine,
+    collect,
+    inspect,
+    learning,
+    launch,
+    convert,
+    acting,
+    watching,
+    seeing,
+):
     for name, verb in module.VERBS.items():
         app.command(name)(verb)
 app.add_typer(bench.app, name="bench")
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(scoring.app, name="score")
 app.add_typer(importing.app, name="import")
 app.add_typer(importing.export_app, name="export")
 

@@ -105,7 +105,7 @@ class PairSource:
         self._seed = seed
         self._augmentation = None if heldout else config.augment
         self._has_warned = False
-        selection = _selection(path, config, heldout, heldout_share)
+        selection = select_pairs(path, config, heldout=heldout, heldout_share=heldout_share)
         if len(selection) == 0:
             raise DataError(
                 f"{path}: no pair for {'held-out' if heldout else 'training'} data; import more"
@@ -212,7 +212,21 @@ def choose_text(pair: Pair, answers: str, draw: float) -> str:
     return list(counts)[min(int(place), len(counts) - 1)]
 
 
-def _selection(path: Path, config: PairData, heldout: bool, share: float) -> PairSelection:
+def select_pairs(
+    path: Path, config: PairData, *, heldout: bool, heldout_share: float
+) -> PairSelection:
+    """The pairs with texts that a run learns from, or those that it is kept from.
+
+    Args:
+        path: Folder of the set.
+        config: Names the splits.
+        heldout: The held-out pairs.
+        heldout_share: As `PairSource`.
+
+    Raises:
+        ConfigError: A store of another kind.
+        DataError: A split is missing or broken.
+    """
     own_split = config.heldout_split is not None
     splits = (config.heldout_split,) if heldout and own_split else config.train_splits
     stores = [_store(path, split, config) for split in splits if split is not None]
@@ -221,7 +235,7 @@ def _selection(path: Path, config: PairData, heldout: bool, share: float) -> Pai
         images = store.image_numbers()
         chosen = np.ones(len(images), dtype=bool)
         if not own_split:
-            chosen = (images >= _boundary(store.num_images, share)) == heldout
+            chosen = (images >= _boundary(store.num_images, heldout_share)) == heldout
         chosen &= store.num_texts() > 0  # some splits keep their answers secret
         numbers.append(_places(chosen))
     return PairSelection(stores, numbers)

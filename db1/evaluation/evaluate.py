@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from db1.evaluation.pair_scores import score_pair_sets
 from db1.evaluation.perplexity import pool, score_text
 from db1.evaluation.plan import Plan, make_plan
 from db1.evaluation.queue import TaskQueue
@@ -120,6 +121,11 @@ def evaluate(
     if results is not None and loaded is not None and config.text and results["text"] is None:
         results["text"] = evaluate_text(loaded, config, plan.root)
     book.collect()
+    if results is not None and loaded is not None and config.pairs is not None:
+        score_pair_sets(
+            loaded, config.pairs, plan.root, out,
+            done=results, finished=book.enter, progress=progress,
+        )  # fmt: skip
 
     def play(task: str, workers: Any) -> dict[str, Any]:
         report = None if progress is None else partial(progress, task)
@@ -180,6 +186,17 @@ class _Book:
         self._tell(parts)
         self._seen |= parts.keys() | {""}
 
+    def enter(self, section: str, name: str, entry: dict[str, Any] | Exception) -> None:
+        """Enters a set of images with texts, or why it failed, and writes the file."""
+        if self._results is None:
+            return
+        if isinstance(entry, Exception):
+            self._results["failures"][f"{section}/{name}"] = f"{type(entry).__name__}: {entry}"
+            logger.error("%s/%s failed: %s", section, name, entry)
+        else:
+            self._results[section] = {**(self._results[section] or {}), name: entry}
+        write_results(self._out, self.whole())
+
     def whole(self) -> dict[str, Any]:
         """The results so far, with their summary; {} in all processes but the first."""
         return {} if self._results is None else _summarised(self._results, self._plan)
@@ -235,6 +252,8 @@ def _begin(
         "missing_references": _merged(earlier, "missing_references", plan, plan.missing_references),
         "missing_prompts": _merged(earlier, "missing_prompts", plan, plan.missing_prompts),
         "text": earlier.get("text"),
+        "captions": earlier.get("captions"),
+        "questions": earlier.get("questions"),
         "settings": settings,
         "provenance": {
             "checkpoint": weights,
@@ -319,6 +338,8 @@ def _summarised(results: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
         "tasks",
         "summary",
         "text",
+        "captions",
+        "questions",
         "failures",
         "version_mismatches",
         "missing_references",

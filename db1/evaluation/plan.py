@@ -68,7 +68,9 @@ def make_plan(
         DataError: For what is missing or does not fit.
     """
     root = data_root(parts, data)
-    chosen = select_tasks(tuple(parts.specs) or stored_tasks(root), tasks, suites)
+    learned = tuple(parts.specs) or stored_tasks(root)
+    needs_tasks = bool(learned or tasks or suites) or not _speaks(parts)
+    chosen = select_tasks(learned, tasks, suites) if needs_tasks else []
     environments, unavailable = _versions_now(chosen)
     if config.policy == "model":
         _check_vocabulary(parts, list(environments))
@@ -93,6 +95,12 @@ def make_plan(
         mismatches={task: r.mismatch for task, r in references.items() if r and r.mismatch},
         missing_prompts=_missing_prompts(list(environments), root, config, allow_missing_prompt),
     )
+
+
+def _speaks(parts: RunParts) -> bool:
+    """Whether a run learned text or images with texts, which are scored without a task."""
+    data = parts.config.get("data") or {}
+    return bool(data.get("text") or data.get("pairs"))
 
 
 def data_root(parts: RunParts, data: Path | str | None) -> Path:

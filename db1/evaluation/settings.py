@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from db1.errors import ConfigError, nearest
+from db1.evaluation.pair_scoring import PairScoring
 from db1.evaluation.policies import POLICIES
 from db1.evaluation.references import check_choice
 from db1.policy.agent import PROMPT_PARTS, PROMPT_STRATEGIES
@@ -47,6 +48,7 @@ class EvaluationConfig:
         text_memory_length: Tokens carried between windows of text; None: what the model was
             trained with.
         max_text_tokens: Held-out tokens of each corpus that are scored; None: all.
+        pairs: How captions and answers about held-out images are scored; None: not at all.
         reference: Name of the returns that scores are normalised by: `store`, `measured`, a
             published one, or `none`; None: the store's, else the measured ones.
     """
@@ -70,6 +72,7 @@ class EvaluationConfig:
     text: bool = True
     text_memory_length: int | None = None
     max_text_tokens: int | None = None
+    pairs: PairScoring | None = field(default_factory=PairScoring)
     reference: str | None = None
 
     def __post_init__(self) -> None:
@@ -134,6 +137,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "greedy": True,
             "seed": 42,
             "text": False,
+            "pairs": None,
         },
         "publication": {"episodes": 50},
     }

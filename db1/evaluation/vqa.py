@@ -12,9 +12,11 @@ Source: Antol et al. 2015, section 3; the evaluation code of VQA v2 and of EvalA
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -76,6 +78,34 @@ class VqaScores:
     items: np.ndarray
 
 
+@dataclass(frozen=True, kw_only=True)
+class TypedAccuracy:
+    """Accuracy in percent, overall and by type.
+
+    Args:
+        accuracy: Over all questions.
+        by_question_type: By type of question.
+        by_answer_type: By type of answer.
+        counts: Questions of each type, of question and of answer.
+        items: float64 (num_questions,).
+    """
+
+    accuracy: float
+    by_question_type: Mapping[str, float]
+    by_answer_type: Mapping[str, float]
+    counts: Mapping[str, Mapping[str, int]]
+    items: np.ndarray
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers, rounded, for results.json and reports."""
+        return {
+            "accuracy": round(self.accuracy, 6),
+            "by_question_type": {k: round(v, 6) for k, v in self.by_question_type.items()},
+            "by_answer_type": {k: round(v, 6) for k, v in self.by_answer_type.items()},
+            "counts": {name: dict(group) for name, group in self.counts.items()},
+        }
+
+
 def score_answers(
     predictions: Sequence[str],
     answers: Sequence[Sequence[str]],
@@ -107,6 +137,26 @@ def score_answers(
     for name in sorted(set(types)):
         by_type[name] = float(items[np.array([kind == name for kind in types])].mean())
     return VqaScores(accuracy=float(items.mean()), by_type=by_type, items=items)
+
+
+def typed_accuracy(
+    predictions: Sequence[str],
+    answers: Sequence[Sequence[str]],
+    question_types: Sequence[str],
+    answer_types: Sequence[str],
+    mode: str,
+) -> TypedAccuracy:
+    """Scores answers by both types; arguments and errors as `score_answers`."""
+    by_question = score_answers(predictions, answers, mode, question_types)
+    by_answer = score_answers(predictions, answers, mode, answer_types)
+    counts = {"question_type": Counter(question_types), "answer_type": Counter(answer_types)}
+    return TypedAccuracy(
+        accuracy=by_question.accuracy,
+        by_question_type=by_question.by_type,
+        by_answer_type=by_answer.by_type,
+        counts={name: dict(sorted(c.items())) for name, c in counts.items()},
+        items=by_question.items,
+    )
 
 
 def vqa_accuracy(prediction: str, answers: Sequence[str], mode: str = "official") -> float:

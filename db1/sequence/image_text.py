@@ -74,11 +74,13 @@ class PromptTokens:
         ids: int32 (n,); `IMAGE_PLACEHOLDER` at image patches.
         local_positions: int32 (n,), all `NO_LOCAL_POSITION`.
         images: The image, uint8 (H, W, C).
+        num_cut: Tokens of the question that did not fit.
     """
 
     ids: np.ndarray
     local_positions: np.ndarray
     images: tuple[np.ndarray, ...]
+    num_cut: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +190,11 @@ class ImageTextCodec:
         )
 
     def encode_prompt(
-        self, image: np.ndarray, question: str | None = None, prompt: str | None = None
+        self,
+        image: np.ndarray,
+        question: str | None = None,
+        prompt: str | None = None,
+        length: int | None = None,
     ) -> PromptTokens:
         """Encodes what stands before a caption (or the answer to a question).
 
@@ -196,16 +202,29 @@ class ImageTextCodec:
             image: uint8 (H, W, C), sides multiples of the patch size.
             question: None: a caption is to be written.
             prompt: Instead of the usual prompt; "": none.
+            length: Tokens of a training sequence. A question that leaves less than
+                `MIN_TEXT_TOKENS` of them for the answer is cut at its end; None: never cut.
 
         Raises:
-            DataError: An image of another kind, or a text that cannot be encoded.
+            DataError: An image of another kind, a text that cannot be encoded, or no room for the
+                image and the texts around it.
         """
         pieces = self._pieces(ImageText(image=image, text="", question=question, prompt=prompt))
-        ids = np.concatenate([pieces.head, pieces.question, pieces.cue])
+        room = len(pieces) if length is None else length + 1 - pieces.num_fixed - MIN_TEXT_TOKENS
+        if room < 0:
+            raise DataError(
+                f"an image of {image.shape[0]} x {image.shape[1]} pixels and the texts around it "
+                f"take {pieces.num_fixed} tokens, which leaves less than {MIN_TEXT_TOKENS} of a "
+                f"sequence of {length}; use a smaller image"
+            )
+        num_cut = max(0, len(pieces.question) - room)
+        question_ids = pieces.question[: len(pieces.question) - num_cut]
+        ids = np.concatenate([pieces.head, question_ids, pieces.cue])
         return PromptTokens(
             ids=ids,
             local_positions=np.full(len(ids), NO_LOCAL_POSITION, dtype=np.int32),
             images=(pieces.image,),
+            num_cut=num_cut,
         )
 
     def _pieces(self, item: ImageText) -> _Pieces:

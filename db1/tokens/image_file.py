@@ -120,6 +120,22 @@ class ImageFile:
         turn = _UPRIGHT.get(self._orientation)
         return picture if turn is None else picture.transpose(turn)
 
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know about how the file is read; call it before `decode`.
+
+        Raises:
+            DataError: The file is cut off or damaged.
+        """
+        found = []
+        try:
+            if getattr(self._image, "is_animated", False):
+                found.append("only the first of its frames is used")
+        except Exception as error:  # as above
+            raise self._broken(error) from None
+        if self._image.mode == "CMYK":
+            found.append("converted from CMYK without its colour profile")
+        return tuple(found)
+
     def _broken(self, error: Exception) -> DataError:
         return DataError(
             f"{self._where}: cannot decode the image ({str(error) or type(error).__name__}); it is "

@@ -11,6 +11,8 @@ import pytest
 
 from db1.cli.main import main
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "sources"))  # for official_layouts
+
 YAML = """
 name: tiny
 runs: {root}/runs

@@ -27,7 +27,7 @@ OPTIONS = {
     "max_text_tokens": ("--max-text-tokens", 200),
     "reference": ("--reference", "measured"),
 }
-FLAGS = {"prompt", "prompt_fill", "greedy", "random_weights", "text"}
+FLAGS = {"prompt", "prompt_fill", "greedy", "random_weights", "text", "pairs"}
 
 
 def test_all_settings_have_an_option() -> None:

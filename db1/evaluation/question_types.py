@@ -1,0 +1,77 @@
+"""Types of questions and answers, and what is answered most often to each type.
+
+VQA v2 brings both types. For a set without them the type of a question is its first two words, and
+that of an answer follows from what most people said, as VQA has it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from db1.errors import DataError
+from db1.store.pairs import Pair
+
+YES_NO, NUMBER, OTHER = "yes/no", "number", "other"
+_FIRST_WORDS = 2
+
+
+def question_type_of(pair: Pair) -> str:
+    """The type of a pair's question."""
+    given = pair.metadata.get("question_type")
+    if given:
+        return str(given)
+    return " ".join((pair.question or "").lower().split()[:_FIRST_WORDS])
+
+
+def answer_type_of(answers: Iterable[str]) -> str:
+    """`yes/no`, `number` or `other`: the type of the most frequent answer."""
+    answer = Counter(text.strip().lower() for text in answers).most_common(1)[0][0]
+    if answer in ("yes", "no"):
+        return YES_NO
+    return NUMBER if answer.replace(",", "").replace(".", "").isdigit() else OTHER
+
+
+@dataclass(frozen=True, kw_only=True)
+class MostFrequentAnswers:
+    """The baseline that does not look: the most frequent training answer of the question's type.
+
+    Args:
+        by_type: Answer by type of question.
+        overall: Answer to a question of another type.
+    """
+
+    by_type: Mapping[str, str]
+    overall: str
+
+    @classmethod
+    def of(cls, pairs: Iterable[Pair]) -> MostFrequentAnswers:
+        """Counts the answers of training pairs.
+
+        Raises:
+            DataError: Not a single answer.
+        """
+        counts: dict[str, Counter[str]] = {}
+        for pair in pairs:
+            texts = [text.strip() for text in pair.texts if text.strip()]
+            counts.setdefault(question_type_of(pair), Counter()).update(texts)
+        total = sum(counts.values(), Counter())
+        if not total:
+            raise DataError("no training answer to count")
+        by_type = {kind: _first(counter) for kind, counter in counts.items() if counter}
+        return cls(by_type=by_type, overall=_first(total))
+
+    def answer(self, question_type: str) -> str:
+        """What it answers."""
+        return self.by_type.get(question_type, self.overall)
+
+
+def most_frequent(texts: Iterable[str], limit: int) -> list[str]:
+    """The `limit` most frequent texts, ties in alphabetical order."""
+    counts = Counter(text.strip() for text in texts if text.strip())
+    return sorted(counts, key=lambda text: (-counts[text], text))[:limit]
+
+
+def _first(counts: Counter[str]) -> str:
+    return min(counts, key=lambda text: (-counts[text], text))
