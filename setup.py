@@ -45,6 +45,8 @@ EXTRAS = {
     "window": ["pygame-ce>=2.5"],
     "lora": ["peft>=0.17"],
     "wandb": ["wandb>=0.19"],
+    "caption-metrics": ["pycocoevalcap>=1.2"],
+    "demo": ["starlette>=0.46", "uvicorn>=0.34"],
     "hub": ["huggingface_hub>=1.0"],
     "dev": [
         "ruff>=0.9",
@@ -69,7 +71,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["db1", "db1.*"]),
-    package_data={"db1": ["**/*.json", "**/*.css", "**/*.js"]},
+    package_data={"db1": ["**/*.json", "**/*.html", "**/*.css", "**/*.js"]},
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["db1 = db1.cli:main"]},

@@ -33,7 +33,7 @@ def run(make_model, vocabulary, tokenizer) -> LoadedRun:
         "data": {"root": "data", "pairs": PAIRS},
     }  # fmt: skip
     return LoadedRun(
-        folder=Path("run"), config=config, vocabulary=vocabulary, tokenizer=tokenizer, specs={},
+        folder=Path("run"), config=config, vocabulary=vocabulary, tokenizer=tokenizer, specs={}, chosen={},
         model=make_model(memory_length=40), tag=None, sha256=None,
     )  # fmt: skip
 
@@ -106,7 +106,7 @@ def test_log_probabilities_are_those_of_the_training_sequence(run: LoadedRun) ->
         hidden = _hidden(run, sample)
         scores = run.model.logits(hidden, ids=range(run.tokenizer.size)).log_softmax(-1)
         total = scores[targets - 1, ids[targets]].sum()
-        assert float(total) == pytest.approx(float(expected), abs=1e-6)
+        assert float(total.detach()) == pytest.approx(float(expected), abs=1e-6)
 
 
 def _hidden(run: LoadedRun, sample) -> torch.Tensor:

@@ -1,1 +1,0 @@
-"""A local web page around a run: chat, captions, questions about an image, acting."""
