@@ -33,7 +33,8 @@ def run(make_model, vocabulary, tokenizer) -> LoadedRun:
         "data": {"root": "data", "pairs": PAIRS},
     }  # fmt: skip
     return LoadedRun(
-        folder=Path("run"), config=config, vocabulary=vocabulary, tokenizer=tokenizer, specs={}, chosen={},
+        folder=Path("run"), config=config, vocabulary=vocabulary, tokenizer=tokenizer,
+        specs={}, chosen={},
         model=make_model(memory_length=40), tag=None, sha256=None,
     )  # fmt: skip
 
