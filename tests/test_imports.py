@@ -39,6 +39,7 @@ MAY_IMPORT = {
         "data",
         "model",
         "checkpoint",
+        "training",
         "policy",
         "evaluation",
     },

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from db1.cli.few_shot import few_shot
 from db1.cli.progress import task_bars
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, help="Measures db1 side by side with a reference; prints ratios."
 )
+
+app.command("few-shot")(few_shot)
 
 Quick = Annotated[
     bool, typer.Option("--quick", help="Small sizes in place of those given; seconds.")
