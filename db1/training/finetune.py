@@ -47,7 +47,14 @@ from db1.tokens.vocabulary import VocabularyConfig
 KEYS = ("init_from", "task", "episodes", "from_scratch", "lora")
 """Short keys of an experiment's YAML that make up its section `finetune`."""
 FREE_MODEL_KEYS = frozenset(
-    {"embedding_dropout", "residual_dropout", "attention_dropout", "activation_checkpointing"}
+    {
+        "embedding_dropout",
+        "residual_dropout",
+        "attention_dropout",
+        "stochastic_depth",
+        "stochastic_depth_rule",
+        "activation_checkpointing",
+    }
 )
 """Options of a model that may differ from those of `init_from`: they touch training only."""
 
