@@ -92,6 +92,45 @@ def data(quick: Quick = False, json_file: JsonFile = None) -> None:
     show(comparisons, json_file)
 
 
+@app.command("training")
+def training(
+    sizes: Annotated[
+        list[str] | None,
+        typer.Argument(help="79m, 364m, 1.2b, tiny or YAML files, then key=value for all of them."),
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="For each size.", min=0.0)] = 3.0,
+    precision: Annotated[str, typer.Option(help="bf16, fp16 or fp32.")] = "bf16",
+    out: Annotated[Path, typer.Option(help="Folder of results.json and table.md.")] = Path(
+        "runs/benchmark_training"
+    ),
+) -> None:
+    """Tokens a second and model FLOPs utilisation of training, on this machine's first device.
+
+    The whole training step of each size, with synthetic sequences: no data is needed. The
+    micro-batch is the largest that fits the memory. Without a GPU it measures the CPU.
+
+    Example: db1 bench training 79m 364m 1.2b --minutes 3
+
+    Example: db1 bench training tiny --minutes 0.2 --precision fp32
+    """
+    from db1.benchmarks.sizes import TABLE_FILE, bench_sizes
+
+    words = sizes or []
+    settings = [word for word in words if "=" in word]
+    content = bench_sizes(
+        [word for word in words if "=" not in word] or ["79m", "364m", "1.2b"],
+        minutes=minutes,
+        out=out,
+        precision=precision,
+        overrides=settings,
+        tell=lambda text: typer.echo(text, err=True),
+    )
+    typer.echo((out / TABLE_FILE).read_text(encoding="utf-8"))
+    typer.echo(f"files: {out}", err=True)
+    if content["failures"]:
+        raise typer.Exit(1)
+
+
 def show(comparisons: Sequence[Comparison], json_file: Path | None) -> None:
     """Prints comparisons as tables; with a file, writes all figures there as JSON."""
     from db1.benchmarks.timing import machine

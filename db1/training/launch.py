@@ -256,6 +256,8 @@ def _ssh_failure(name: str) -> str | None:
 def run(plan: Plan) -> int:
     """Runs the launcher to its end; returns its exit status."""
     environment = launch_environment(plan.processes_here)
+    if not _num_gpus():  # spares DeepSpeed its search, and a warning of each process
+        environment.setdefault("DS_ACCELERATOR", "cpu")
     launcher = subprocess.Popen(plan.command, env=environment, start_new_session=True)
     with _signals_to(launcher):
         return launcher.wait()
