@@ -131,6 +131,65 @@ def training(
         raise typer.Exit(1)
 
 
+@app.command("eval")
+def eval_(
+    run: Annotated[Path, typer.Argument(help="A run folder, such as runs/db1_small.")],
+    task: Annotated[list[str] | None, typer.Option(help="Only these tasks (repeatable).")] = None,
+    suite: Annotated[list[str] | None, typer.Option(help="Only these suites.")] = None,
+    episodes: Annotated[int, typer.Option(help="Episodes a task.", min=1)] = 10,
+    memory: Annotated[
+        int | None, typer.Option(help="Tokens of memory; default: as trained.", min=1)
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="float64: equal returns; float32: as one evaluates.")
+    ] = "float64",
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="recomputed (default) or 'hidden states' (repeatable)."),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of demonstrations.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes for environments.", min=0)] = 2,
+    lanes: Annotated[int | None, typer.Option(help="Tasks at once.", min=1)] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="torch threads of the naive evaluation.", min=1)
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Keep db1's results here.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """The evaluation of many tasks in lockstep against one episode at a time.
+
+    The naive evaluations play one episode at a time in one process, score all ids, and run the
+    tokens that the next one can depend on again for each token (recomputed), or project the hidden
+    states of the memory again (hidden states: the released way). All play the same seeds with the
+    same prompts; their returns are compared. `db1 collect --config configs/db1_small.yaml` and
+    `db1 train configs/db1_small.yaml` make a run with 42 tasks for it.
+
+    Example: db1 bench eval runs/db1_small --json eval.json
+
+    Example: db1 bench eval runs/db1_tiny --suite tsp --episodes 4
+    """
+    from db1.benchmarks.evaluation import EvaluationBenchmark
+    from db1.benchmarks.evaluation import run as compare_evaluations
+    from db1.evaluation.running import Machine
+
+    benchmark = EvaluationBenchmark(
+        run=run,
+        data=data,
+        tasks=task,
+        suites=suite,
+        episodes=episodes,
+        memory_length=memory,
+        precision=precision,
+        against=tuple(against or ("recomputed",)),
+        machine=Machine(workers=workers, lanes=lanes, threads=1),
+        threads=threads,
+        keep=out,
+    )
+    with task_bars(Console(stderr=True)) as progress:
+        comparison = compare_evaluations(benchmark, progress)
+    show([comparison], json_file)
+
+
 def show(comparisons: Sequence[Comparison], json_file: Path | None) -> None:
     """Prints comparisons as tables; with a file, writes all figures there as JSON."""
     from db1.benchmarks.timing import machine

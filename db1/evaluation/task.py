@@ -98,9 +98,22 @@ def make_agent(
 
 
 def make_prompted_agent(
-    task_id: str, config: EvaluationConfig, folder: Path, loaded: LoadedRun, batch_size: int
+    task_id: str,
+    config: EvaluationConfig,
+    folder: Path,
+    loaded: LoadedRun,
+    batch_size: int,
+    kind: type[Agent] = Agent,
 ) -> tuple[Agent, Prompts]:
     """The model as an agent of one task, and the prompts of its episodes.
+
+    Args:
+        task_id: `suite/task`.
+        config: With its memory length filled in.
+        folder: The task's demonstration store, for prompts.
+        loaded: The run with its model.
+        batch_size: Episodes at once.
+        kind: Class of the agent.
 
     Raises:
         DataError: When the task's step is not the one that the run learned, the vocabulary lacks
@@ -112,7 +125,7 @@ def make_prompted_agent(
         raise ConfigError(f"{task_id}: the evaluation's memory_length was not filled in")
     codec = make_codec(task_id, spec, loaded)
     prompts = read_prompts(task_id, folder, codec, config, loaded.chosen.get(task_id))
-    agent = Agent(
+    agent = kind(
         loaded.model,
         codec,
         memory_length=config.memory_length,

@@ -174,6 +174,7 @@ class TransformerXL(nn.Module):
         local_positions_BT: Tensor,
         images: tuple[ImageGroup, ...] = (),
         memory_LBMD: Tensor | None = None,
+        keep: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Runs a segment behind remembered hidden states, as the released model does.
 
@@ -185,10 +186,11 @@ class TransformerXL(nn.Module):
             images: Images by size.
             memory_LBMD: Inputs of each layer at the last tokens; None: the start of a sequence,
                 that is, nothing or zeros as `config.memory_start` says.
+            keep: Tokens remembered; None: `config.memory_length`.
 
         Returns:
-            Hidden states (B, T, D), and the inputs of each layer at the last
-            `config.memory_length` tokens, detached.
+            Hidden states (B, T, D), and the inputs of each layer at the last `keep` tokens,
+            detached.
         """
         x_BTD = self._embed(ids_BT, local_positions_BT, images)
         if memory_LBMD is None:
@@ -203,7 +205,8 @@ class TransformerXL(nn.Module):
             past = layer.memory_keys(memory)
             x_BTD = layer(x_BTD, terms, self._biases, visibility, _prepend(past))
         grown = torch.cat([memory_LBMD, torch.stack(inputs)], dim=2)
-        return x_BTD, grown[:, :, max(0, num_keys - self.config.memory_length) :]
+        keep = self.config.memory_length if keep is None else keep
+        return x_BTD, grown[:, :, max(0, num_keys - keep) :]
 
     def logits(self, hidden: Tensor, ids: slice | range | None = None) -> Tensor:
         """Scores ids: (..., D) -> (..., number of ids).

@@ -22,7 +22,7 @@ from db1.errors import ConfigError, DataError
 from db1.model.memory import Memory
 from db1.model.transformer_xl import TransformerXL
 from db1.policy.decode import DecodeConfig, choose, probabilities
-from db1.policy.ragged import Piece, cut, left_pad
+from db1.policy.ragged import Piece, RaggedBatch, cut, left_pad
 from db1.sequence.episode import encode_episode
 from db1.sequence.step import MAX_STEP_TOKENS, StepCodec, StepTokens, stack_observations
 from db1.tokens.spec import Episode
@@ -196,7 +196,7 @@ class Agent:
         for number in range(self.codec.num_action_tokens):
             if number:
                 hidden_BD = self._feed_ids(chosen[-1][:, None])
-            logits_BN = self._model.logits(hidden_BD, ids=self.codec.action_ids)
+            logits_BN = self._scores(hidden_BD)
             if self._keep_probabilities:
                 seen.append(probabilities(logits_BN, allowed_BN, self._decode.temperature))
             index_B = choose(logits_BN, allowed_BN, self._decode, generators)
@@ -217,17 +217,25 @@ class Agent:
         """Runs one piece a row through the model; returns the last token's hidden (B, D)."""
         pad_id = self.codec.vocabulary.separator
         batch = left_pad(pieces, pad_id, self.codec.patch_size, self._device)
+        return self._run(batch)
+
+    def _feed_ids(self, ids_B1: torch.Tensor) -> torch.Tensor:
+        """Runs one action id a row through the model."""
+        places_B1 = torch.zeros_like(ids_B1)
+        return self._run(
+            RaggedBatch(ids=ids_B1, local_positions=places_B1, images=(), lengths=None)
+        )
+
+    def _run(self, batch: RaggedBatch) -> torch.Tensor:
+        """Runs new tokens behind the memory; returns the last ones' hidden (B, D)."""
         hidden_BTD, self._memory = self._model.decode(
             batch.ids, batch.local_positions, batch.images, self._memory, batch.lengths
         )
         return hidden_BTD[:, -1]
 
-    def _feed_ids(self, ids_B1: torch.Tensor) -> torch.Tensor:
-        """Runs one action id a row through the model."""
-        hidden_BTD, self._memory = self._model.decode(
-            ids_B1, torch.zeros_like(ids_B1), (), self._memory, None
-        )
-        return hidden_BTD[:, -1]
+    def _scores(self, hidden_BD: torch.Tensor) -> torch.Tensor:
+        """Scores of the ids that an action may have, (B, N)."""
+        return self._model.logits(hidden_BD, ids=self.codec.action_ids)
 
     def _prompt_piece(self, episode: Episode, num_tokens: int, part: str) -> Piece:
         sample = encode_episode(self.codec, episode, source="prompt")

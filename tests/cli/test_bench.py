@@ -24,3 +24,27 @@ def test_bench_decode_prints_ratios_and_writes_figures(db1, tmp_path: Path) -> N
 def test_bench_decode_refuses_impossible_sizes(db1) -> None:
     status, _, err = db1("bench", "decode", "--width", 30, "--heads", 4)
     assert status == 2 and "num_heads" in err
+
+
+def test_bench_eval_compares_equal_evaluations(db1, experiment: Path, tmp_path: Path) -> None:
+    file = tmp_path / "eval.json"
+    run, data = experiment.parent / "runs/tiny", experiment.parent / "data"
+    sizes = ("--episodes", 2, "--workers", 1, "--data", data, "--json", file, "--threads", 1)
+    ways = ("--against", "recomputed", "--against", "hidden states")
+    status, out, err = db1("bench", "eval", run, *sizes, *ways, "--out", tmp_path / "results")
+    assert status == 0, err
+    assert "2 tasks of 2 suites" in out
+    comparison = json.loads(file.read_text())["comparisons"][0]
+    for name in ("recomputed", "hidden states"):
+        assert comparison["notes"][f"{name}: tasks with equal returns"] == 2
+        assert comparison["timings"][name]["ratio_to_db1"] > 0
+    assert (tmp_path / "results/results.json").is_file()
+
+
+def test_bench_eval_refuses_an_unequal_comparison(db1, experiment: Path) -> None:
+    run = experiment.parent / "runs/tiny"
+    options = ("--episodes", 1, "--workers", 0, "--task", "tsp/uniform20")
+    status, _, err = db1("bench", "eval", run, *options, "--memory", 50)
+    assert status == 2 and "its own memory of 96" in err
+    status, _, err = db1("bench", "eval", run, *options, "--against", "magic")
+    assert status == 2 and "against: got 'magic'" in err

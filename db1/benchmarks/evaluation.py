@@ -1,0 +1,326 @@
+"""Evaluating many tasks: db1's lockstep against one episode after the other.
+
+    db1             all episodes of a task in one batch, keys and values cached, only the ids that
+                    an action may take scored, environments in workers, two tasks at once
+    recomputed      one episode at a time without any memory: each pass runs all tokens again that
+                    the next one can depend on
+    hidden states   one episode at a time as released: the memory holds the layers' inputs, and each
+                    pass projects all of them to keys, values and position vectors again
+
+The two naive ways also score all ids at all places and give the last action id a pass of its own,
+as the released code does. All have the same weights, prompts and seeds and take the best action, so
+that they must come to the same returns; in float64 no rounding decides between actions.
+
+Shapes: L layers, B batch rows (1), M memory tokens, T new tokens, D width.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from db1.benchmarks.timing import OURS, Comparison, Timing
+from db1.errors import ConfigError, Db1Error
+from db1.evaluation.evaluate import evaluate
+from db1.evaluation.policies import ModelPolicy
+from db1.evaluation.rollout import rollout
+from db1.evaluation.running import Machine
+from db1.evaluation.settings import EvaluationConfig
+from db1.evaluation.task import make_prompted_agent
+from db1.model.transformer_xl import TransformerXL
+from db1.policy.agent import Agent
+from db1.policy.load import load_agent_parts
+from db1.policy.ragged import Piece, RaggedBatch, cut, left_pad
+from db1.sequence.step import StepCodec
+
+RECOMPUTED, HIDDEN_STATES = NAIVE = ("recomputed", "hidden states")
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationBenchmark:
+    """What is measured.
+
+    Args:
+        run: The model folder.
+        data: Folder of the demonstrations; None: the run's.
+        tasks: Task ids; None: those that the run learned.
+        suites: Keep only tasks of these suites.
+        episodes: Episodes of each task.
+        memory_length: As in `EvaluationConfig`.
+        precision: As in `EvaluationConfig`.
+        against: Naive ways to evaluate.
+        machine: What db1's evaluation may use.
+        threads: torch threads of the naive evaluation; None: as they are.
+        keep: Keep db1's results in this folder, for `db1 report`.
+    """
+
+    run: Path
+    data: Path | None = None
+    tasks: Sequence[str] | None = None
+    suites: Sequence[str] | None = None
+    episodes: int = 10
+    memory_length: int | None = None
+    precision: str = "float64"
+    against: Sequence[str] = (RECOMPUTED,)
+    machine: Machine
+    threads: int | None = None
+    keep: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.against:
+            if name not in NAIVE:
+                raise ConfigError(f"against: got {name!r}, expected one of {NAIVE}")
+
+    @property
+    def config(self) -> EvaluationConfig:
+        """Settings of both evaluations."""
+        return EvaluationConfig(
+            episodes=self.episodes,
+            memory_length=self.memory_length,
+            precision=self.precision,
+            text=False,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Spent:
+    """Seconds on the clock, and of all processes' work."""
+
+    wall: float
+    work: float
+
+
+def run(benchmark: EvaluationBenchmark, progress: Progress | None = None) -> Comparison:
+    """Evaluates twice, and compares the returns.
+
+    Args:
+        benchmark: What is measured.
+        progress: Called with (task, finished episodes, all episodes).
+
+    Raises:
+        Db1Error: When a task could not be played, or an option cannot be used.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        out = benchmark.keep or Path(scratch) / "lockstep"
+        results, ours = _timed(lambda: _lockstep(benchmark, out, progress))
+    if results["failures"]:
+        raise Db1Error(f"bench eval: tasks failed: {json.dumps(results['failures'])}")
+    spent, returns = {OURS: ours}, {}
+    for name in benchmark.against:
+        play = partial(_one_at_a_time, benchmark, results, name, progress)
+        returns[name], spent[name] = _timed(play)
+    return _comparison(benchmark, results["tasks"], spent, returns)
+
+
+def _comparison(
+    benchmark: EvaluationBenchmark,
+    entries: Mapping[str, Any],
+    spent: Mapping[str, _Spent],
+    returns: Mapping[str, Mapping[str, list[float]]],
+) -> Comparison:
+    num_episodes = sum(entry["episodes"] for entry in entries.values())
+    notes: dict[str, Any] = {
+        "tasks": len(entries),
+        "episodes": num_episodes,
+        "steps": sum(sum(entry["lengths"]) for entry in entries.values()),
+    }
+    for name, seconds in spent.items():
+        notes[f"{name}: seconds"] = seconds.wall
+        notes[f"{name}: processor seconds"] = seconds.work
+    for name, found in returns.items():
+        other = [task for task in entries if entries[task]["returns"] != found[task]]
+        notes[f"{name}: db1 is faster by processor time"] = spent[name].work / spent[OURS].work
+        notes[f"{name}: tasks with equal returns"] = len(entries) - len(other)
+        notes[f"{name}: tasks with other returns"] = ", ".join(other) or "none"
+    num_suites = len({task.split("/")[0] for task in entries})
+    return Comparison(
+        work=f"evaluation: {len(entries)} tasks of {num_suites} suites, "
+        f"{benchmark.episodes} episodes each, {benchmark.precision}",
+        unit="episode",
+        timings=tuple(
+            Timing(name=name, seconds_per_unit=(seconds.wall / num_episodes,))
+            for name, seconds in spent.items()
+        ),
+        notes=notes,
+    )
+
+
+def _lockstep(
+    benchmark: EvaluationBenchmark, out: Path, progress: Progress | None
+) -> dict[str, Any]:
+    return evaluate(
+        benchmark.run,
+        benchmark.config,
+        out=out,
+        tasks=benchmark.tasks,
+        suites=benchmark.suites,
+        data=benchmark.data,
+        overwrite=True,
+        allow_missing_reference=True,
+        num_environments=benchmark.episodes,
+        machine=benchmark.machine,
+        progress=progress,
+    )
+
+
+def _one_at_a_time(
+    benchmark: EvaluationBenchmark,
+    results: Mapping[str, Any],
+    name: str,
+    progress: Progress | None,
+) -> dict[str, list[float]]:
+    """Returns by task, of the same seeds and prompts."""
+    if benchmark.threads is not None:
+        torch.set_num_threads(benchmark.threads)
+    loaded = load_agent_parts(benchmark.run)
+    loaded.model.to(getattr(torch, benchmark.precision))
+    memory_length = results["settings"]["memory_length"]
+    config = replace(benchmark.config, memory_length=memory_length)
+    root = Path(benchmark.data or loaded.config["data"]["root"])
+    found = {}
+    for task in results["tasks"]:
+        agent, _ = make_prompted_agent(task, config, root / task, loaded, 1, kind=RecomputingAgent)
+        report = None if progress is None else _named(progress, f"{task}, {NAIVE}")
+        episodes = rollout(task, ModelPolicy(agent), config.seeds, report, num_environments=1)
+        found[task] = [float(episode.total_reward) for episode in episodes]
+    return found
+
+
+def _named(progress: Progress, name: str) -> Callable[[int, int], None]:
+    return lambda done, total: progress(name, done, total)
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Any, _Spent]:
+    started, before = time.perf_counter(), _processor_seconds()
+    result = work()
+    wall = time.perf_counter() - started
+    return result, _Spent(wall=wall, work=_processor_seconds() - before)
+
+
+def _processor_seconds() -> float:
+    """Of this process and of its children that ended."""
+    usages = (resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+class NaiveAgent(Agent):
+    """One episode at a time, as the released code plays it; subclasses have the memory.
+
+    Source: released DB1 model, `evaluate_rl.py`.
+    """
+
+    def act(
+        self, observations: Sequence[Mapping[str, Any]], rows: np.ndarray | None = None
+    ) -> list[Any]:
+        """See `Agent.act`; then tells the model its last action id."""
+        actions = super().act(observations, rows)
+        for row, id_ in list(self._pending.items()):
+            del self._pending[row]
+            with torch.inference_mode():
+                self._feed_ids(torch.tensor([id_.tolist()], device=self._device))
+        return actions
+
+    def _empty_memory(self, batch_size: int) -> Past:
+        return Past()
+
+    def _pass(
+        self, batch: RaggedBatch, inputs_LBMD: Tensor | None = None, keep: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """One pass that scores all ids at all places; last hidden (B, D), the layers' inputs."""
+        hidden_BTD, grown_LBMD = self._model.recur(
+            batch.ids, batch.local_positions, batch.images, inputs_LBMD, keep
+        )
+        self._all_scores = self._model.logits(hidden_BTD)
+        return hidden_BTD[:, -1], grown_LBMD
+
+    def _scores(self, hidden_BD: Tensor) -> Tensor:
+        ids = self.codec.action_ids
+        return self._all_scores[:, -1, ids.start : ids.stop]
+
+
+@dataclass(frozen=True)
+class Past:
+    """What an episode's agent knows of it; has what `Agent` asks of a memory.
+
+    Args:
+        inputs: Of every layer at the last tokens, (L, 1, M, D); None: an episode's start.
+        tokens: The last tokens themselves.
+    """
+
+    inputs: Tensor | None = None
+    tokens: Piece | None = None
+
+    def truncated(self, length: int) -> Past:
+        """The past whose layers' inputs are cut to `length` tokens."""
+        if self.inputs is None or self.inputs.shape[2] <= length:
+            return self
+        return replace(self, inputs=self.inputs[:, :, self.inputs.shape[2] - length :])
+
+
+class HiddenStateAgent(NaiveAgent):
+    """Remembers the layers' inputs."""
+
+    def _run(self, batch: RaggedBatch) -> Tensor:
+        hidden_BD, inputs = self._pass(batch, self._memory.inputs, self._capacity)
+        self._memory = Past(inputs=inputs)
+        return hidden_BD
+
+
+class RecomputingAgent(NaiveAgent):
+    """Remembers tokens only: as many as can reach the next one through all layers.
+
+    That is equal only where what a token sees does not depend on the borders of steps.
+
+    Raises:
+        ConfigError: For a model without `same_length`, or a memory that is not its own.
+    """
+
+    def __init__(self, model: TransformerXL, codec: StepCodec, **options: Any) -> None:
+        super().__init__(model, codec, **options)
+        config = model.config
+        if not config.same_length or self.memory_length != config.memory_length:
+            raise ConfigError(
+                "bench eval against recomputed: expected a model with same_length: true and its "
+                f"own memory of {config.memory_length}, got same_length: {config.same_length} and "
+                f"a memory of {self.memory_length}; measure against hidden states"
+            )
+        self._reach = config.num_layers * config.memory_length
+
+    def _feed(self, pieces: Sequence[Piece]) -> Tensor:
+        (new,) = pieces
+        past, size = self._memory.tokens, self.codec.patch_size
+        whole = new if past is None else _joined(past, new)
+        start = max(0, len(whole) - len(new) - self._reach)
+        tokens = cut(whole, start, len(whole), size)
+        self._memory = Past(tokens=tokens)
+        batch = left_pad([tokens], self.codec.vocabulary.separator, size, self._device)
+        return self._pass(batch, keep=0)[0]
+
+    def _feed_ids(self, ids_B1: Tensor) -> Tensor:
+        ids = ids_B1[0].cpu().numpy().astype(np.int32)
+        return self._feed([Piece(ids=ids, local_positions=np.zeros_like(ids))])
+
+
+def _joined(first: Piece, second: Piece) -> Piece:
+    return Piece(
+        ids=np.concatenate([first.ids, second.ids]),
+        local_positions=np.concatenate([first.local_positions, second.local_positions]),
+        images=first.images + second.images,
+        skipped_patches=first.skipped_patches,
+    )
+
+
+_AGENTS = {RECOMPUTED: RecomputingAgent, HIDDEN_STATES: HiddenStateAgent}
