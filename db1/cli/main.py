@@ -15,6 +15,7 @@ from db1.cli import (
     bench,
     collect,
     convert,
+    demo,
     importing,
     inspect,
     launch,
@@ -47,6 +48,7 @@ for module in (
     acting,
     watching,
     seeing,
+    demo,
 ):
     for name, verb in module.VERBS.items():
         app.command(name)(verb)

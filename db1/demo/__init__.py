@@ -1,0 +1,1 @@
+"""A local web page around a run: chat, captions, questions about an image, acting."""

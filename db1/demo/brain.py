@@ -1,0 +1,236 @@
+"""What the page asks of a run: write, describe, answer, act. One request of a kind at a time."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from db1.errors import CheckpointError, DataError, Db1Error
+from db1.evaluation.policies import ModelPolicy
+from db1.evaluation.settings import EvaluationConfig
+from db1.evaluation.task import make_agent
+from db1.evaluation.watching.picture import Painter
+from db1.evaluation.watching.watch import Moment, watch
+from db1.policy.decode import DecodeConfig
+from db1.policy.generate import Writer
+from db1.policy.image_text import ImageTextWriter, WritingConfig
+from db1.policy.load import LoadedRun
+from db1.policy.pair_sets import learned_sets, settings_of
+from db1.store.pair_layout import CAPTION, QUESTION
+from db1.suites import TaskEnv, parse_task_id
+from db1.suites.seeds import EVALUATION, seed_for
+
+MAX_CHARACTERS = 20_000
+"""Of a conversation that is sent."""
+
+_FRAME_SIDE = 320
+_JPEG_QUALITY = 85
+
+Emit = Callable[[dict[str, Any]], None]
+"""Takes one piece of a stream; raises when nobody listens any more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """How the page's run writes and acts.
+
+    Args:
+        data: Folder of demonstrations that prime acting; None: the run's.
+        beams: Of captions.
+        frames_per_second: The most pictures of an episode a second.
+    """
+
+    data: Path | None = None
+    beams: int = 3
+    frames_per_second: float = 20.0
+
+
+class Brain:
+    """A loaded run behind the page.
+
+    Args:
+        run: The run.
+        config: How it writes and acts.
+    """
+
+    def __init__(self, run: LoadedRun, config: DemoConfig) -> None:
+        self._run = run
+        self._config = config
+        self._writing = threading.Lock()
+        self._acting = threading.Lock()
+        kinds = {data.kind for data in learned_sets(run).values()}
+        self._seers = {
+            kind: ImageTextWriter(run, settings_of(run, kind))
+            for kind in (CAPTION, QUESTION)
+            if kind in kinds
+        }
+
+    def about(self) -> dict[str, Any]:
+        """What the run is and can do; tasks that do not run here say why."""
+        tasks = []
+        for task in self._run.specs:
+            suite, name = parse_task_id(task)
+            tasks.append({"id": task, "missing": suite.task_missing(name)})
+        return {
+            "run": str(self._run.folder),
+            "checkpoint": self._run.tag,
+            "text": self._run.tokenizer is not None,
+            "caption": CAPTION in self._seers,
+            "question": QUESTION in self._seers,
+            "tasks": tasks,
+        }
+
+    def chat(self, text: str, temperature: float, max_tokens: int, emit: Emit) -> None:
+        """Writes on behind a conversation, piece by piece: {"text"} ... {"over", "reason"}.
+
+        Raises:
+            CheckpointError: The run never learned text.
+            DataError: Too long a conversation.
+            ConfigError: A temperature or number of tokens that cannot be used.
+        """
+        if self._run.tokenizer is None:
+            raise CheckpointError("this run has no tokenizer, so it never learned text")
+        if len(text) > MAX_CHARACTERS:
+            raise DataError(
+                f"the conversation has {len(text)} characters, expected at most {MAX_CHARACTERS}; "
+                "start a new one"
+            )
+        decode = DecodeConfig(greedy=temperature == 0, temperature=temperature or 1.0)
+        with self._writing:
+            writer = Writer(
+                self._run.model,
+                self._run.vocabulary,
+                self._run.tokenizer,
+                memory_length=self._run.context_length,
+            )
+            writer.read(text)
+            written = writer.write(
+                max_tokens=max_tokens,
+                decode=decode,
+                seeds=[len(text)],
+                shown=lambda sample, piece: emit({"text": piece}),
+            )[0]
+        emit({"over": True, "reason": written.reason})
+
+    def caption(self, content: bytes) -> dict[str, Any]:
+        """A caption of an image file, and what was done to the file.
+
+        Raises:
+            CheckpointError: The run never learned captions.
+            DataError: No image, or one that cannot be used.
+        """
+        seer = self._seer(CAPTION, "captions")
+        seen = seer.see(content, "the image")
+        with self._writing:
+            text = seer.write([seer.prompt(seen.pixels)], WritingConfig(beams=self._config.beams))
+        return {"caption": text[0].text, "notes": list(seen.notes)}
+
+    def answer(self, content: bytes, question: str) -> dict[str, Any]:
+        """An answer to a question about an image file.
+
+        Raises:
+            CheckpointError: The run never learned questions.
+            DataError: An image or a question that cannot be used.
+        """
+        seer = self._seer(QUESTION, "questions about images")
+        seen = seer.see(content, "the image")
+        with self._writing:
+            text = seer.write([seer.prompt(seen.pixels, question)], WritingConfig(max_tokens=16))
+        return {"answer": text[0].text, "notes": list(seen.notes)}
+
+    def act(self, task: str, number: int, emit: Emit) -> None:
+        """Plays an evaluation episode, a picture a step, then {"over", ...}.
+
+        Args:
+            task: One that the run learned.
+            number: Of the evaluation seed.
+            emit: Takes {"frame", "step", "reward", "return"} and at last {"over", ...}.
+
+        Raises:
+            DataError: Another task or number, an episode that runs already, or an environment
+                that fails.
+        """
+        if task not in self._run.specs:
+            raise DataError(f"task {task!r}: the run did not learn it")
+        if not 0 <= number < len(EVALUATION):
+            raise DataError(f"episode {number}, expected 0..{len(EVALUATION) - 1}")
+        if not self._acting.acquire(blocking=False):
+            raise DataError("an episode is running already; stop it first")
+        try:
+            painter, pace = Painter(), _Pace(self._config.frames_per_second)
+
+            def look(env: TaskEnv, moment: Moment) -> None:
+                frame = frame_uri(painter.picture(env, moment.observation))
+                emit({"frame": frame, **_figures(moment)})
+                pace.wait()
+
+            policy, primed = self._policy(task)
+            emit({"started": task, "primed": primed})
+            last = watch(task, policy, [seed_for("evaluation", number)], look)[0]
+            emit({"over": True, "success": last.success, "note": painter.reason, **_figures(last)})
+        finally:
+            self._acting.release()
+
+    def _seer(self, kind: str, what: str) -> ImageTextWriter:
+        if kind not in self._seers:
+            raise CheckpointError(f"this run learned no {what}")
+        return self._seers[kind]
+
+    def _policy(self, task: str) -> tuple[ModelPolicy, bool]:
+        """The run as the task's agent, and whether a demonstration primes it."""
+        config = EvaluationConfig(memory_length=self._run.context_length)
+        root = self._config.data or (self._run.config.get("data") or {}).get("root")
+        if root is not None:
+            try:
+                return ModelPolicy(make_agent(task, config, Path(root) / task, self._run, 1)), True
+            except Db1Error:
+                pass  # no demonstrations here; the page says that it acts without one
+        bare = EvaluationConfig(memory_length=self._run.context_length, prompt=False)
+        return ModelPolicy(make_agent(task, bare, Path(task), self._run, 1)), False
+
+
+class _Pace:
+    """Sleeps so that calls come at most so often."""
+
+    def __init__(self, per_second: float) -> None:
+        self._interval = 1.0 / per_second
+        self._next = time.monotonic()
+
+    def wait(self) -> None:
+        """Until the next call may come."""
+        self._next = max(self._next + self._interval, time.monotonic())
+        time.sleep(max(0.0, self._next - time.monotonic()))
+
+
+def frame_uri(pixels: np.ndarray) -> str:
+    """A picture as a JPEG data URI, sides of at most 320 pixels; small ones are enlarged whole.
+
+    Args:
+        pixels: uint8 (H, W, 3).
+    """
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    factor = _FRAME_SIDE // max(picture.size)
+    if factor > 1:
+        size = (picture.width * factor, picture.height * factor)
+        picture = picture.resize(size, Image.Resampling.NEAREST)
+    picture.thumbnail((_FRAME_SIDE, _FRAME_SIDE))
+    buffer = io.BytesIO()
+    picture.convert("RGB").save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _figures(moment: Moment) -> dict[str, Any]:
+    return {
+        "step": moment.step,
+        "reward": round(float(moment.reward), 6),
+        "return": round(float(moment.total_reward), 6),
+    }

@@ -1,0 +1,187 @@
+"use strict";
+const byId = name => document.getElementById(name);
+const MAX_UPLOAD = 10 * 1024 * 1024;
+
+async function fail(response) {
+  let text = `error ${response.status}`;
+  try { text = (await response.json()).error || text; } catch { /* no JSON: keep the status */ }
+  throw new Error(text);
+}
+
+// Reads a response line by line; every line is one JSON object.
+async function eachLine(address, body, signal, take) {
+  const response = await fetch(address, { method: "POST", body: JSON.stringify(body), signal });
+  if (!response.ok) await fail(response);
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    for (const line of lines) {
+      const piece = JSON.parse(line);
+      if (piece.error) throw new Error(piece.error);
+      take(piece);
+    }
+  }
+}
+
+// Runs work with a stop button; shows its error in one place.
+async function stoppable(start, stop, error, work) {
+  const control = new AbortController();
+  start.disabled = true;
+  stop.disabled = false;
+  error.textContent = "";
+  stop.onclick = () => control.abort();
+  try {
+    await work(control.signal);
+  } catch (problem) {
+    if (problem.name !== "AbortError") error.textContent = problem.message;
+  } finally {
+    start.disabled = false;
+    stop.disabled = true;
+  }
+}
+
+// Write
+let conversation = "";
+function say(text, kind) {
+  const log = byId("chat-log");
+  const last = log.lastElementChild;
+  const span = last && last.className === kind ? last : log.appendChild(document.createElement("span"));
+  span.className = kind;
+  span.textContent += text;
+  log.scrollTop = log.scrollHeight;
+  conversation += text;
+}
+byId("chat-form").addEventListener("submit", event => {
+  event.preventDefault();
+  const text = byId("chat-text").value;
+  stoppable(byId("chat-send"), byId("chat-stop"), byId("chat-error"), async signal => {
+    say((conversation && text ? "\n" : "") + text, "typed");
+    byId("chat-text").value = "";
+    const asked = { text: conversation, temperature: Number(byId("temperature").value), max_tokens: 100 };
+    await eachLine("/api/chat", asked, signal, piece => { if (piece.text) say(piece.text, "written"); });
+  });
+});
+byId("chat-new").addEventListener("click", () => {
+  conversation = "";
+  byId("chat-log").replaceChildren();
+  byId("chat-error").textContent = "";
+});
+
+// See
+let image = null;
+let abilities = {};
+async function send(address) {
+  const response = await fetch(address, { method: "POST", body: image });
+  if (!response.ok) await fail(response);
+  return response.json();
+}
+async function take(file) {
+  const error = byId("image-error");
+  error.textContent = byId("caption").textContent = byId("image-notes").textContent = "";
+  byId("answers").replaceChildren();
+  byId("image").hidden = true;
+  byId("ask-send").disabled = true;
+  image = null;
+  if (!file) return;
+  if (file.size > MAX_UPLOAD) {
+    error.textContent = `${file.name}: ${(file.size / 2 ** 20).toFixed(1)} MiB, expected at most 10 MiB; shrink it`;
+    return;
+  }
+  image = file;
+  try {
+    if (abilities.caption) {
+      byId("caption").textContent = "...";
+      const found = await send("/api/caption");
+      byId("caption").textContent = found.caption;
+      byId("image-notes").textContent = found.notes.join("; ");
+    }
+    const shown = byId("image");
+    if (shown.src) URL.revokeObjectURL(shown.src);
+    shown.src = URL.createObjectURL(file);
+    shown.hidden = false;
+    byId("ask-send").disabled = !abilities.question;
+  } catch (problem) {
+    byId("caption").textContent = "";
+    error.textContent = problem.message;
+    image = null;
+  }
+}
+byId("image-file").addEventListener("change", event => take(event.target.files[0]));
+const drop = byId("drop");
+for (const kind of ["dragenter", "dragover"]) {
+  drop.addEventListener(kind, event => { event.preventDefault(); drop.classList.add("over"); });
+}
+drop.addEventListener("dragleave", () => drop.classList.remove("over"));
+drop.addEventListener("drop", event => {
+  event.preventDefault();
+  drop.classList.remove("over");
+  take(event.dataTransfer.files[0]);
+});
+byId("ask-form").addEventListener("submit", async event => {
+  event.preventDefault();
+  const question = byId("question").value.trim();
+  byId("image-error").textContent = "";
+  if (!image || !question) return;
+  byId("ask-send").disabled = true;
+  try {
+    const found = await send("/api/answer?question=" + encodeURIComponent(question));
+    const [term, text] = ["dt", "dd"].map(name => document.createElement(name));
+    term.textContent = question;
+    text.textContent = found.answer;
+    byId("answers").append(term, text);
+    byId("image-notes").textContent = found.notes.join("; ");
+  } catch (problem) {
+    byId("image-error").textContent = problem.message;
+  } finally {
+    byId("ask-send").disabled = false;
+  }
+});
+
+// Act
+byId("act-form").addEventListener("submit", event => {
+  event.preventDefault();
+  const asked = { task: byId("task").value, episode: Number(byId("episode").value) };
+  byId("act-note").textContent = byId("figures").textContent = "";
+  stoppable(byId("act-start"), byId("act-stop"), byId("act-error"), signal =>
+    eachLine("/api/act", asked, signal, piece => {
+      if (piece.frame) {
+        byId("frame").src = piece.frame;
+        byId("frame").hidden = false;
+      }
+      if (piece.step !== undefined) byId("figures").textContent = `step ${piece.step}, return ${piece.return}`;
+      if (piece.started && !piece.primed) byId("act-note").textContent = "without a demonstration in its memory";
+      if (piece.over) {
+        const success = piece.success === null ? "" : piece.success ? ", success" : ", no success";
+        byId("figures").textContent = `over after ${piece.step} steps, return ${piece.return}${success}`;
+        if (piece.note) byId("act-note").textContent = piece.note;
+      }
+    }));
+});
+
+// What the run can do
+function turnOff(name, text) {
+  const section = byId(name).closest("section");
+  section.classList.add("off");
+  section.querySelector(".error").textContent = text;
+  for (const control of section.querySelectorAll("button, input, textarea, select")) control.disabled = true;
+}
+(async () => {
+  const response = await fetch("/api/about");
+  abilities = await response.json();
+  byId("about").textContent = abilities.run + (abilities.checkpoint ? `, ${abilities.checkpoint}` : "");
+  if (!abilities.text) turnOff("chat-title", "This run never learned text.");
+  if (!abilities.caption && !abilities.question) turnOff("image-title", "This run never learned images with text.");
+  for (const task of abilities.tasks) {
+    const option = byId("task").appendChild(document.createElement("option"));
+    option.value = option.textContent = task.id;
+    option.disabled = Boolean(task.missing);
+    if (task.missing) option.title = task.missing;
+  }
+  if (!abilities.tasks.some(task => !task.missing)) turnOff("act-title", "This run learned no task that runs here.");
+  else byId("act-start").disabled = false;
+  document.body.dataset.ready = "yes";
+})();

@@ -1,0 +1,85 @@
+"""The page in a real browser: writing, an image dropped and asked about, an episode watched."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+DROP = """
+const bytes = Uint8Array.from(atob(arguments[0]), c => c.charCodeAt(0));
+const transfer = new DataTransfer();
+transfer.items.add(new File([bytes], arguments[1]));
+const event = new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true});
+document.getElementById("drop").dispatchEvent(event);
+"""
+TEXT = "return document.getElementById(arguments[0]).textContent"
+READY = "return document.body && document.body.dataset.ready"
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Any:
+    browser.open(address)
+    browser.wait_until(READY, seconds=60)
+    return browser
+
+
+def picture() -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_one_writes_asks_and_watches(page: Any, tmp_path: Path) -> None:
+    page.find("#chat-text").send_keys("Look at")
+    page.find("#chat-send").click()
+    page.wait_until(
+        "return document.querySelector('#chat-log .written') && "
+        "!document.getElementById('chat-send').disabled", seconds=60,
+    )  # fmt: skip
+    assert page.script(TEXT, "chat-log").startswith("Look at")
+    (tmp_path / "a.png").write_bytes(picture())
+    page.find("#image-file").send_keys(str(tmp_path / "a.png"))
+    page.wait_until("return !document.getElementById('image').hidden", seconds=60)
+    assert page.script(TEXT, "caption") not in ("...",)
+    page.find("#question").send_keys("what is it?")
+    page.find("#ask-send").click()
+    page.wait_until("return document.querySelector('#answers dd')", seconds=60)
+    assert page.find("#answers dt").text == "what is it?"
+    page.find("#act-start").click()
+    page.wait_until(
+        "return document.getElementById('figures').textContent.startsWith('over')", seconds=60
+    )
+    assert page.script("return document.getElementById('frame').naturalWidth") >= 200
+    page.check()
+
+
+def test_a_dropped_image_and_a_bad_one(page: Any) -> None:
+    import base64
+
+    page.script(DROP, base64.b64encode(picture()).decode(), "dropped.png")
+    page.wait_until("return !document.getElementById('image').hidden", seconds=60)
+    page.check()
+    page.script(DROP, base64.b64encode(b"no picture").decode(), "bad.png")
+    page.wait_until("return document.getElementById('image-error').textContent", seconds=60)
+    assert "none of the image formats" in page.script(TEXT, "image-error")
+    assert page.script("return document.getElementById('image').hidden")
+    assert page.foreign_requests() == []
+
+
+@pytest.mark.parametrize(("width", "dark"), [(360, True), (1280, False)])
+def test_fits_phones_and_desks(browser: Any, address: str, width: int, dark: bool) -> None:
+    browser.open(address, width=width, dark=dark)
+    browser.wait_until(READY, seconds=60)
+    assert browser.overflow() == 0
+    unnamed = browser.script(
+        "return [...document.querySelectorAll('input, textarea, select, img')].filter("
+        "e => !(e.labels && e.labels.length) && !e.alt).map(e => e.id)"
+    )
+    assert unnamed == []
+    browser.check()
