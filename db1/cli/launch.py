@@ -1,4 +1,4 @@
-"""The verb `db1 launch`: a training on many processes."""
+"""The verbs `db1 launch` (a training on many processes) and `db1 plot` (its curves)."""
 
 from __future__ import annotations
 
@@ -58,4 +58,26 @@ def launch(
         raise typer.Exit(launching.run(plan))
 
 
-VERBS = {"launch": launch}
+def plot(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A .png, .svg, .pdf or .html file; default: RUN/curves.html."),
+    ] = None,
+) -> None:
+    """Draws the curves of a training, also while it runs: losses, scores, speed.
+
+    Several runs share the axes.
+
+    Example: db1 plot runs/db1_tiny
+
+    Example: db1 plot runs/narrow runs/wide --out widths.png
+    """
+    from db1.training.curves import write_curves
+
+    out = out or runs[0] / "curves.html"
+    write_curves(runs, out)
+    typer.echo(f"curves: {out}")
+
+
+VERBS = {"launch": launch, "plot": plot}
