@@ -1,4 +1,7 @@
-"""The mixture of a run as a function of the step: written into its folder, changed at resumes only.
+"""The mixture of a run as a function of the step: written into its folder.
+
+It changes when a run is resumed under other weights, and between the periods of an adaptive mixture
+(`db1.training.adaptive`).
 
     {"version": 1, "stretches": [
         {"first_step": 0, "shares": {"babyai/GoTo": "3/10", ...}, "parts": {"babyai/GoTo": 3, ...}},
@@ -6,14 +9,15 @@
 
 `shares` are what the configuration asked for; `parts` are the whole numbers that were used, equal
 to the shares but for what `at_least_one` raised and for rounding at 2**-53. Both are kept, so that
-a later db1 or another length of the run reproduces the same order.
+a later db1 or another length of the run reproduces the same order. An adaptive mixture's stretches
+also hold `losses`, the held-out losses at their first step.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -39,11 +43,13 @@ class Stretch:
         first_step: First optimizer step.
         shares: What the configuration asked for, by dataset.
         parts: What is used, by dataset in the same order.
+        losses: Held-out losses at the first step, by dataset; None where nothing is adapted.
     """
 
     first_step: int
     shares: dict[str, Fraction]
     parts: dict[str, int]
+    losses: dict[str, float] | None = None
 
     @property
     def used(self) -> dict[str, float]:
@@ -109,6 +115,25 @@ class MixtureSchedule:
             kept += (_stretch(step, ordered, num_samples),)
         return MixtureSchedule(stretches=kept)
 
+    def kept(self, step: int) -> MixtureSchedule:
+        """The stretches that start at `step` or before: what a run that goes on there has used."""
+        return MixtureSchedule(stretches=tuple(s for s in self.stretches if s.first_step <= step))
+
+    def adapted(
+        self, step: int, shares: Shares, losses: Mapping[str, float], num_samples: int
+    ) -> MixtureSchedule:
+        """The schedule with new shares from `step` on.
+
+        Args:
+            step: First step to come; 0 only enters the losses.
+            shares: Of the datasets of this schedule.
+            losses: Held-out losses at `step`.
+            num_samples: Sequences from `step` to the end of the run.
+        """
+        earlier = tuple(s for s in self.stretches if s.first_step < step)
+        stretch = _stretch(step, shares, num_samples)
+        return MixtureSchedule(stretches=(*earlier, replace(stretch, losses=dict(losses))))
+
     def order(
         self, num_samples: int, samples_per_step: int, cache: IndexCache | None = None
     ) -> SampleOrder:
@@ -129,6 +154,7 @@ class MixtureSchedule:
                     "shares": {name: str(share) for name, share in stretch.shares.items()},
                     "parts": stretch.parts,
                 }
+                | ({} if stretch.losses is None else {"losses": stretch.losses})
                 for stretch in self.stretches
             ],
         }
@@ -148,6 +174,7 @@ class MixtureSchedule:
                     first_step=int(item["first_step"]),
                     shares={name: Fraction(share) for name, share in item["shares"].items()},
                     parts={name: int(part) for name, part in item["parts"].items()},
+                    losses=_losses(item.get("losses")),
                 )
                 for item in data["stretches"]
             )
@@ -187,6 +214,10 @@ class MixtureSchedule:
             return cls.from_dict(json.loads(path.read_text(encoding="utf-8")), str(path))
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: not readable ({error})") from None
+
+
+def _losses(given: Mapping[str, Any] | None) -> dict[str, float] | None:
+    return None if given is None else {name: float(loss) for name, loss in given.items()}
 
 
 def _stretch(first_step: int, shares: Shares, num_samples: int) -> Stretch:

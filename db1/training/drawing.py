@@ -36,17 +36,23 @@ class BatchDrawer:
         training: Settings.
         processes: This process and the others.
         start: First step.
+        stop: One past the last step; None: that of the training.
     """
 
     def __init__(
-        self, dataset: SampleDataset, training: TrainingConfig, processes: Processes, start: int
+        self,
+        dataset: SampleDataset,
+        training: TrainingConfig,
+        processes: Processes,
+        start: int,
+        stop: int | None = None,
     ) -> None:
         self._processes = processes
         self._accumulation = training.accumulation(processes.world_size)
         self._batches: Iterator[Batch] = make_loader(
             dataset,
             first_step=start,
-            num_steps=training.num_steps,
+            num_steps=training.num_steps if stop is None else stop,
             global_batch_size=training.global_batch_size,
             micro_batch_size=training.micro_batch_size,
             rank=processes.rank,

@@ -18,6 +18,7 @@ from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
 from db1.sequence.episode import SequenceConfig
 from db1.tokens.vocabulary import Vocabulary, VocabularyConfig
+from db1.training.adaptive import AdaptiveConfig, check_heldout
 from db1.training.config import TrainingConfig
 from db1.training.finetune import FinetuneConfig, expand, model_files, start_model
 from db1.training.footprint import meta_model
@@ -40,6 +41,7 @@ class ExperimentConfig:
         model: Architecture.
         training: Optimizer, schedule, engine, checkpoints.
         finetune: Where the weights come from; None: they are drawn. See `db1.training.finetune`.
+        adaptive: How the mixture follows learning progress; None: its shares stay as configured.
     """
 
     name: str
@@ -50,6 +52,7 @@ class ExperimentConfig:
     sequence: SequenceConfig = field(default_factory=SequenceConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     finetune: FinetuneConfig | None = None
+    adaptive: AdaptiveConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name:
@@ -93,12 +96,14 @@ def run_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Path:
     seed = config.training.seed
     check_trackers(config.training.watch)
     factory = SourceFactory(config.data, config.sequence, vocabulary, seed)
-    mixture = RunMixture(factory, config.training, config.run_folder)
+    mixture = RunMixture(factory, config.training, config.run_folder, config.adaptive)
+    heldout = factory.evaluation_sets()
+    check_heldout(config.adaptive, (name for name, _ in factory.shares()), heldout)
     trainer = Trainer(
         make_model=lambda: build_model(config, vocabulary),
         dataset=mixture.planned,
         mixture=mixture,
-        evaluation_sets=factory.evaluation_sets(),
+        evaluation_sets=heldout,
         training=config.training,
         run_folder=config.run_folder,
         config=to_dict(config),

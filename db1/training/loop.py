@@ -96,6 +96,7 @@ class Trainer:
         self._mixture = mixture
         self._files = files or ModelFiles()
         self._settled: dict[str, Any] | None = None
+        self._measured: tuple[int, dict[str, Tally]] | None = None
         self._stop = StopRequest()
         self._watch = watch or Watch()
 
@@ -173,13 +174,15 @@ class Trainer:
 
     def _train(self, start: int) -> TrainingResult:
         training, processes = self._training, self._processes
-        drawer = BatchDrawer(self._dataset, training, processes, start)
+        drawer = self._open_drawer(start)
         saver = Saver(
             self._run_folder, self._engine, processes, training, config_hash(self._config)
         )
         visible = processes.rank == 0
         with TrainingProgress(training.num_steps, start, visible=visible) as progress:
             for step in range(start, training.num_steps):
+                if self._mixture and self._mixture.is_due(step):
+                    drawer = self._open_drawer(step)
                 stop = self._take_step(step, drawer)
                 done = step + 1
                 last = stop or done == training.num_steps
@@ -195,6 +198,17 @@ class Trainer:
                     logger.info("SIGTERM: saved at step %d, the same command goes on", done)
                     return TrainingResult(step=done, stopped=True)
         return TrainingResult(step=training.num_steps, stopped=False)
+
+    def _open_drawer(self, step: int) -> BatchDrawer:
+        """The batches from `step` to where the shares may change next."""
+        mixture, processes = self._mixture, self._processes
+        if mixture and mixture.is_due(step):
+            losses = {name: tally.loss for name, tally in self._measure(step).items()}
+            losses = {name: loss for name, loss in losses.items() if math.isfinite(loss)}
+            self._dataset, change = mixture.adapt(step, losses, write=processes.rank == 0)
+            self._reporter.event(EVENT, step, change)
+        stop = mixture.next_change(step) if mixture else None
+        return BatchDrawer(self._dataset, self._training, processes, step, stop)
 
     def _take_step(self, step: int, drawer: BatchDrawer) -> bool:
         """One optimizer step; returns whether to stop behind it."""
@@ -226,13 +240,19 @@ class Trainer:
         )
 
     def _evaluate(self, step: int) -> None:
-        """Leaves the random states as they are: evaluating more often changes no training."""
-        if not self._evaluation_sets:
-            return
-        states = random_states()
-        tallies = evaluate_sets(self._engine, self._evaluation_sets)
-        restore_random_states(states)
-        self._reporter.evaluation(step, tallies)
+        if self._evaluation_sets:
+            self._reporter.evaluation(step, self._measure(step))
+
+    def _measure(self, step: int) -> dict[str, Tally]:
+        """Held-out losses after `step` steps, measured once a step.
+
+        Leaves the random states as they are: evaluating more often changes no training.
+        """
+        if self._measured is None or self._measured[0] != step:
+            states = random_states()
+            self._measured = step, evaluate_sets(self._engine, self._evaluation_sets)
+            restore_random_states(states)
+        return self._measured[1]
 
 
 def _is_due(step: int, every: int) -> bool:
