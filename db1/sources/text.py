@@ -8,9 +8,10 @@ corpus  --train BPE on the training part-->  tokenizer.json
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from db1.sources.text_folder import (
     finished,
     partial_folder,
 )
+from db1.sources.tokenizing import BATCH, tokenize
 from db1.tokens.text import TextTokenizer
 
 __all__ = ["TextSummary", "corpus_documents", "describe_text", "prepare_text"]
@@ -42,7 +44,6 @@ __all__ = ["TextSummary", "corpus_documents", "describe_text", "prepare_text"]
 logger = logging.getLogger(__name__)
 
 FORMAT = "db1-text"
-_BATCH = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,7 @@ class TextOptions:
         None, "Use this tokenizer instead (file or folder)."
     )
     heldout_share: float = option(0.05, "Share of the documents held out for evaluation.")
+    workers: int = option(1, "Processes that tokenise; the files are the same.", minimum=1)
 
 
 def prepare_text(
@@ -63,6 +65,7 @@ def prepare_text(
     vocabulary_text_size: int,
     tokenizer: TextTokenizer | None = None,
     heldout_share: float = 0.05,
+    num_workers: int = 1,
     progress: Progress = no_progress,
 ) -> TextSummary:
     """Tokenises a corpus into training and held-out documents.
@@ -77,7 +80,8 @@ def prepare_text(
             `tokenizer` must fit.
         tokenizer: None trains a BPE on the training documents.
         heldout_share: Share of documents held out, in (0, 0.5].
-        progress: Called with the number of documents tokenised.
+        num_workers: Processes that tokenise; their number plays no part in what is written.
+        progress: Called with the numbers of documents tokenised and to tokenise.
 
     Raises:
         ConfigError: A share or size that cannot be used.
@@ -105,14 +109,15 @@ def prepare_text(
         logger.info("%s: already prepared with these settings", out)
         return summary
     corpus = _Corpus(name_or_path, every)
-    if next(corpus.training_documents(), None) is None:
+    num_texts, num_empty = corpus.count()
+    if num_texts == 0:
         raise DataError(f"{source_name(name_or_path)}: no document holds any text; give another")
     with partial_folder(out) as partial:
         if tokenizer is None:
             tokenizer = TextTokenizer.train(corpus.training_documents(), vocabulary_text_size)
         with TextFolderWriter(partial, tokenizer, source_name(corpus.name), every) as writer:
-            _write(corpus, writer, progress)
-            return writer.finish(corpus.num_empty(), settings)
+            _write(corpus, writer, num_workers, num_texts, progress)
+            return writer.finish(num_empty, settings)
 
 
 def describe_text(name: str, summary: TextSummary) -> str:
@@ -142,33 +147,24 @@ class _Corpus:
         """Yields the documents that are not held out."""
         return (document for document, is_heldout in self.documents() if not is_heldout)
 
-    def num_empty(self) -> int:
-        """Number of documents left out."""
-        return sum(not document.strip() for document in corpus_documents(self.name))
+    def count(self) -> tuple[int, int]:
+        """Numbers of documents with text, and of those without any, which are left out."""
+        empty = [not document.strip() for document in corpus_documents(self.name)]
+        return len(empty) - sum(empty), sum(empty)
 
 
-def _write(corpus: _Corpus, writer: TextFolderWriter, progress: Progress) -> None:
+def _write(
+    corpus: _Corpus, writer: TextFolderWriter, num_workers: int, num_texts: int, progress: Progress
+) -> None:
     """Tokenises the documents of a corpus."""
-    tokenizer = writer.tokenizer
-    num_documents = 0
-    for batch in _batches(corpus.documents()):
-        all_ids = tokenizer.encode_many([document for document, _ in batch])
-        for (document, is_heldout), ids in zip(batch, all_ids, strict=True):
-            ids = np.append(ids, np.int32(tokenizer.end_of_text))
-            writer.append(ids, is_heldout, len(document.encode()) if is_heldout else 0)
-        num_documents += len(batch)
-        progress("documents", num_documents, None)
-
-
-def _batches(items: Iterable[tuple[str, bool]]) -> Iterator[list[tuple[str, bool]]]:
-    batch: list[tuple[str, bool]] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+    end_of_text = np.int32(writer.tokenizer.end_of_text)
+    texts, kept = itertools.tee(corpus.documents())
+    all_ids = tokenize((document for document, _ in texts), writer.tokenizer, num_workers)
+    for done, (ids, (document, is_heldout)) in enumerate(zip(all_ids, kept, strict=True), start=1):
+        num_bytes = len(document.encode()) if is_heldout else 0
+        writer.append(np.append(ids, end_of_text), is_heldout, num_bytes)
+        if done % BATCH == 0 or done == num_texts:
+            progress("documents", done, num_texts)
 
 
 def import_text(
@@ -181,6 +177,7 @@ def import_text(
         vocabulary_text_size=options.text_size,
         tokenizer=TextTokenizer.load(options.tokenizer) if options.tokenizer else None,
         heldout_share=options.heldout_share,
+        num_workers=options.workers,
         progress=context.progress,
     )
     return text_import(summary, out)
@@ -204,6 +201,6 @@ IMPORTERS.register("text")(
         options=TextOptions,
         help="Plain text: a corpus becomes tokenised documents.",
         source_help="`kjv`, a .txt or .jsonl file, or a folder of them.",
-        example="db1 import text my_corpus.jsonl --out data/my_corpus --text-size 8192",
+        example="db1 import text my_corpus.jsonl --out data/my_corpus --text-size 8192 --workers 8",
     )
 )

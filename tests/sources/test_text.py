@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import multiprocessing
 import resource
 import signal
 from pathlib import Path
@@ -183,3 +184,34 @@ def test_failures_leave_nothing(tmp_path: Path, corpus: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot write"):
         prepare_text(corpus, tmp_path / "file", vocabulary_text_size=300)
+
+
+def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path) -> None:
+    """More documents than workers take at once, and batches of every length."""
+    texts = [f"{'many words ' * (i % 7)}{i} and the dög" for i in range(2_600)]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
+    shown: list[tuple[str, int, int | None]] = []
+    for workers in (1, 2):
+        prepare_text(
+            tmp_path / "c.jsonl", tmp_path / f"o{workers}", vocabulary_text_size=300,
+            num_workers=workers, progress=lambda *state: shown.append(state),
+        )  # fmt: skip
+    one, two = tmp_path / "o1", tmp_path / "o2"
+    names = {file.name for file in one.iterdir()}
+    assert names == {file.name for file in two.iterdir()}
+    assert all((one / name).read_bytes() == (two / name).read_bytes() for name in names)
+    assert shown[-1] == ("documents", 2_600, 2_600)
+    assert shown[: len(shown) // 2] == shown[len(shown) // 2 :]
+
+
+def test_a_killed_worker_leaves_nothing(tmp_path: Path, corpus: Path) -> None:
+    def kill(name: str, done: int, total: int | None) -> None:
+        for worker in multiprocessing.active_children():
+            worker.kill()
+
+    lines = [json.dumps({"text": f"text {i}"}) for i in range(256 * 12)]
+    corpus.write_text("\n".join(lines))
+    out = tmp_path / "o"
+    with pytest.raises(DataError, match="a process that tokenises text died"):
+        prepare_text(corpus, out, vocabulary_text_size=300, num_workers=2, progress=kill)
+    assert list(out.iterdir()) == []
