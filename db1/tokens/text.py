@@ -15,13 +15,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from db1.errors import ConfigError, DataError
+from db1.tokens.tokenizer_files import (
+    END_OF_TEXT,
+    FILE_NAME,
+    byte_level,
+    end_of_text_id,
+    read_tokenizer,
+)
 
-END_OF_TEXT = "<|endoftext|>"
-FILE_NAME = "tokenizer.json"
-VOCABULARY_FILE, MERGES_FILE = "vocab.json", "merges.txt"
 MIN_SIZE = 257
 """The 256 bytes and the end of text."""
 
@@ -30,7 +34,7 @@ class TextTokenizer:
     """Encodes text as ids and back; `decode(encode(text)) == text` for byte-level BPE.
 
     A text that merely spells `<|endoftext|>` is encoded as ordinary text; only `end_of_text`
-    itself ends a document.
+    itself ends a document. Foreign tokenizers may lose white space or accents on the way back.
 
     Args:
         content: Contents of a tokenizer.json of the `tokenizers` library.
@@ -59,32 +63,27 @@ class TextTokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True
-        end_of_text = self._tokenizer.token_to_id(END_OF_TEXT)
+        end_of_text = end_of_text_id(self._tokenizer, parsed)
         if end_of_text is None:
-            raise DataError(f"{where}: the tokenizer has no {END_OF_TEXT} token")
-        self.end_of_text = int(end_of_text)
+            raise DataError(
+                f"{where}: the tokenizer has no {END_OF_TEXT} token, and names no other one that "
+                "ends a text (eos_token of a tokenizer_config.json beside it)"
+            )
+        self.end_of_text = end_of_text
         self.size = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
         canonical = json.dumps(parsed, sort_keys=True, separators=(",", ":"))
         self.fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TextTokenizer:
-        """Reads a tokenizer.json, or a folder with one or with GPT-2's vocab.json and merges.txt.
+        """Reads a tokenizer.json, or a Hugging Face folder (see `tokenizer_files.py`).
 
         Raises:
             DataError: There is no such file, or it is no tokenizer.
+            MissingExtra: A folder that only `transformers` can read.
         """
-        file = Path(path)
-        if file.is_dir() and not (file / FILE_NAME).exists() and (file / MERGES_FILE).exists():
-            return cls(_gpt2_content(file), where=str(file))
-        file = file / FILE_NAME if file.is_dir() else file
-        try:
-            content = file.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise DataError(f"{file}: no such tokenizer file") from None
-        except (OSError, ValueError) as error:
-            raise DataError(f"{file}: not a tokenizer file ({error})") from None
-        return cls(content, where=str(file))
+        content, where = read_tokenizer(Path(path))
+        return cls(content, where=where)
 
     @classmethod
     def train(cls, texts: Iterable[str], size: int) -> TextTokenizer:
@@ -102,7 +101,7 @@ class TextTokenizer:
             raise ConfigError(
                 f"tokenizer size {size}, expected at least {MIN_SIZE} (256 bytes + 1)"
             )
-        tokenizer = _byte_level(models.BPE())
+        tokenizer = byte_level(models.BPE())
         trainer = trainers.BpeTrainer(
             vocab_size=size,
             special_tokens=[END_OF_TEXT],
@@ -165,27 +164,6 @@ class TextTokenizer:
 
     def __setstate__(self, state: dict[str, str]) -> None:
         self.__init__(state["content"])
-
-
-def _gpt2_content(folder: Path) -> str:
-    """tokenizer.json of a GPT-2 byte-level BPE given as vocab.json and merges.txt."""
-    try:
-        model = models.BPE.from_file(str(folder / VOCABULARY_FILE), str(folder / MERGES_FILE))
-    except Exception as error:  # the library raises a bare Exception
-        raise DataError(
-            f"{folder}: {VOCABULARY_FILE} and {MERGES_FILE} are no byte-level BPE ({error})"
-        ) from None
-    return _byte_level(model).to_str()
-
-
-def _byte_level(model: models.BPE) -> Tokenizer:
-    """A tokenizer that cuts text as GPT-2 does and knows the end of text."""
-    tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    if tokenizer.token_to_id(END_OF_TEXT) is not None:
-        tokenizer.add_special_tokens([END_OF_TEXT])
-    return tokenizer
 
 
 class _Counter:
