@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from db1.policy.generate import text_losses
+from db1.policy.likelihood import text_losses
 from db1.policy.load import LoadedRun
 from db1.store.documents import DocumentStore
 from db1.tokens.text import TextTokenizer
@@ -26,25 +26,28 @@ class TextScore:
         num_tokens: Predicted tokens.
         num_bytes: Their UTF-8 bytes.
         loss: Negative log-likelihood under the model, nats.
-        unigram_loss: The same under the unigram distribution of the training text.
+        unigram_loss: The same under the unigram distribution of the training text; None where
+            that text is not known.
     """
 
     num_tokens: int
     num_bytes: int
     loss: float
-    unigram_loss: float
+    unigram_loss: float | None = None
 
     def to_dict(self) -> dict[str, float | int]:
-        """The entry of results.json: perplexity, unigram_perplexity, ratio, bits_per_byte."""
+        """The entry of results.json: perplexity, unigram_perplexity, ratio, bits_per_byte.
+
+        Unigram perplexity and the ratio to it are left out where they are not known.
+        """
         perplexity = math.exp(self.loss / self.num_tokens)
-        unigram = math.exp(self.unigram_loss / self.num_tokens)
-        return {
-            "perplexity": perplexity,
-            "unigram_perplexity": unigram,
-            "ratio": perplexity / unigram,
-            "bits_per_byte": self.loss / math.log(2) / self.num_bytes,
-            "num_tokens": self.num_tokens,
-        }
+        entry: dict[str, float | int] = {"perplexity": perplexity}
+        if self.unigram_loss is not None:
+            unigram = math.exp(self.unigram_loss / self.num_tokens)
+            entry |= {"unigram_perplexity": unigram, "ratio": perplexity / unigram}
+        entry["bits_per_byte"] = self.loss / math.log(2) / self.num_bytes
+        entry["num_tokens"] = self.num_tokens
+        return entry
 
 
 def read_tokens(store: DocumentStore, limit: int | None = None) -> np.ndarray:
@@ -101,7 +104,7 @@ def score_text(
     fingerprint = tokenizer.fingerprint
     tokens = read_tokens(DocumentStore(heldout, tokenizer_fingerprint=fingerprint), max_tokens)
     losses = text_losses(
-        run.model, run.vocabulary, tokens, window=window, memory_length=memory_length
+        run.model, run.vocabulary, tokens, target_length=window, memory_length=memory_length
     )
     train_store = DocumentStore(train, tokenizer_fingerprint=fingerprint)
     unigram = unigram_losses(train_store, tokens[1:], tokenizer.size)
@@ -119,9 +122,15 @@ def pool(scores: Mapping[str, TextScore]) -> TextScore:
         num_tokens=sum(score.num_tokens for score in scores.values()),
         num_bytes=sum(score.num_bytes for score in scores.values()),
         loss=sum(score.loss for score in scores.values()),
-        unigram_loss=sum(score.unigram_loss for score in scores.values()),
+        unigram_loss=_sum_known([score.unigram_loss for score in scores.values()]),
     )
 
 
 def _num_bytes(tokenizer: TextTokenizer, tokens: np.ndarray) -> int:
     return len(tokenizer.decode(tokens).encode("utf-8"))
+
+
+def _sum_known(losses: Sequence[float | None]) -> float | None:
+    """Their sum; None where one is not known."""
+    known = [loss for loss in losses if loss is not None]
+    return sum(known) if len(known) == len(losses) else None

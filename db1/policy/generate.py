@@ -1,6 +1,6 @@
-"""Text from a checkpoint: writing on from a prompt, and the likelihood of a given text.
+"""Text from a checkpoint: writing on from a prompt.
 
-Both keep the last `memory_length` tokens in the memory, like acting does.
+The last `memory_length` tokens are kept in the memory, as in acting.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from db1.errors import ConfigError, DataError
+from db1.errors import ConfigError
 from db1.model.transformer_xl import TransformerXL
 from db1.policy.decode import DecodeConfig, choose
 from db1.policy.reader import TextReader
@@ -236,68 +236,3 @@ def generate(
     writer = Writer(model, vocabulary, tokenizer, memory_length=memory_length)
     writer.read(prompt)
     return writer.write(max_tokens=max_tokens, decode=decode, seeds=[seed], stops=stops)[0]
-
-
-@torch.inference_mode()
-def text_losses(
-    model: TransformerXL,
-    vocabulary: Vocabulary,
-    tokens: np.ndarray,
-    *,
-    window: int,
-    memory_length: int,
-    batch_size: int = 8,
-) -> np.ndarray:
-    """Negative log-likelihood of every token but the first, given those before it.
-
-    The text is read in consecutive windows; the label of a window's last token is the next
-    window's first, so every token is scored once.
-
-        memory_length 0   windows stand alone, batch_size of them at once
-        otherwise         batch_size stretches of the text side by side, each with its memory
-
-    Args:
-        model: Decoder in evaluation mode.
-        vocabulary: Id ranges; the softmax runs over the whole vocabulary, as in training.
-        tokens: Tokenizer ids of the text, integer (n,), n at least 2.
-        window: Tokens of a window.
-        memory_length: Tokens carried from window to window.
-        batch_size: Windows (or stretches) at once.
-
-    Returns:
-        float64 (n - 1,), in nats, in the order of the text.
-
-    Raises:
-        DataError: For a text of fewer than 2 tokens.
-    """
-    if len(tokens) < 2:
-        raise DataError(f"a text of {len(tokens)} tokens, expected at least 2 to score")
-    ids = vocabulary.text_ids(np.asarray(tokens)).astype(np.int64)
-    num_losses = len(ids) - 1
-    lanes = min(batch_size, -(-num_losses // window))
-    lane_length = window if memory_length == 0 else -(-num_losses // lanes)
-    inputs_LT, labels_LT = (_lanes(part, lane_length) for part in (ids[:-1], ids[1:]))
-    losses = np.zeros(inputs_LT.shape)
-    for first in range(0, len(inputs_LT), batch_size):
-        reader = TextReader(model, memory_length)
-        for start in range(0, lane_length, window):
-            part = (slice(first, first + batch_size), slice(start, start + window))
-            losses[part] = _losses(model, reader.read(inputs_LT[part]), labels_LT[part])
-    return losses.reshape(-1)[:num_losses]
-
-
-def _lanes(ids: np.ndarray, lane_length: int) -> np.ndarray:
-    """Cuts ids (n,) in rows of `lane_length`; what pads the last row comes after the text."""
-    padding = -len(ids) % lane_length
-    return np.pad(ids, (0, padding), mode="edge").reshape(-1, lane_length)
-
-
-def _losses(model: TransformerXL, hidden_BTD: torch.Tensor, labels: np.ndarray) -> np.ndarray:
-    """Cross-entropy of labels (B, T), float64; scores a few tokens at a time to save memory."""
-    labels_N = torch.from_numpy(labels.reshape(-1)).to(hidden_BTD.device)
-    pieces = zip(hidden_BTD.flatten(0, 1).split(1_024), labels_N.split(1_024), strict=True)
-    losses = [
-        torch.nn.functional.cross_entropy(model.logits(hidden).float(), label, reduction="none")
-        for hidden, label in pieces
-    ]
-    return torch.cat(losses).double().cpu().numpy().reshape(labels.shape)

@@ -74,8 +74,8 @@ def test_a_sentencepiece_folder(tmp_path: Path) -> None:
 
     (tmp_path / "corpus").write_text("\n".join(TEXTS * 50))
     sentencepiece.SentencePieceTrainer.train(
-        input=str(tmp_path / "corpus"), model_prefix=str(tmp_path / "spiece"), vocab_size=40, hard_vocab_limit=False,
-        pad_id=0, eos_id=1, unk_id=2, bos_id=-1, minloglevel=2,
+        input=str(tmp_path / "corpus"), model_prefix=str(tmp_path / "spiece"), vocab_size=40,
+        hard_vocab_limit=False, pad_id=0, eos_id=1, unk_id=2, bos_id=-1, minloglevel=2,
     )  # fmt: skip
     folder = tmp_path / "folder"
     folder.mkdir()
