@@ -123,12 +123,19 @@ def publish_rank(rank: Rank, device_type: str) -> None:
     os.environ.setdefault("DS_ACCELERATOR", device_type)
 
 
+def has_display() -> bool:
+    """Whether windows can be opened."""
+    if sys.platform != "linux":
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
 def draw_off_screen() -> None:
     """Lets MuJoCo and SDL draw without a display, where there is none and nobody chose how.
 
     MuJoCo reads its variable when it is imported: call this before.
     """
-    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or sys.platform != "linux":
+    if has_display():
         return
     choose_renderer()
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")

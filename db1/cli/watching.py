@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from db1.cli.device import checked_device
 from db1.cli.progress import running_bars
-from db1.runtime import draw_off_screen
+from db1.errors import ConfigError, nearest
+from db1.runtime import draw_off_screen, has_display
+
+_POLICY = "Policy"
+_SHOWN = ("window", "terminal", "lines", "nothing")
 
 
 def record(
@@ -70,4 +75,146 @@ def record(
         raise typer.Exit(1)
 
 
-VERBS = {"record": record}
+def play(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    task: Annotated[str, typer.Argument(help="suite/task.")],
+    episode: Annotated[
+        int, typer.Option(help="Number of the evaluation seed, as in an evaluation.", min=0)
+    ] = 0,
+    show: Annotated[
+        str | None,
+        typer.Option(help="window, terminal, lines or nothing; default: what is possible."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write a film: FILE.mp4, FILE.webp or FILE.gif.")
+    ] = None,
+    speed: Annotated[float, typer.Option(help="Steps a second.", min=0.1)] = 15.0,
+    max_steps: Annotated[int | None, typer.Option(help="Stop after them.", min=1)] = None,
+    policy: Annotated[
+        str, typer.Option(help="model, random, expert or retrieval.", rich_help_panel=_POLICY)
+    ] = "model",
+    sample: Annotated[
+        bool, typer.Option(help="Sample actions; default: the best.", rich_help_panel=_POLICY)
+    ] = False,
+    temperature: Annotated[float, typer.Option(help="Of sampling.", rich_help_panel=_POLICY)] = 1.0,
+    seed: Annotated[
+        int, typer.Option(help="Of sampling and the random policy.", rich_help_panel=_POLICY)
+    ] = 0,
+    prompt: Annotated[
+        bool, typer.Option(help="Prime the memory with a demonstration.", rich_help_panel=_POLICY)
+    ] = True,
+    memory: Annotated[
+        int | None,
+        typer.Option(
+            help="Tokens a step looks back on; default: as trained.",
+            min=0,
+            rich_help_panel=_POLICY,
+        ),
+    ] = None,
+    random_weights: Annotated[
+        bool,
+        typer.Option("--random-weights", help="Fresh weights.", rich_help_panel=_POLICY),
+    ] = False,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Tag; default: the newest.", rich_help_panel=_POLICY)
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Demonstrations; default: the run's.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; default: a GPU.")] = None,
+) -> None:
+    """Shows one episode, with what the model sees and how likely its actions are.
+
+    It is the same episode as in an evaluation with the same settings. In a window: space pauses,
+    the right arrow makes one step, + and - change the speed, q ends.
+
+    Example: db1 play runs/db1_tiny babyai/GoToRedBallGrey
+
+    Example: db1 play runs/db1_tiny tsp/uniform20 --episode 3 --out tour.webp --show nothing
+
+    Example: db1 play runs/db1_tiny metaworld/reach-v3 --policy expert --show terminal
+    """
+    draw_off_screen()
+    from db1.evaluation.settings import EvaluationConfig
+    from db1.evaluation.watching.play.episode import play
+
+    config = EvaluationConfig(
+        episodes=1,
+        first_episode=episode,
+        policy=policy,
+        greedy=not sample,
+        temperature=temperature,
+        seed=seed,
+        prompt=prompt,
+        memory_length=memory,
+        random_weights=random_weights,
+    )
+    face = _faces(show, out, speed, task)
+    try:
+        last = play(
+            run,
+            task,
+            config,
+            face,
+            checkpoint=checkpoint,
+            data=data,
+            max_steps=max_steps,
+            device=checked_device(device),
+        )
+    except BaseException:
+        face.give_up()
+        raise
+    face.close()
+    if last is not None:
+        typer.echo(last.end or f"stopped after {last.step} steps, return {last.total_reward:.6g}")
+    if out is not None:
+        typer.echo(f"film: {out}")
+
+
+class _Faces:
+    """Several faces as one."""
+
+    def __init__(self) -> None:
+        self.faces: list[Any] = []
+
+    def show(self, scene: Any) -> None:
+        for face in self.faces:
+            face.show(scene)
+
+    def close(self) -> None:
+        for face in self.faces:
+            face.close()
+
+    def give_up(self) -> None:
+        for face in self.faces:
+            getattr(face, "give_up", face.close)()
+
+
+def _faces(show: str | None, out: Path | None, speed: float, title: str) -> _Faces:
+    """The film first, so that what it lacks is told before anything opens."""
+    from db1.cli.terminal import Terminal
+    from db1.evaluation.watching.play.faces import FilmFace, Lines, Window
+
+    if show is not None and show not in _SHOWN:
+        raise ConfigError(f"--show: got {show!r}, expected one of {_SHOWN}{nearest(show, _SHOWN)}")
+    console = Console()
+    if show is None:
+        show = "nothing" if out is not None else _possible(console)
+    both = _Faces()
+    if out is not None:
+        both.faces.append(FilmFace(out, speed))
+    if show == "window":
+        both.faces.append(Window(title, speed))
+    elif show == "terminal":
+        both.faces.append(Terminal(console, speed))
+    elif show == "lines":
+        both.faces.append(Lines(typer.echo))
+    return both
+
+
+def _possible(console: Console) -> str:
+    """A window where there is a display, pictures in a terminal, lines in a pipe."""
+    if has_display() and importlib.util.find_spec("pygame") is not None:
+        return "window"
+    return "terminal" if console.is_terminal else "lines"
+
+
+VERBS = {"record": record, "play": play}

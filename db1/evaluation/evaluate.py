@@ -114,7 +114,7 @@ def evaluate(
         allow_missing_reference=allow_missing_reference,
         allow_missing_prompt=allow_missing_prompt,
     )
-    loaded = _load(run, config, checkpoint, device)
+    loaded = load_model(run, config, checkpoint, device)
     queue = TaskQueue(out)
     results = ranks.first_does(partial(_begin, out, config, loaded, plan, queue, overwrite))
     book = _Book(out, plan, queue, results, on_result)
@@ -211,7 +211,7 @@ class _Book:
             self._on_result(task, part.get("entry"), part.get("failure"))
 
 
-def _load(
+def load_model(
     run: Path, config: EvaluationConfig, checkpoint: str | None, device: str | None
 ) -> LoadedRun | None:
     """The model in the precision asked for; None for the policies without one."""

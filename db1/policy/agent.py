@@ -52,6 +52,7 @@ class Agent:
         keep_probabilities: Fill `last_probabilities`, for people who watch.
 
     Attributes:
+        keep_probabilities: May be changed between acts.
         last_probabilities: float32 (B, num_action_tokens, N): how likely each of the N ids that an
             action may have was in the last `act`; None unless kept.
 
@@ -107,7 +108,7 @@ class Agent:
             )
         self._fronts: dict[int, int] = {}
         self._capacity = memory_length + MAX_STEP_TOKENS + 2 + codec.num_action_tokens
-        self._keep_probabilities = keep_probabilities
+        self.keep_probabilities = keep_probabilities
         self.last_probabilities: np.ndarray | None = None
         self._rows = np.empty(0, dtype=np.int64)
         self._memory: Memory | None = None
@@ -197,7 +198,7 @@ class Agent:
             if number:
                 hidden_BD = self._feed_ids(chosen[-1][:, None])
             logits_BN = self._scores(hidden_BD)
-            if self._keep_probabilities:
+            if self.keep_probabilities:
                 seen.append(probabilities(logits_BN, allowed_BN, self._decode.temperature))
             index_B = choose(logits_BN, allowed_BN, self._decode, generators)
             chosen.append(self._action_ids[index_B])

@@ -31,7 +31,7 @@ UNIFORM_SIZES = (20, 50, 100)
 FIXED_SIZES = (100, 200)
 NUM_FIXED = 100
 CLUSTERED_SIZE, NUM_CLUSTERED = 200, 32
-_MAP_SIZE = 240
+_MAP_SIZE, _FINER = 240, 3
 _UNIFORM, _FIXED, _CLUSTERED = "uniform", "tsp", "city"
 
 
@@ -187,22 +187,19 @@ def draw_tour(cities: np.ndarray, tour: list[int], is_closed: bool) -> np.ndarra
         tour: Cities in the order of the visits, the last one current.
         is_closed: Draw the way back to the first one.
     """
-    picture = Image.new("RGB", (_MAP_SIZE, _MAP_SIZE), "white")
+    size, margin = _MAP_SIZE * _FINER, 10 * _FINER
+    picture = Image.new("RGB", (size, size), "white")
     draw = ImageDraw.Draw(picture)
-    margin = 10
-    places = [
-        (float(margin + x * (_MAP_SIZE - 2 * margin)), float(margin + y * (_MAP_SIZE - 2 * margin)))
-        for x, y in cities
-    ]
+    places = [tuple(margin + place * (size - 2 * margin)) for place in cities]
     way = [places[city] for city in tour]
     if len(way) > 1:
-        draw.line([*way, way[0]] if is_closed else way, fill="#3465a4", width=2)
+        draw.line([*way, way[0]] if is_closed else way, fill="#3465a4", width=2 * _FINER)
     for number, place in enumerate(places):
-        colour, radius = ("#888888", 2.5)
+        colour, radius = "#888888", 2.5
         if number in (tour[0], tour[-1]):
-            colour, radius = ("#2a9d3a" if number == tour[0] else "#d33030", 5)
-        draw.circle(place, radius, fill=colour)
-    return np.asarray(picture)
+            colour, radius = "#2a9d3a" if number == tour[0] else "#d33030", 5.0
+        draw.circle(place, radius * _FINER, fill=colour)
+    return np.asarray(picture.reduce(_FINER))
 
 
 def _parse(task_name: str) -> tuple[str, int, int]:

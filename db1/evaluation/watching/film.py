@@ -92,7 +92,14 @@ def write_film(path: Path, frames: Sequence[Image.Image], milliseconds: int) -> 
     check_format(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() == ".mp4":
-        _write_mp4(path, frames, 1000 / milliseconds)
+        writer = Mp4Writer(path, frames[0].size, 1000 / milliseconds)
+        try:
+            for frame in frames:
+                writer.add(frame)
+        except BaseException:
+            writer.give_up()
+            raise
+        writer.close()
         return
     atomic_write_bytes(path, film_bytes(frames, milliseconds, path.suffix[1:].upper()))
 
@@ -108,22 +115,41 @@ def film_bytes(frames: Sequence[Image.Image], milliseconds: int, kind: str = "WE
     return buffer.getvalue()
 
 
-def _write_mp4(path: Path, frames: Sequence[Image.Image], rate: float) -> None:
-    width, height = (side + side % 2 for side in frames[0].size)  # H.264 wants even sides
-    temporary = path.with_name(f".{path.stem}.tmp.mp4")
-    try:
-        writer = _ffmpeg().write_frames(
-            str(temporary), (width, height), fps=rate, quality=7, macro_block_size=2
+class Mp4Writer:
+    """Writes an MP4 frame by frame; nothing is there before `close`.
+
+    Args:
+        path: Ends with .mp4.
+        size: Width and height of the frames.
+        rate: Frames a second.
+
+    Raises:
+        MissingExtra: Without imageio-ffmpeg.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], rate: float) -> None:
+        self._path, self._temporary = path, path.with_name(f".{path.stem}.tmp.mp4")
+        self._size = tuple(side + side % 2 for side in size)  # H.264 wants even sides
+        self._writer = _ffmpeg().write_frames(
+            str(self._temporary), self._size, fps=rate, quality=7, macro_block_size=2
         )
-        writer.send(None)
-        for frame in frames:
-            canvas = Image.new("RGB", (width, height))
-            canvas.paste(frame)
-            writer.send(canvas.tobytes())
-        writer.close()
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        self._writer.send(None)
+
+    def add(self, frame: Image.Image) -> None:
+        """Appends a frame."""
+        canvas = Image.new("RGB", self._size)
+        canvas.paste(frame)
+        self._writer.send(canvas.tobytes())
+
+    def close(self) -> None:
+        """Ends the film and puts it in its place."""
+        self._writer.close()
+        self._temporary.replace(self._path)
+
+    def give_up(self) -> None:
+        """Leaves nothing behind."""
+        self._writer.close()
+        self._temporary.unlink(missing_ok=True)
 
 
 def _ffmpeg() -> Any:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from db1.errors import ConfigError, DataError, Db1Error
+from db1.evaluation.evaluate import load_model
 from db1.evaluation.policies import ModelPolicy, RolloutPolicy, make_model_free_policy
 from db1.evaluation.results import read_results
 from db1.evaluation.settings import EvaluationConfig
@@ -25,7 +26,7 @@ from db1.evaluation.task import make_agent
 from db1.evaluation.watching.film import FrameKeeper, shrunk, write_film
 from db1.evaluation.watching.picture import Painter
 from db1.evaluation.watching.watch import Moment, watch
-from db1.policy.load import LoadedRun, load_agent_parts
+from db1.policy.load import LoadedRun
 from db1.runtime import atomic_write_text
 from db1.suites import TaskEnv
 
@@ -287,14 +288,8 @@ def _load(
     folder = Path(run or wanted["run"])
     if not folder.is_dir():
         raise ConfigError(f"{folder}: the evaluated run is not there; say where with --run")
-    loaded = load_agent_parts(
-        folder,
-        wanted["tag"] if run is None else None,
-        random_weights=config.random_weights,
-        seed=config.seed,
-        device=device,
-    )
-    if loaded.sha256 != wanted["sha256"]:
+    loaded = load_model(folder, config, wanted["tag"] if run is None else None, device)
+    if loaded is not None and loaded.sha256 != wanted["sha256"]:
         raise ConfigError(
             f"{folder}: its weights {loaded.sha256} are not the evaluated ones "
             f"{wanted['sha256']}; evaluate again, or name the run with --run"
