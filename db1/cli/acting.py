@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from click.core import ParameterSource
 from rich.console import Console
 
 from db1.cli.device import checked_device
@@ -359,12 +358,13 @@ def _preset(context: typer.Context, name: str, given: Mapping[str, Any]) -> Eval
     }
 
     def is_given(name: str) -> bool:
-        return context.get_parameter_source(name) != ParameterSource.DEFAULT
+        source = context.get_parameter_source(name)  # typer's enum or click's: the name tells
+        return getattr(source, "name", "DEFAULT") != "DEFAULT"
 
     explicit = {
         field: value
         for field, value in given.items()
-        if any(map(is_given, options.get(field, (field,))))
+        if any(is_given(option) for option in options.get(field, (field,)))
     }
     return preset(name, **explicit)
 

@@ -74,3 +74,20 @@ def test_refuses(db1, experiment: Path, tmp_path: Path, option: tuple, words: st
     out = tmp_path / "out"
     status, _, err = db1("eval", experiment.parent / "runs/tiny", *option, "--out", out)
     assert status == 2 and words in err and not out.exists(), err
+
+
+def test_a_preset_gives_way_to_options(db1, experiment: Path, tmp_path: Path) -> None:
+    run = experiment.parent / "runs/tiny"
+    arguments = ("eval", run, "--task", "tsp/uniform20", "--device", "cpu", "--workers", 0)
+    preset = ("--preset", "released", "--episodes", 2, "--out", tmp_path)
+    status, out, err = db1(*arguments, *preset, "--log")
+    assert status == 0, err
+    results = json.loads((tmp_path / "results.json").read_text())
+    settings = results["settings"]
+    assert settings["episodes"] == 2 and settings["seed"] == 42
+    assert settings["prompt_rule"] == "uniform" and settings["prompt_fill"] is True
+    assert all(len(numbers) > 1 for numbers in results["tasks"]["tsp/uniform20"]["prompts"]) is (
+        settings["memory_length"] > 19 * 61
+    )
+    assert out.startswith("Environment tsp/uniform20 test results: return: -")
+    assert db1("eval", run, "--preset", "relased")[0] == 2
