@@ -129,3 +129,15 @@ def test_the_large_mixtures_cover_the_suites_with_an_expert() -> None:
     suites = {task_id.split("/")[0] for task_id in config.data.tasks}
     assert {"metaworld", "babyai", "tsp", "classic_control", "dmc"} <= suites <= set(SUITES)
     assert sum(task_id.startswith("metaworld/") for task_id in config.data.tasks) == 50
+
+
+@pytest.mark.parametrize("name", ["db1_79m", "db1_364m", "db1_1.2b"])
+def test_every_value_names_its_source(name: str) -> None:
+    """Gato's paper, the public DB1 repository, or that the choice is ours, on each line."""
+    section = None
+    for line in _path(name).read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith((" ", "#")):
+            section = line.split(":", 1)[0]
+        elif section in ("vocabulary", "sequence", "model", "training") and line.strip():
+            source = line.partition("#")[2]
+            assert any(word in source for word in ("Gato", "DB1", "ours", "GiB")), line

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from two_nodes import TwoNodes, missing
 
 from db1.checkpoint.run import load_weights
 from db1.runtime import read_metrics
@@ -92,11 +93,17 @@ class Runs:
         self.experiment, self.folder = experiment, folder
         self.started: list[subprocess.Popen[str]] = []
 
-    def start(self, name: str, *options: object) -> subprocess.Popen[str]:
+    def words(self, name: str, *options: object) -> list[str]:
         command = ["db1", "launch", self.experiment, f"runs={self.folder}", f"name={name}"]
-        settings = ("training.engine=deepspeed", "training.zero_stage=2")
+        settings = ("training.engine=deepspeed", "training.zero_stage=2", "training.num_threads=1")
+        return [*map(str, command), *settings, *map(str, options)]
+
+    def start(self, name: str, *options: object) -> subprocess.Popen[str]:
+        return self.run(self.words(name, *options))
+
+    def run(self, words: list[str]) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [*map(str, command), *settings, *map(str, options)],
+            words,
             env=_environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -146,6 +153,20 @@ def test_two_nodes_train_what_two_processes_train(runs: Runs) -> None:
     runs.finish(runs.start("processes", "--port", _free_port(), "--processes", 2))
     assert len(read_metrics(runs.folder / "nodes", "train")) == 12
     _assert_same(runs.folder / "nodes", runs.folder / "processes")
+    if (reason := missing()) is None:
+        _two_namespaces(runs)
+    else:
+        pytest.skip(f"the launch without ssh passed; not the one with: {reason}")
+
+
+def _two_namespaces(runs: Runs) -> None:
+    """Two host names with networks of their own; the first one starts the other over ssh."""
+    with TwoNodes(runs.folder) as nodes:
+        port = _free_port()  # of another network, but it is as good as any
+        words = runs.words("ssh", "--port", port, "--hostfile", nodes.hostfile)
+        runs.finish(runs.run(nodes.command("node-a", words)))
+    assert len(read_metrics(runs.folder / "ssh", "train")) == 12
+    _assert_same(runs.folder / "ssh", runs.folder / "processes")
 
 
 @pytest.mark.slow
