@@ -222,12 +222,14 @@ class Picture:
         media_type: `image/png` and the like.
         description: What is seen, for those who do not see it.
         lines: (label, text), such as ("written", "a red circle").
+        path: Where formats that cannot hold it find it, relative to the results; empty: nowhere.
     """
 
     data: bytes
     media_type: str
     description: str
     lines: tuple[tuple[str, str], ...] = ()
+    path: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,7 +76,8 @@ def _gallery(gallery: Gallery) -> str:
     lines = []
     for picture in gallery.pictures:
         words = "; ".join(f"{label}: {text}" for label, text in picture.lines)
-        lines.append(f"- {_plain(picture.description)}: {_plain(words)}")
+        shown = f"![{_plain(picture.description)}]({picture.path}) " if picture.path else ""
+        lines.append(f"- {shown}{_plain(picture.description)}: {_plain(words)}")
     return "\n".join(lines)
 
 

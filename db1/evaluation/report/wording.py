@@ -10,6 +10,10 @@ def headline(results: Mapping[str, Any]) -> str:
     """`7 of 8 tasks at or above 50 % of expert`, and how many more have no score or failed."""
     summary, failed = results["summary"], len(results["failures"])
     raw = len(results["tasks"]) - summary["num_tasks"]
+    if not results["tasks"] and not failed:
+        scored = [name for name in ("text", "captions", "questions") if results.get(name)]
+        if scored:
+            return f"{', '.join(scored)} scored; no task"
     noun = "task" if summary["num_tasks"] == 1 else "tasks"
     return (
         f"{summary['num_at_least_50']} of {summary['num_tasks']} {noun} "
@@ -47,6 +51,8 @@ def plain(value: Any) -> str:
     """A setting as text: yes and no for truth, `-` for none."""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {plain(part)}" for key, part in value.items())
     return "-" if value is None else str(value)
 
 

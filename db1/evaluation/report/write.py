@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from db1.evaluation.report.blocks import Document
+from db1.evaluation.report.blocks import Document, Gallery
 from db1.evaluation.report.html import html_page
 from db1.evaluation.report.latex import latex
 from db1.evaluation.report.markdown import markdown
@@ -55,6 +55,7 @@ def write_report(
         plots = {THRESHOLD_PLOT: threshold_plot(results), SCORE_PLOT: score_plot(results)}
     for name, png in plots.items():
         atomic_write_bytes(material.folder / name, png)
+    _write_pictures(document, material.folder)
     path = material.folder / REPORT_FILE
     atomic_write_text(path, markdown(document, tuple(plots)))
     for target, render in ((html, html_page), (latex_file, latex)):
@@ -62,6 +63,16 @@ def write_report(
             target.parent.mkdir(parents=True, exist_ok=True)
             atomic_write_text(target, render(document))
     return path
+
+
+def _write_pictures(document: Document, folder: Path) -> None:
+    """Puts the pictures that Markdown points to beside it."""
+    for section in document.sections:
+        for block in section.blocks:
+            for picture in block.pictures if isinstance(block, Gallery) else ():
+                if picture.path:
+                    (folder / picture.path).parent.mkdir(parents=True, exist_ok=True)
+                    atomic_write_bytes(folder / picture.path, picture.data)
 
 
 def build_document(material: Material) -> Document:

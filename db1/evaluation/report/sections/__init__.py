@@ -8,6 +8,7 @@ from db1.evaluation.report.blocks import Section
 from db1.evaluation.report.material import Material
 from db1.evaluation.report.sections.comparison import comparison
 from db1.evaluation.report.sections.films import films
+from db1.evaluation.report.sections.pictures import captions, questions
 from db1.evaluation.report.sections.provenance import provenance, settings
 from db1.evaluation.report.sections.scores import suites, threshold
 from db1.evaluation.report.sections.tasks import tasks
@@ -23,6 +24,8 @@ SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     tasks,
     films,
     text,
+    captions,
+    questions,
     training,
     references,
     settings,
