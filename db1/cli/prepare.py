@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from db1.cli.progress import running_bars, task_bars
+from db1.data.config import DataConfig
+from db1.data.pair_tokenizer import train_pair_tokenizer
 from db1.errors import ConfigError, DataError
 from db1.experts.collect import CollectRequest, CollectSummary, collect_many
 from db1.sources import IMPORTERS, ImportContext
@@ -55,6 +57,8 @@ def collect_config(
     for name, pairs in data.pairs.items():
         if pairs.source:
             import_set(pairs.source, data.pairs_folder(name))
+    if data.pairs and not data.text and given is None:
+        _train_pair_tokenizer(data, config.vocabulary.text_size)
     requests = {
         task: CollectRequest(
             episodes=t.episodes, action_noise=t.action_noise, max_steps=t.max_steps
@@ -70,6 +74,17 @@ def collect_config(
         processes=processes,
         reference_episodes=reference_episodes,
         timeout=timeout,
+    )
+
+
+def _train_pair_tokenizer(data: DataConfig, text_size: int) -> None:
+    """Makes the tokenizer of a mixture that has pairs and no corpus."""
+    tokenizer = train_pair_tokenizer(data, text_size)
+    tokenizer.save(data.pair_tokenizer_path)
+    Console().print(
+        f"tokenizer of {tokenizer.size:,} ids from the texts of the pairs: "
+        f"{data.pair_tokenizer_path}",
+        soft_wrap=True,
     )
 
 

@@ -100,7 +100,8 @@ class DataConfig:
             towards infinity all are equal.
         weights_by: `given`, or `size`: each weight is multiplied by the size of the data (steps of
             episodes, tokens of text, pairs).
-        tokenizer: Tokenizer file or folder; None: the one trained on the first corpus.
+        tokenizer: Tokenizer file or folder; None: the one trained on the first corpus, without a
+            corpus on the texts of the pairs.
         heldout_share: Share of each task's episodes kept for the evaluation loss.
         evaluation_samples: Sequences of each source's evaluation set.
         loss_balance: b of the weight n ** -b of each of a sequence's n targets: 0 weighs all
@@ -127,10 +128,6 @@ class DataConfig:
             raise ConfigError(f"loss_balance: got {self.loss_balance}, expected 0..1")
         if not (self.tasks or self.suites or self.text or self.pairs):
             raise ConfigError("tasks, suites, text and pairs are all empty: nothing to learn from")
-        if self.pairs and not self.text and self.tokenizer is None:
-            raise ConfigError(
-                "pairs need a tokenizer: name data.tokenizer, or a corpus in data.text"
-            )
         if not (math.isfinite(self.temperature) and self.temperature > 0):
             raise ConfigError(f"temperature: got {self.temperature}, expected above 0")
         if self.weights_by not in WEIGHTS_BY:
@@ -189,7 +186,14 @@ class DataConfig:
         """Where the tokenizer lies; None when the mixture has none."""
         if self.tokenizer is not None:
             return self.tokenizer
-        return self.text_folder(next(iter(self.text))) if self.text else None
+        if self.text:
+            return self.text_folder(next(iter(self.text)))
+        return self.pair_tokenizer_path if self.pairs else None
+
+    @property
+    def pair_tokenizer_path(self) -> Path:
+        """Tokenizer of the texts of all pairs, for a mixture without a corpus."""
+        return self.root / "pairs" / "tokenizer.json"
 
 
 def check_weight(value: float, where: str) -> None:
