@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 from db1.evaluation.results import read_results
 from db1.evaluation.watching.record import read_recordings
 from db1.runtime import METRICS_FILE, read_metrics
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +74,14 @@ def gather(
 
 
 def _metrics(results: Mapping[str, Any], run: Path | None) -> list[dict[str, Any]]:
-    """The run's records up to the evaluated checkpoint; none where the run is not at hand."""
+    """The run's records; none where the run is not at hand."""
     checkpoint = results["provenance"]["checkpoint"]
     if run is None and checkpoint:
         run = Path(checkpoint["run"])
     if run is None or not (run / METRICS_FILE).is_file():
         return []
-    return read_metrics(run)
+    try:
+        return read_metrics(run)
+    except ValueError:  # a line that a running training has not finished
+        logger.warning("%s: cannot be read now, so no training curves", run / METRICS_FILE)
+        return []

@@ -19,6 +19,7 @@ def training(material: Material) -> Section | None:
     train = [record for record in material.metrics if record["kind"] == "train"]
     if len(train) < 2:
         return None
+    marks = _evaluated_step(material.results)
     lines = [Line(name="training", points=_thinned(_series(train, "loss")))]
     heldout = [record for record in material.metrics if record["kind"] == "evaluation"]
     if heldout:
@@ -31,8 +32,9 @@ def training(material: Material) -> Section | None:
         x_title="step",
         y_title="loss (nats a token)",
         lines=tuple(lines),
+        x_marks=marks,
     )
-    by_suite = _by_suite(train)
+    by_suite = _by_suite(train, marks)
     charts = (chart, by_suite) if by_suite else (chart,)
     return Section(name="training", title="Training", blocks=charts)
 
@@ -41,7 +43,14 @@ def _series(records: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float
     return [(float(r["step"]), float(r[name])) for r in records if r.get(name) is not None]
 
 
-def _by_suite(train: Sequence[Mapping[str, Any]]) -> Chart | None:
+def _evaluated_step(results: Mapping[str, Any]) -> tuple[float, ...]:
+    """Step of the evaluated checkpoint."""
+    tag = (results["provenance"]["checkpoint"] or {}).get("tag") or ""
+    number = tag.removeprefix("step-")
+    return (float(number),) if number.isdigit() else ()
+
+
+def _by_suite(train: Sequence[Mapping[str, Any]], marks: tuple[float, ...]) -> Chart | None:
     """Mean training loss of each suite's tasks; the text corpora count as `text`."""
     groups: dict[str, list[tuple[float, float]]] = {}
     for record in train:
@@ -64,6 +73,7 @@ def _by_suite(train: Sequence[Mapping[str, Any]]) -> Chart | None:
         x_title="step",
         y_title="loss (nats a token)",
         lines=tuple(Line(name=suite, points=_thinned(groups[suite])) for suite in sorted(largest)),
+        x_marks=marks,
     )
 
 
