@@ -72,7 +72,7 @@ def threshold_curve(task_means: np.ndarray) -> dict[str, list[int]]:
     return {"thresholds": list(THRESHOLDS), "num_tasks": counts}
 
 
-def _statistics(means: np.ndarray) -> dict[str, np.ndarray]:
+def task_statistics(means: np.ndarray) -> dict[str, np.ndarray]:
     """The headline numbers over the last axis (tasks)."""
     return {
         "share_at_least_50": (means >= 0.5).mean(axis=-1),
@@ -115,10 +115,10 @@ def _summarise_group(scores: Mapping[str, np.ndarray], seed: int) -> dict[str, A
     if tasks:
         rng = np.random.default_rng(seed)
         resampled = np.stack([resampled_means(scores[task], rng) for task in tasks], axis=1)
-        summary |= {name: float(value) for name, value in _statistics(means).items()}
-        intervals = {n: percentile_interval(v) for n, v in _statistics(resampled).items()}
+        summary |= {name: float(value) for name, value in task_statistics(means).items()}
+        intervals = {n: percentile_interval(v) for n, v in task_statistics(resampled).items()}
     else:
-        names = _statistics(np.zeros(1))
+        names = task_statistics(np.zeros(1))
         summary |= dict.fromkeys(names)
         intervals = dict.fromkeys(names)
     return summary | {"intervals": intervals, "threshold_curve": threshold_curve(means)}
