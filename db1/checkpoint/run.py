@@ -3,8 +3,8 @@
     checkpoints/
         latest                     the newest tag, for people and scripts; replaced last
         step-00000100/             a tag: state after 100 optimizer steps
-            manifest.json          size and SHA-256 of every other file; written last
-            trainer.json           step, processes, engine, configuration hash
+            manifest.json          size and SHA-256 of every other file and of itself; written last
+            trainer.json           step, processes, engine, configuration hash, the guard's state
             model.safetensors      all weights, in the precision of training
             random-rank0.pt        random states of each process
             deepspeed/ or torch.pt optimizer state of the engine
@@ -17,7 +17,6 @@ training is resumed and only then: resume only runs that you trust.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -30,6 +29,14 @@ from typing import Any
 
 import torch
 
+from db1.checkpoint.manifest import (
+    MANIFEST_FILE,
+    NewerCheckpoint,
+    file_digest,
+    read_json,
+    read_manifest,
+    write_manifest,
+)
 from db1.checkpoint.weights import read_weights
 from db1.errors import CheckpointError
 from db1.runtime import atomic_write_text, sync_folder
@@ -39,13 +46,10 @@ logger = logging.getLogger(__name__)
 FOLDER = "checkpoints"
 WEIGHTS_FILE = "model.safetensors"
 TRAINER_FILE = "trainer.json"
-MANIFEST_FILE = "manifest.json"
 LATEST_FILE = "latest"
 PARTIAL = ".partial"
 BROKEN = ".broken"
-VERSION = 1
 _TAG = re.compile(r"step-(\d{8,})")
-_CHUNK = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,40 +79,59 @@ def save_checkpoint(
     *,
     trainer: Mapping[str, Any],
     keep: int,
-    rank: int = 0,
-    barrier: Callable[[], None] = lambda: None,
 ) -> Path:
     """Writes a checkpoint; a crash at any moment leaves the earlier ones as they were.
-
-    Every process calls it. All write into `<tag>.partial`; after the barrier the first process
-    hashes the files, writes the manifest, flushes, renames, and points `latest` there.
 
     Args:
         run_folder: The run.
         step: Optimizer steps done.
-        write: Writes this process's files into the folder it is given.
+        write: Writes the files into the folder it is given.
         trainer: Goes to trainer.json, with the step.
         keep: Number of newest checkpoints that stay.
-        rank: Number of this process.
-        barrier: Waits for all processes.
 
     Returns:
         The checkpoint's folder.
     """
-    final = run_folder / FOLDER / tag_of(step)
-    partial = final.with_name(final.name + PARTIAL)
-    if rank == 0:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-    barrier()
+    partial = start_checkpoint(run_folder, step)
     write(partial)
-    barrier()
-    if rank == 0:
-        atomic_write_text(partial / TRAINER_FILE, json.dumps({"step": step, **trainer}, indent=1))
-        _seal(partial, step)
-        _publish(partial, final)
-        _remove_old(final.parent, keep)
-    barrier()
+    return publish_checkpoint(partial, step, trainer=trainer, keep=keep)
+
+
+def start_checkpoint(run_folder: Path, step: int) -> Path:
+    """Makes the empty folder into which all processes write; for the first of them."""
+    partial = partial_folder(run_folder, step)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    return partial
+
+
+def partial_folder(run_folder: Path, step: int) -> Path:
+    """Where a checkpoint lies until it is whole."""
+    return run_folder / FOLDER / (tag_of(step) + PARTIAL)
+
+
+def publish_checkpoint(
+    partial: Path, step: int, *, trainer: Mapping[str, Any], keep: int, keep_every: int = 0
+) -> Path:
+    """Makes a checkpoint of a folder in which all files are written; for the first process.
+
+    Hashes the files, flushes them, writes the manifest, renames, and points `latest` there.
+
+    Args:
+        partial: From `start_checkpoint`.
+        step: Optimizer steps done.
+        trainer: Goes to trainer.json, with the step.
+        keep: Number of newest checkpoints that stay.
+        keep_every: Those of every that many steps stay as well; 0: none.
+
+    Returns:
+        The checkpoint's folder.
+    """
+    final = partial.with_name(tag_of(step))
+    atomic_write_text(partial / TRAINER_FILE, json.dumps({"step": step, **trainer}, indent=1))
+    write_manifest(partial, step)
+    _rename(partial, final)
+    _remove_old(final.parent, keep, keep_every)
     return final
 
 
@@ -152,12 +175,15 @@ def find_checkpoint(run_folder: Path, only: tuple[str, ...] | None = None) -> Ch
     Broken ones are passed over with a warning.
 
     Raises:
+        NewerCheckpoint: When a newer db1 wrote the newest one.
         CheckpointError: When there are checkpoints and all are broken.
     """
     broken = []
     for folder in reversed(_tags(run_folder / FOLDER)):
         try:
             return verify_checkpoint(folder, only)
+        except NewerCheckpoint:
+            raise
         except CheckpointError as error:
             logger.warning("%s; falling back to the checkpoint before it", error)
             broken.append(str(error))
@@ -177,31 +203,32 @@ def verify_checkpoint(folder: Path, only: tuple[str, ...] | None = None) -> Chec
         only: Hash these files only; sizes are checked for all.
 
     Raises:
+        NewerCheckpoint: When a newer db1 wrote it.
         CheckpointError: Naming the first file that is missing or differs.
     """
-    manifest = _read_json(folder / MANIFEST_FILE)
-    if manifest.get("format") != "db1-checkpoint" or manifest.get("version") != VERSION:
-        raise CheckpointError(
-            f"{folder}: manifest of format {manifest.get('format')!r} version "
-            f"{manifest.get('version')!r}, expected 'db1-checkpoint' version {VERSION}"
-        )
+    manifest = read_manifest(folder)
+    if _TAG.fullmatch(folder.name) and folder.name != tag_of(manifest["step"]):
+        raise CheckpointError(f"{folder}: its manifest is of step {manifest['step']}")
     for name, expected in manifest["files"].items():
         path = folder / name
-        size = path.stat().st_size if path.is_file() else None
-        if size != expected["size"]:
-            got = "no such file" if size is None else f"{size} bytes"
-            raise CheckpointError(f"{path}: {got}, expected {expected['size']} bytes")
-        if (only is None or name in only) and _sha256(path) != expected["sha256"]:
-            raise CheckpointError(f"{path}: its SHA-256 differs from the manifest's (bit rot?)")
-    trainer = _read_json(folder / TRAINER_FILE)
+        try:
+            size = path.stat().st_size if path.is_file() else None
+            if size != expected["size"]:
+                got = "no such file" if size is None else f"{size} bytes"
+                raise CheckpointError(f"{path}: {got}, expected {expected['size']} bytes")
+            if (only is None or name in only) and file_digest(path) != expected["sha256"]:
+                raise CheckpointError(f"{path}: its SHA-256 differs from the manifest's (bit rot?)")
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    trainer = read_json(folder / TRAINER_FILE)
     return Checkpoint(folder=folder, step=manifest["step"], trainer=trainer)
 
 
 def file_sha256(folder: Path, name: str) -> str:
     """SHA-256 of a file: the manifest's where the folder has one, else computed."""
     if (folder / MANIFEST_FILE).is_file():
-        return _read_json(folder / MANIFEST_FILE)["files"][name]["sha256"]
-    return _sha256(folder / name)
+        return read_manifest(folder)["files"][name]["sha256"]
+    return file_digest(folder / name)
 
 
 def tidy_checkpoints(run_folder: Path, step: int) -> None:
@@ -228,21 +255,7 @@ def _tags(checkpoints: Path) -> list[Path]:
     return [path for match, path in sorted(found, key=lambda pair: int(pair[0][1]))]
 
 
-def _seal(folder: Path, step: int) -> None:
-    """Flushes all files to the disk and writes the manifest."""
-    files = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        files[path.relative_to(folder).as_posix()] = {
-            "size": path.stat().st_size,
-            "sha256": _sha256(path, flush=True),
-        }
-    for path in sorted(p for p in folder.rglob("*") if p.is_dir()):
-        sync_folder(path)
-    manifest = {"format": "db1-checkpoint", "version": VERSION, "step": step, "files": files}
-    atomic_write_text(folder / MANIFEST_FILE, json.dumps(manifest, indent=1))
-
-
-def _publish(partial: Path, final: Path) -> None:
+def _rename(partial: Path, final: Path) -> None:
     if final.exists():  # a broken checkpoint of the same step, or one trained again
         shutil.rmtree(final)
     os.rename(partial, final)
@@ -250,30 +263,10 @@ def _publish(partial: Path, final: Path) -> None:
     atomic_write_text(final.parent / LATEST_FILE, final.name + "\n")
 
 
-def _remove_old(checkpoints: Path, keep: int) -> None:
+def _remove_old(checkpoints: Path, keep: int, keep_every: int) -> None:
     for folder in _tags(checkpoints)[:-keep]:
+        if keep_every and int(folder.name.removeprefix("step-")) % keep_every == 0:
+            continue
         doomed = folder.with_name(folder.name + PARTIAL)
         os.rename(folder, doomed)  # so that a crash leaves no half checkpoint under its name
         shutil.rmtree(doomed, ignore_errors=True)
-
-
-def _sha256(path: Path, flush: bool = False) -> str:
-    digest = hashlib.sha256()
-    with open(path, "r+b" if flush else "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-        if flush:
-            os.fsync(file.fileno())
-    return digest.hexdigest()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file, the checkpoint is not complete") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not readable as JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: expected a JSON object")
-    return content

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +90,14 @@ class DeepSpeedEngine(TrainingEngine):
         )
         self._trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self._optimizer_names = optimizer_names(self._trainable)  # before shapes are cut up
+        self._optimizer = GatedAdamW(make_optimizer(self._trainable, config))
         self._engine, *_ = deepspeed.initialize(
             model=model,
-            optimizer=make_optimizer(self._trainable, config),
+            optimizer=self._optimizer,
             config=deepspeed_config(config, processes.world_size),
             dist_init_required=False,
         )
+        self._engine._copy_recovery_script = lambda folder: None  # would leave a script there
         if config.compile:
             compile_layers(self._engine.module, processes.device.type)
         self._engine.train()
@@ -111,13 +113,24 @@ class DeepSpeedEngine(TrainingEngine):
         self._engine.backward(loss_sum * scale, scale_wrt_gas=False)
         return detached_losses(loss_sum, losses_B, targets_B)
 
-    def _step(self, learning_rate: float) -> float:
+    def _step(self, learning_rate: float, accept: Callable[[float], bool]) -> float:
         set_learning_rate(self._engine.optimizer, learning_rate)
-        norm = self._plain_norm() if self.config.zero_stage == 0 else None
-        self._engine.step()
+        if self.config.zero_stage == 0 and self.config.precision == "fp32":
+            norm = self.processes.broadcast(self._plain_norm())
+            self._optimizer.open_for(lambda: accept(norm))
+            self._engine.step()
+        else:
+            self._optimizer.open_for(lambda: accept(self._sharded_norm()))
+            self._engine.step()
+            norm = self._sharded_norm()
+        self._optimizer.settle()  # DeepSpeed by itself leaves out a step with an infinite norm
         self._clear_gradients()
-        if norm is None:
-            norm = self._engine.get_global_grad_norm()
+        return norm
+
+    def _sharded_norm(self) -> float:
+        """DeepSpeed's norm of the step, known before it calls the optimizer."""
+        norm = getattr(self._engine.optimizer, "_global_grad_norm", None)
+        norm = self._engine.get_global_grad_norm() if norm is None else norm
         norm = float("nan") if norm is None else float(norm)
         return norm if norm >= 0 else math.nan  # DeepSpeed says -1 for a norm that is not finite
 
@@ -130,10 +143,8 @@ class DeepSpeedEngine(TrainingEngine):
         if self.config.zero_stage == 3:
             self._engine.optimizer.grad_partitions_flat_buffer.zero_()
 
-    def _plain_norm(self) -> float | None:
+    def _plain_norm(self) -> float:
         """Gradient norm at stage 0 in fp32, where DeepSpeed keeps none."""
-        if self.config.precision != "fp32":
-            return None
         gradients = [p.grad for p in self._engine.module.parameters() if p.grad is not None]
         return float(nn.utils.get_total_norm(gradients))
 
@@ -147,12 +158,17 @@ class DeepSpeedEngine(TrainingEngine):
         return detached_losses(*out)
 
     def save(self, folder: Path) -> None:
-        self._engine.save_checkpoint(str(folder), tag=DEEPSPEED_FOLDER, save_latest=False)
+        """As `TrainingEngine.save`; what fails is raised when no process waits for another."""
+        failures = CollectedFailures(self._engine.checkpoint_engine)
+        self._engine.checkpoint_engine = failures
+        try:
+            self._engine.save_checkpoint(str(folder), tag=DEEPSPEED_FOLDER, save_latest=False)
+        finally:
+            self._engine.checkpoint_engine = failures.writer
         weights = self._full_weights()
+        failures.raise_first()
         if self.processes.rank == 0:
             self.files.write(folder, weights)
-            for script in folder.glob("zero_to_*.py"):  # DeepSpeed leaves one there
-                script.unlink()
 
     def _full_weights(self) -> dict[str, Tensor]:
         """All weights by name on the first process, gathered one by one at stage 3."""
@@ -186,6 +202,72 @@ class DeepSpeedEngine(TrainingEngine):
     def close(self) -> None:
         self._hook.remove()
         self._engine.destroy()
+
+
+class CollectedFailures:
+    """DeepSpeed's writer of files, whose errors wait until all processes are through.
+
+    Raised at once, they would leave the other processes waiting for this one.
+
+    Args:
+        writer: A DeepSpeed `CheckpointEngine`.
+    """
+
+    def __init__(self, writer: Any) -> None:
+        self.writer = writer
+        self._failures: list[Exception] = []
+
+    def save(self, state_dict: Any, path: str) -> None:
+        """Writes a file."""
+        self._collect(lambda: self.writer.save(state_dict, path))
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        """Makes a folder."""
+        self._collect(lambda: self.writer.makedirs(path, exist_ok=exist_ok))
+
+    def raise_first(self) -> None:
+        """Raises the first error, if any."""
+        if self._failures:
+            raise self._failures[0]
+
+    def _collect(self, work: Callable[[], Any]) -> None:
+        try:
+            work()
+        except (OSError, RuntimeError) as error:
+            self._failures.append(error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.writer, name)
+
+
+class GatedAdamW(torch.optim.AdamW):
+    """AdamW that takes a step only where it is wanted.
+
+    DeepSpeed knows the gradient norm inside its own step, and calls the optimizer once for each
+    part of the weights behind that; so the question is asked at the first of these calls.
+
+    Args:
+        plain: Gives groups of parameters and settings.
+    """
+
+    def __init__(self, plain: torch.optim.AdamW) -> None:
+        super().__init__(plain.param_groups)
+        self._wanted: Callable[[], bool] = lambda: True
+        self._is_wanted: bool | None = None
+
+    def open_for(self, wanted: Callable[[], bool]) -> None:
+        """Sets the question that the next step, in all its parts, asks once."""
+        self._wanted, self._is_wanted = wanted, None
+
+    def settle(self) -> None:
+        """Asks the question where no part of the step did."""
+        if self._is_wanted is None:
+            self._is_wanted = self._wanted()
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Takes the step, or does nothing."""
+        self.settle()
+        return super().step(closure) if self._is_wanted else None
 
 
 def place_optimizer(

@@ -22,10 +22,12 @@ class Drawn:
     Args:
         micro_batches: In the order in which they are taken.
         total_targets: Weight of the targets of all processes.
+        first_slots: Slot of the global batch of each micro-batch's first sequence.
     """
 
     micro_batches: list[Batch]
     total_targets: float
+    first_slots: list[int]
 
 
 class BatchDrawer:
@@ -49,6 +51,10 @@ class BatchDrawer:
     ) -> None:
         self._processes = processes
         self._accumulation = training.accumulation(processes.world_size)
+        self._first_slots = [
+            (index * processes.world_size + processes.rank) * training.micro_batch_size
+            for index in range(self._accumulation)
+        ]
         self._batches: Iterator[Batch] = make_loader(
             dataset,
             first_step=start,
@@ -82,7 +88,11 @@ class BatchDrawer:
                 f"step {step}: no token of the whole batch is to be predicted (sources "
                 f"{', '.join(sources)}); raise sequence.length or mix other sources in"
             )
-        return Drawn(micro_batches=micro_batches, total_targets=total_targets)
+        return Drawn(
+            micro_batches=micro_batches,
+            total_targets=total_targets,
+            first_slots=self._first_slots,
+        )
 
     def _read(self) -> list[Batch]:
         return [next(self._batches) for _ in range(self._accumulation)]

@@ -16,8 +16,9 @@ any number.
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -96,11 +97,13 @@ class TrainingEngine(ABC):
         self._taken += 1
         return losses
 
-    def step(self, learning_rate: float) -> float:
-        """Takes the optimizer step after the last micro-batch.
+    def step(self, learning_rate: float, accept: Callable[[float], bool] = math.isfinite) -> float:
+        """Takes the optimizer step after the last micro-batch, or drops the gradients.
 
         Args:
             learning_rate: Of this step.
+            accept: Told the global gradient norm, the same in all processes; False: weights and
+                optimizer stay as they are. (In fp16 a norm that is not finite never moves them.)
 
         Returns:
             The global gradient norm before clipping; not finite when the gradients were not.
@@ -108,7 +111,7 @@ class TrainingEngine(ABC):
         if not self.is_boundary:
             raise RuntimeError(f"{self._taken} of {self.accumulation} micro-batches taken")
         self._taken = 0
-        return self._step(learning_rate)
+        return self._step(learning_rate, accept)
 
     @abstractmethod
     def evaluate(self, batch: Batch) -> MicroBatchLoss:
@@ -139,7 +142,7 @@ class TrainingEngine(ABC):
     def _forward_backward(self, batch: Batch, scale: float) -> MicroBatchLoss: ...
 
     @abstractmethod
-    def _step(self, learning_rate: float) -> float: ...
+    def _step(self, learning_rate: float, accept: Callable[[float], bool]) -> float: ...
 
 
 class TorchEngine(TrainingEngine):
@@ -187,7 +190,7 @@ class TorchEngine(TrainingEngine):
         return detached_losses(out.loss_sum, out.sample_loss, out.sample_targets)
 
     @torch.no_grad()
-    def _step(self, learning_rate: float) -> float:
+    def _step(self, learning_rate: float, accept: Callable[[float], bool]) -> float:
         set_learning_rate(self._optimizer, learning_rate)
         for master in self._masters:
             if master.grad is None:  # as DeepSpeed does: no gradient is a gradient of zero
@@ -195,10 +198,11 @@ class TorchEngine(TrainingEngine):
         self._scaler.unscale_(self._optimizer)
         limit = self.config.gradient_clipping or float("inf")
         norm = nn.utils.clip_grad_norm_(self._masters, limit)
-        if torch.isfinite(norm) or self._scaler.is_enabled():
+        if accept(float(norm)):
             self._scaler.step(self._optimizer)
-            self._scaler.update()
             self._publish_masters()
+        if self._scaler.is_enabled():
+            self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
         return float(norm)
 

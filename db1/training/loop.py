@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,8 @@ from db1.training.config import TrainingConfig
 from db1.training.drawing import BatchDrawer
 from db1.training.engine import TrainingEngine, make_engine
 from db1.training.evaluate import evaluate_sets
+from db1.training.guard import EVENT as EVENT_SKIPPED
+from db1.training.guard import Slot, StepGuard, faulty_sources, skip_record, slots_of
 from db1.training.mixture import EVENT, RunMixture
 from db1.training.processes import Processes
 from db1.training.progress import TrainingProgress
@@ -106,7 +107,8 @@ class Trainer:
         Raises:
             ConfigError: When the settings fit neither the machine nor the run folder.
             CheckpointError: When there are checkpoints and none is valid.
-            DataError: For a broken sample or a loss that is not finite; nothing is saved then.
+            DataError: For a broken sample, or too many batches that had to be skipped; nothing is
+                saved then.
         """
         training = self._training
         if training.num_threads is not None:
@@ -119,6 +121,7 @@ class Trainer:
             logger.info("%s: already at step %d, nothing to do", self._run_folder, start)
             return TrainingResult(step=start, stopped=False)
         self._engine = self._build_engine(found)
+        self._guard = StepGuard(training, found.trainer.get("guard") if found else None)
         self._reporter = self._open_reporter(start)
         ended = False
         try:
@@ -176,8 +179,24 @@ class Trainer:
         training, processes = self._training, self._processes
         drawer = self._open_drawer(start)
         saver = Saver(
-            self._run_folder, self._engine, processes, training, config_hash(self._config)
+            self._run_folder,
+            self._engine,
+            processes,
+            training,
+            config_hash(self._config),
+            self._reporter.saved,
         )
+        try:
+            result = self._take_steps(start, drawer, saver)
+            saver.finish()
+        finally:
+            saver.abandon()
+        if result.stopped:
+            logger.info("SIGTERM: saved at step %d, the same command goes on", result.step)
+        return result
+
+    def _take_steps(self, start: int, drawer: BatchDrawer, saver: Saver) -> TrainingResult:
+        training, processes = self._training, self._processes
         visible = processes.rank == 0
         with TrainingProgress(training.num_steps, start, visible=visible) as progress:
             for step in range(start, training.num_steps):
@@ -187,15 +206,14 @@ class Trainer:
                 done = step + 1
                 last = stop or done == training.num_steps
                 progress.step(done)
+                saver.look()
                 if last or done % training.log_every == 0:
                     self._reporter.log(done, progress)
                 if (last and not stop) or _is_due(done, training.eval_every):
                     self._evaluate(done)
                 if last or _is_due(done, training.checkpoint_every):
-                    saver.save(done, {})
-                    self._reporter.saved(done)
+                    saver.save(done, {"guard": self._guard.state()})
                 if stop and done < training.num_steps:
-                    logger.info("SIGTERM: saved at step %d, the same command goes on", done)
                     return TrainingResult(step=done, stopped=True)
         return TrainingResult(step=training.num_steps, stopped=False)
 
@@ -211,33 +229,55 @@ class Trainer:
         return BatchDrawer(self._dataset, self._training, processes, step, stop)
 
     def _take_step(self, step: int, drawer: BatchDrawer) -> bool:
-        """One optimizer step; returns whether to stop behind it."""
+        """One optimizer step, or a skipped batch; returns whether to stop behind it."""
         started = time.perf_counter()
         drawn = drawer.draw(step)
         waited = time.perf_counter() - started
         scale = self._engine.loss_scale(drawn.total_targets)
-        tally = Tally()
-        for batch in drawn.micro_batches:
+        tally, slots = Tally(), []
+        for batch, first_slot in zip(drawn.micro_batches, drawn.first_slots, strict=True):
             losses = self._engine.train_micro_batch(batch, scale)
             tally.add(losses, batch.sources, batch.ids.numel())
+            slots += slots_of(losses, batch.sources, first_slot)
         loss, stop = self._processes.sum([sum(tally.losses.values()), float(self._stop.asked)])
-        self._check_finite(step, loss / drawn.total_targets, "loss", tally)
-        norm = self._engine.step(learning_rate_at(step, self._training))
-        if self._training.precision != "fp16":  # there DeepSpeed skips the step and goes on
-            self._check_finite(step, norm, "gradient norm", tally)
+        norm, fault = self._step_or_skip(step, loss / drawn.total_targets)
+        if fault:
+            self._tell_of_skip(step, fault, slots)
+            tally = Tally(tokens=tally.tokens)
         self._reporter.step(tally, norm, time.perf_counter() - started, waited)
         return stop > 0
 
-    def _check_finite(self, step: int, value: float, what: str, tally: Tally) -> None:
-        """Raises in every process alike, for `value` is the same in all."""
-        if math.isfinite(value):
-            return
-        total = Tally.merged(self._processes.gather(tally))
-        sources = total.broken_sources or sorted(total.losses)
-        raise DataError(
-            f"step {step}: {what} is {value} (sources {', '.join(sources)}); the newest "
-            f"checkpoint is unharmed; lower training.learning_rate or check those sources"
+    def _step_or_skip(self, step: int, loss: float) -> tuple[float, str | None]:
+        """Returns the gradient norm and what was wrong with the batch."""
+        guard = self._guard
+        fault = guard.loss_fault(loss)
+
+        def accept(norm: float) -> bool:
+            nonlocal fault
+            fault = fault or guard.norm_fault(norm)
+            return fault is None
+
+        norm = self._engine.step(learning_rate_at(step, self._training), accept)
+        if fault:
+            guard.skip()
+        else:
+            guard.accept(loss, norm)
+        return norm, fault
+
+    def _tell_of_skip(self, step: int, fault: str, slots: list[Slot]) -> None:
+        """Logs a skipped batch; ends the run in all processes when there were too many."""
+        told = self._processes.gather(slots)
+        slots = sorted((slot for part in told for slot in part), key=lambda slot: slot.slot)
+        record = skip_record(step, fault, slots, self._guard, self._training.global_batch_size)
+        self._reporter.event(EVENT_SKIPPED, step + 1, record)
+        logger.warning(
+            "step %d: %s (sources %s); batch skipped, %d so far",
+            step,
+            fault,
+            ", ".join(faulty_sources(slots)),
+            self._guard.skipped,
         )
+        self._guard.check_limits(step, fault, slots, self._run_folder)
 
     def _evaluate(self, step: int) -> None:
         if self._evaluation_sets:

@@ -97,12 +97,18 @@ class Processes:
             result = work()
         except Db1Error as caught:
             error = caught
-        failure = (type(error).__name__, str(error)) if error else None
+        failure = (_shared_name(error), str(error)) if error else None
         told = self.gather((failure, None if error else tell(result)))
         for failure, _ in told:
             if failure:
-                raise _SHARED_ERRORS.get(failure[0], DataError)(failure[1]) from error
+                raise _SHARED_ERRORS[failure[0]](failure[1]) from error
         return result, [value for _, value in told]
+
+
+def _shared_name(error: Db1Error) -> str:
+    """The nearest kind of error that all processes know."""
+    names = [kind.__name__ for kind in type(error).__mro__]
+    return next((name for name in names if name in _SHARED_ERRORS), DataError.__name__)
 
 
 def _device_of(place: Rank) -> torch.device:

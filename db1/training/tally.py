@@ -63,8 +63,3 @@ class Tally:
             for source, loss in sorted(self.losses.items())
             if self.targets[source]
         }
-
-    @property
-    def broken_sources(self) -> list[str]:
-        """Sources whose loss is not finite, sorted."""
-        return sorted(name for name, loss in self.losses.items() if not math.isfinite(loss))

@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from db1.checkpoint import run
+from db1.checkpoint import manifest, run
 from db1.checkpoint.weights import read_weights, write_weights
 from db1.errors import CheckpointError
 
@@ -38,13 +38,13 @@ def test_layout(saved):
     assert _tags(saved) == ["latest", "step-00000010", "step-00000020", "step-00000030"]
     assert (saved / "checkpoints" / "latest").read_text() == "step-00000030\n"
     folder = saved / "checkpoints" / "step-00000030"
-    manifest = json.loads((folder / "manifest.json").read_text())
-    assert sorted(manifest["files"]) == [
+    content = json.loads((folder / "manifest.json").read_text())
+    assert sorted(content["files"]) == [
         "deepspeed/optimizer.pt",
         "model.safetensors",
         "trainer.json",
     ]
-    assert manifest["files"]["deepspeed/optimizer.pt"]["size"] == 5000
+    assert content["files"]["deepspeed/optimizer.pt"]["size"] == 5000
     assert json.loads((folder / "trainer.json").read_text()) == {"step": 30, "world_size": 1}
 
 
@@ -108,11 +108,59 @@ def test_acting_reads_past_harmed_optimizer_states(saved):
     assert run.load_weights(saved)["w"][0, 0] == 30
 
 
-def test_a_newer_format_is_refused(saved):
-    path = saved / "checkpoints" / "step-00000030" / "manifest.json"
-    path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
-    with pytest.raises(CheckpointError, match="version 2, expected 'db1-checkpoint' version 1"):
-        run.verify_checkpoint(path.parent)
+def _rewrite_manifest(folder, **changes):
+    path = folder / "manifest.json"
+    content = json.loads(path.read_text()) | changes
+    del content["checksum"]
+    if content["version"] > 1:
+        content["checksum"] = manifest._checksum(content)
+    path.write_text(json.dumps(content))
+
+
+def test_a_newer_checkpoint_is_refused_and_left_alone(saved):
+    """Falling back to an older one would throw the newer one's work away."""
+    folder = saved / "checkpoints" / "step-00000030"
+    _rewrite_manifest(folder, version=3, written_by="db1 9.0")
+    message = "of version 3, written by db1 9.0; this is db1 .*install a newer db1"
+    for find in (run.find_checkpoint, run.load_weights):
+        with pytest.raises(manifest.NewerCheckpoint, match=message):
+            find(saved)
+    assert folder.is_dir()
+
+
+def test_version_1_is_read(saved):
+    folder = saved / "checkpoints" / "step-00000030"
+    _rewrite_manifest(folder, version=1)
+    assert run.find_checkpoint(saved).step == 30
+
+
+def test_a_flipped_bit_anywhere_in_a_manifest_is_found(saved):
+    folder = saved / "checkpoints" / "step-00000030"
+    content = (folder / "manifest.json").read_bytes()
+    for place in range(len(content)):
+        broken = bytearray(content)
+        broken[place] ^= 1 << place % 8
+        (folder / "manifest.json").write_bytes(broken)
+        with pytest.raises(CheckpointError) as caught:
+            run.verify_checkpoint(folder, only=())
+        assert not isinstance(caught.value, manifest.NewerCheckpoint), place
+    (folder / "manifest.json").write_bytes(content)
+    run.verify_checkpoint(folder)
+
+
+def test_a_manifest_of_another_step_is_refused(saved):
+    checkpoints = saved / "checkpoints"
+    os.rename(checkpoints / "step-00000030", checkpoints / "step-00000040")
+    with pytest.raises(CheckpointError, match="its manifest is of step 30"):
+        run.verify_checkpoint(checkpoints / "step-00000040")
+
+
+def test_keeps_every_mth(tmp_path):
+    for step in range(10, 80, 10):
+        partial = run.start_checkpoint(tmp_path, step)
+        (partial / "model.safetensors").write_bytes(b"weights")
+        run.publish_checkpoint(partial, step, trainer={}, keep=2, keep_every=30)
+    assert [int(name[5:]) for name in _tags(tmp_path)[1:]] == [30, 60, 70]
 
 
 def test_a_crash_while_writing_leaves_the_old_ones(saved):
@@ -130,7 +178,7 @@ def test_a_crash_while_writing_leaves_the_old_ones(saved):
     assert run.find_checkpoint(saved).step == 40
 
 
-@pytest.mark.parametrize("function", ["_seal", "_publish"])
+@pytest.mark.parametrize("function", ["write_manifest", "_rename"])
 def test_a_crash_before_the_rename_leaves_the_old_ones(saved, monkeypatch, function):
     def crash(*arguments):
         raise KeyboardInterrupt

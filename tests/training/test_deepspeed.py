@@ -226,3 +226,17 @@ def test_the_launcher_hands_the_status_through(tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr.count("error: ") == 1
+
+
+@pytest.mark.slow
+def test_all_stages_skip_the_batches_that_plain_torch_skips(tmp_path):
+    """By a loss that is not a number, and by spikes of the gradient norm, seen inside the step."""
+    changes = {"num_steps": 28, "data": {"poisoned": [19]}, "norm_spike": 1.05}
+    tiny_training.train(tmp_path / "torch", **changes)
+    _launch(tmp_path, [_job(f"/{stage}", stage, **changes) for stage in STAGES], processes=2)
+    expected = [event["batch"] for event in read_metrics(tmp_path / "torch", "skipped")]
+    assert len(expected) > 1 and expected[0] == 2
+    for stage in STAGES:
+        folder = tmp_path / str(stage)
+        assert [event["batch"] for event in read_metrics(folder, "skipped")] == expected
+        assert _largest_difference(folder, tmp_path / "torch") < 1e-5

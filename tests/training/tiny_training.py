@@ -55,6 +55,7 @@ class RandomSamples:
         kill_at: Number of the sample at which the process kills itself.
         broken_at: Number of the sample that raises an error.
         seconds: Time that a sample takes.
+        poisoned: Numbers of samples whose loss is not a number.
     """
 
     def __init__(
@@ -65,9 +66,11 @@ class RandomSamples:
         kill_at: int | None = None,
         broken_at: int | None = None,
         seconds: float = 0.0,
+        poisoned: tuple[int, ...] = (),
     ) -> None:
         self.num_samples, self.seed, self.images = num_samples, seed, images
         self.kill_at, self.broken_at, self.seconds = kill_at, broken_at, seconds
+        self.poisoned = poisoned
 
     def __len__(self) -> int:
         return self.num_samples
@@ -93,6 +96,7 @@ class RandomSamples:
             local_positions=np.full(TOKENS + 1, NO_LOCAL_POSITION, dtype=np.int32),
             images=images,
             source=f"source-{n % 2}",
+            target_weight=float("nan") if n in self.poisoned else 1.0,
         )
 
 
