@@ -156,6 +156,11 @@ def launch_environment(processes: int | None = None) -> dict[str, str]:
     return variables
 
 
+def master_address() -> str:
+    """Where the processes of a training meet, for messages: `host:port`."""
+    return f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
+
+
 def cache_folder() -> Path:
     """Where to keep what can be computed again: DB1_CACHE, or ~/.cache/db1; may not exist yet."""
     given = os.environ.get("DB1_CACHE")

@@ -233,6 +233,13 @@ class _GuardedDataset:
             return self._dataset[n]
         except Db1Error as error:
             return _Failure(error=DataError(f"sample {n}: {error}"))
+        except OSError as error:
+            return _Failure(
+                error=DataError(
+                    f"sample {n}: cannot be read: {error}; put the data back where it was and run "
+                    "the same command again"
+                )
+            )
         except Exception as error:
             raise RuntimeError(f"sample {n}: {error!r}") from error
 

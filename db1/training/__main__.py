@@ -34,7 +34,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the training; returns the exit status: 0 done, 2 bad input."""
+    """Runs the training; returns the exit status: 0 done, 2 bad input, 3 a process was lost."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     rank = 0
     try:
@@ -51,6 +51,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if rank == 0:
             sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return EXIT_BAD_INPUT
+    except RuntimeError as error:
+        from db1.training.processes import is_lost_contact
+        from db1.training.watchdog import EXIT_HUNG
+
+        if options.debug or not is_lost_contact(error):
+            raise
+        sys.stderr.write(
+            f"error: rank {rank} lost contact with another process, which ended or was killed (see "
+            "what it said); checkpoints are unharmed, the same command goes on from the newest\n"
+        )
+        return EXIT_HUNG
     return 0
 
 

@@ -72,7 +72,7 @@ class TrainingConfig:
             last 100 batches; 0: none is.
         norm_spike: The same for the gradient norm.
         hang_timeout: Seconds without progress after which a run of several processes ends, naming
-            the one that hangs; 0: never.
+            the one that hangs; 0: never. Up to the first step ten times as long.
         compile: Compile the decoder's layers with torch.compile.
         num_workers: Processes that read data for each training process; 0 reads in place.
         num_threads: Threads of torch; None leaves torch's choice.

@@ -33,6 +33,7 @@ from db1.training.schedule import learning_rate_at
 from db1.training.stopping import StopRequest
 from db1.training.tally import Tally
 from db1.training.watch import Watch
+from db1.training.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +100,8 @@ class Trainer:
         self._settled: dict[str, Any] | None = None
         self._measured: tuple[int, dict[str, Tally]] | None = None
         self._stop = StopRequest()
+        self._engine: TrainingEngine | None = None
+        self._reporter: Reporter | None = None
         self._watch = watch or Watch()
 
     def run(self) -> TrainingResult:
@@ -120,17 +123,32 @@ class Trainer:
         if start >= training.num_steps:
             logger.info("%s: already at step %d, nothing to do", self._run_folder, start)
             return TrainingResult(step=start, stopped=False)
-        self._engine = self._build_engine(found)
-        self._guard = StepGuard(training, found.trainer.get("guard") if found else None)
-        self._reporter = self._open_reporter(start)
-        ended = False
         try:
-            with self._stop:
-                result = self._train(start)
-            ended = not result.stopped
-            return result
-        finally:
+            with Watchdog(self._run_folder, processes, training.hang_timeout) as self._watchdog:
+                self._set_up(start, found)
+                with self._stop:
+                    result = self._train(start)
+        except BaseException:
+            self._close(ended=False)
+            raise
+        self._close(ended=not result.stopped)
+        return result
+
+    def _set_up(self, start: int, found: Checkpoint | None) -> None:
+        self._watchdog.now("building the model")
+        self._engine = self._build_engine(found)
+        self._guard = StepGuard(self._training, found.trainer.get("guard") if found else None)
+        self._reporter = self._open_reporter(start)
+
+    def _close(self, *, ended: bool) -> None:
+        """Closes what is open.
+
+        Args:
+            ended: The last step is done: wait for what is still at work beside the training.
+        """
+        if self._engine:
             self._engine.close()
+        if self._reporter:
             self._reporter.close(finish=ended)
 
     def _prepare(self) -> Checkpoint | None:
@@ -167,11 +185,13 @@ class Trainer:
         seed_everything(training.seed)  # the same weights in every process
         if found:
             check_resumable(found)
+        self._watchdog.now("building the engine")
         engine = make_engine(
             self._make_model(), training, processes, resumes=found, files=self._files
         )
         seed_everything(training.seed, processes.rank)
         if found:
+            self._watchdog.now(f"loading {found.folder.name}")
             restore_training(found, engine, processes)
         return engine
 
@@ -188,6 +208,7 @@ class Trainer:
         )
         try:
             result = self._take_steps(start, drawer, saver)
+            self._watchdog.now("waiting for the last checkpoint")
             saver.finish()
         finally:
             saver.abandon()
@@ -206,12 +227,15 @@ class Trainer:
                 done = step + 1
                 last = stop or done == training.num_steps
                 progress.step(done)
+                self._watchdog.is_under_way = True
                 saver.look()
                 if last or done % training.log_every == 0:
+                    self._watchdog.now(f"step {done}: writing records")
                     self._reporter.log(done, progress)
                 if (last and not stop) or _is_due(done, training.eval_every):
                     self._evaluate(done)
                 if last or _is_due(done, training.checkpoint_every):
+                    self._watchdog.now(f"step {done}: saving")
                     saver.save(done, {"guard": self._guard.state()})
                 if stop and done < training.num_steps:
                     return TrainingResult(step=done, stopped=True)
@@ -231,14 +255,17 @@ class Trainer:
     def _take_step(self, step: int, drawer: BatchDrawer) -> bool:
         """One optimizer step, or a skipped batch; returns whether to stop behind it."""
         started = time.perf_counter()
+        self._watchdog.now(f"step {step}: reading")
         drawn = drawer.draw(step)
         waited = time.perf_counter() - started
         scale = self._engine.loss_scale(drawn.total_targets)
         tally, slots = Tally(), []
         for batch, first_slot in zip(drawn.micro_batches, drawn.first_slots, strict=True):
+            self._watchdog.now(f"step {step}: forward and backward")
             losses = self._engine.train_micro_batch(batch, scale)
             tally.add(losses, batch.sources, batch.ids.numel())
             slots += slots_of(losses, batch.sources, first_slot)
+        self._watchdog.now(f"step {step}: summing losses")
         loss, stop = self._processes.sum([sum(tally.losses.values()), float(self._stop.asked)])
         norm, fault = self._step_or_skip(step, loss / drawn.total_targets)
         if fault:
@@ -257,6 +284,7 @@ class Trainer:
             fault = fault or guard.norm_fault(norm)
             return fault is None
 
+        self._watchdog.now(f"step {step}: optimizer")
         norm = self._engine.step(learning_rate_at(step, self._training), accept)
         if fault:
             guard.skip()
@@ -289,6 +317,7 @@ class Trainer:
         Leaves the random states as they are: evaluating more often changes no training.
         """
         if self._measured is None or self._measured[0] != step:
+            self._watchdog.now(f"step {step}: evaluating")
             states = random_states()
             self._measured = step, evaluate_sets(self._engine, self._evaluation_sets)
             restore_random_states(states)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed
 
 from db1.errors import CheckpointError, ConfigError, DataError, Db1Error
-from db1.runtime import Rank, current_rank, publish_rank
+from db1.runtime import Rank, current_rank, master_address, publish_rank
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,10 @@ class Processes:
 
     Args:
         engine: `deepspeed` initialises DeepSpeed's communication; `torch` stays alone.
+
+    Attributes:
+        is_waiting: True while this process waits for a word of the others.
+        num_words: How often it got one.
     """
 
     def __init__(self, engine: str) -> None:
@@ -36,6 +41,8 @@ class Processes:
         if engine == "deepspeed":
             publish_rank(self.place, self.device.type)
             _start_deepspeed(self.place, self.device)
+        self.is_waiting = False
+        self.num_words = 0
         self._group = _message_group() if self.world_size > 1 and engine == "deepspeed" else None
 
     @property
@@ -53,7 +60,8 @@ class Processes:
         if self._group is None:
             return [value]
         values: list[Any] = [None] * self.world_size
-        torch.distributed.all_gather_object(values, value, group=self._group)
+        with self._waiting():
+            torch.distributed.all_gather_object(values, value, group=self._group)
         return values
 
     def broadcast(self, value: Any) -> Any:
@@ -61,7 +69,8 @@ class Processes:
         if self._group is None:
             return value
         values = [value]
-        torch.distributed.broadcast_object_list(values, src=0, group=self._group)
+        with self._waiting():
+            torch.distributed.broadcast_object_list(values, src=0, group=self._group)
         return values[0]
 
     def sum(self, values: Sequence[float]) -> list[float]:
@@ -69,13 +78,24 @@ class Processes:
         if self._group is None:
             return [float(value) for value in values]
         total = torch.tensor(list(values), dtype=torch.float64)
-        torch.distributed.all_reduce(total, group=self._group)
+        with self._waiting():
+            torch.distributed.all_reduce(total, group=self._group)
         return total.tolist()
 
     def barrier(self) -> None:
         """Waits for all processes."""
         if self._group is not None:
-            torch.distributed.barrier(group=self._group)
+            with self._waiting():
+                torch.distributed.barrier(group=self._group)
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        self.is_waiting = True
+        try:
+            yield
+            self.num_words += 1
+        finally:
+            self.is_waiting = False
 
     def together(self, work: Callable[[], T], tell: Callable[[T], Any]) -> tuple[T, list[Any]]:
         """Does this process's part of some work, and learns what the others tell about theirs.
@@ -143,8 +163,32 @@ def _start_deepspeed(place: Rank, device: torch.device) -> None:
             store = torch.distributed.HashStore()
             torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
         else:
-            torch.distributed.init_process_group(backend)
+            _meet(backend)
     deepspeed.init_distributed(dist_backend=torch.distributed.get_backend(), verbose=False)
+
+
+def _meet(backend: str) -> None:
+    """Meets the other processes at the launcher's address."""
+    where = master_address()
+    try:
+        torch.distributed.init_process_group(backend)
+    except (torch.distributed.DistNetworkError, torch.distributed.DistStoreError) as error:
+        text = str(error)
+        if "EADDRINUSE" in text or "address already in use" in text.lower():
+            raise ConfigError(
+                f"port {where} is in use by another program, most often another training; start "
+                "with another one: deepspeed --master_port 29503 ..."
+            ) from error
+        raise ConfigError(
+            f"the processes cannot meet at {where}: {text.splitlines()[0]}; check that the first "
+            "machine runs, has that name, and lets others connect to that port"
+        ) from error
+
+
+def is_lost_contact(error: BaseException) -> bool:
+    """True for what torch.distributed raises when another process is gone."""
+    signs = ("connection closed by peer", "connection reset", "broken pipe", "nccl", "gloo")
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in signs)
 
 
 def _skip_shared_memory_build() -> None:

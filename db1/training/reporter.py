@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from db1.errors import DataError
 from db1.runtime import MetricsWriter
 from db1.training.config import TrainingConfig
 from db1.training.hardware import peak_flops, peak_memory
@@ -46,6 +47,7 @@ class Reporter:
     ) -> None:
         self._watch, self._training, self._processes = watch, training, processes
         self._peak = training.watch.peak_flops or peak_flops(processes.device, training.precision)
+        self._run_folder = run_folder
         self._window = Window()
         self._metrics: MetricsWriter | None = None
         self._rollouts: RolloutMonitor | None = None
@@ -63,8 +65,15 @@ class Reporter:
 
     def event(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Writes a record of another kind, from the first process."""
-        if self._metrics:
+        if not self._metrics:
+            return
+        try:
             self._metrics.write(kind, step, values)
+        except OSError as error:
+            raise DataError(
+                f"{self._run_folder}: records cannot be written: {error}; make room there and run "
+                "the same command again"
+            ) from error
 
     def step(self, tally: Tally, norm: float, seconds: float, wait_seconds: float) -> None:
         """Enters this process's part of an optimizer step."""
@@ -113,4 +122,7 @@ class Reporter:
         if self._rollouts:
             self._rollouts.close(finish=finish)
         if self._metrics:
-            self._metrics.close()
+            try:
+                self._metrics.close()
+            except OSError as error:
+                logger.error("%s: records cannot be written: %s", self._run_folder, error)

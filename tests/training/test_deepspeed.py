@@ -231,7 +231,8 @@ def test_the_launcher_hands_the_status_through(tmp_path):
 @pytest.mark.slow
 def test_all_stages_skip_the_batches_that_plain_torch_skips(tmp_path):
     """By a loss that is not a number, and by spikes of the gradient norm, seen inside the step."""
-    changes = {"num_steps": 28, "data": {"poisoned": [19]}, "norm_spike": 1.05}
+    changes = {"num_steps": 36, "data": {"poisoned": [19]}, "norm_spike": 1.1}
+    changes |= {"learning_rate": 2e-2}
     tiny_training.train(tmp_path / "torch", **changes)
     _launch(tmp_path, [_job(f"/{stage}", stage, **changes) for stage in STAGES], processes=2)
     expected = [event["batch"] for event in read_metrics(tmp_path / "torch", "skipped")]
@@ -239,4 +240,10 @@ def test_all_stages_skip_the_batches_that_plain_torch_skips(tmp_path):
     for stage in STAGES:
         folder = tmp_path / str(stage)
         assert [event["batch"] for event in read_metrics(folder, "skipped")] == expected
-        assert _largest_difference(folder, tmp_path / "torch") < 1e-5
+        losses, plain = (
+            [record["loss"] for record in read_metrics(run, "train")]
+            for run in (folder, tmp_path / "torch")
+        )
+        assert [loss is None for loss in losses] == [loss is None for loss in plain]
+        both = [pair for pair in zip(losses, plain, strict=True) if None not in pair]
+        assert max(abs(ours - theirs) for ours, theirs in both) < 1e-4

@@ -6,13 +6,15 @@ Also a script, for tests that need processes of their own:
     torchrun --nproc_per_node 2 tests/training/tiny_training.py RUN_FOLDER '{}'
 
 Beside the keys of TrainingConfig the JSON may hold `folder` (below RUN_FOLDER), `dropout`, and
-`data`: a mapping of arguments of `RandomSamples`. A list of such mappings runs one after the other.
+`data`: a mapping of arguments of `RandomSamples`, and `file_size`: bytes that no file of the
+process may exceed, as on a full disk. A list of such mappings runs one after the other.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -56,6 +58,8 @@ class RandomSamples:
         broken_at: Number of the sample that raises an error.
         seconds: Time that a sample takes.
         poisoned: Numbers of samples whose loss is not a number.
+        file: Read for each sample.
+        log: Gets a line with the number of each sample.
     """
 
     def __init__(
@@ -67,10 +71,12 @@ class RandomSamples:
         broken_at: int | None = None,
         seconds: float = 0.0,
         poisoned: tuple[int, ...] = (),
+        file: str | None = None,
+        log: str | None = None,
     ) -> None:
         self.num_samples, self.seed, self.images = num_samples, seed, images
         self.kill_at, self.broken_at, self.seconds = kill_at, broken_at, seconds
-        self.poisoned = poisoned
+        self.poisoned, self.file, self.log = poisoned, file, log
 
     def __len__(self) -> int:
         return self.num_samples
@@ -81,6 +87,11 @@ class RandomSamples:
         if n == self.broken_at:
             raise DataError("broken on purpose")
         time.sleep(self.seconds)
+        if self.file:
+            Path(self.file).read_bytes()
+        if self.log:
+            with open(self.log, "a") as file:
+                file.write(f"{n}\n")
         random = np.random.default_rng([self.seed, n])
         start, stride = random.integers(VOCABULARY), random.integers(1, 4)
         ids = ((start + stride * np.arange(TOKENS + 1)) % VOCABULARY).astype(np.int32)
@@ -151,4 +162,7 @@ if __name__ == "__main__":
     setup_logging(int(os.environ.get("RANK", "0")))
     jobs = json.loads(sys.argv[2])
     for job in jobs if isinstance(jobs, list) else [jobs]:
+        file_size = job.pop("file_size", None)
+        if file_size is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
         train(sys.argv[1] + job.pop("folder", ""), **job)
