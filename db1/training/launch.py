@@ -116,7 +116,11 @@ def prepare(launch: Launch) -> Plan:
         options = _nodes(launch, hosts, num_gpus)
         world_size = sum(hosts.values())
         here = list(hosts.values())[launch.node_rank or 0] if "--no_ssh" in options else None
-    training.check_processes(world_size, "cuda" if num_gpus or launch.hostfile else "cpu")
+    try:
+        training.check_processes(world_size, "cuda" if num_gpus or launch.hostfile else "cpu")
+    except ConfigError as error:
+        place = f"{launch.hostfile} names" if launch.hostfile else "this machine runs"
+        raise ConfigError(f"{error} ({place} {world_size} processes)") from error
     command = (
         *(sys.executable, "-m", "deepspeed.launcher.runner", *options),
         *("--master_port", str(launch.port), "--log_level", "error", "--module", "db1.training"),

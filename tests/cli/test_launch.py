@@ -163,10 +163,10 @@ def _two_namespaces(runs: Runs) -> None:
     """Two host names with networks of their own; the first one starts the other over ssh."""
     with TwoNodes(runs.folder) as nodes:
         port = _free_port()  # of another network, but it is as good as any
-        words = runs.words("ssh", "--port", port, "--hostfile", nodes.hostfile)
+        words = runs.words("over_ssh", "--port", port, "--hostfile", nodes.hostfile)
         runs.finish(runs.run(nodes.command("node-a", words)))
-    assert len(read_metrics(runs.folder / "ssh", "train")) == 12
-    _assert_same(runs.folder / "ssh", runs.folder / "processes")
+    assert len(read_metrics(runs.folder / "over_ssh", "train")) == 12
+    _assert_same(runs.folder / "over_ssh", runs.folder / "processes")
 
 
 @pytest.mark.slow

@@ -123,7 +123,11 @@ def test_one_machine_in_the_hostfile_needs_no_ssh(port, tmp_path):
 @pytest.mark.parametrize(
     ("hosts", "settings", "message"),
     [
-        ("127.0.0.1 slots=1\n127.0.0.2 slots=2\n", {}, r"4 \* 3; set global_batch_size=12 or 24"),
+        (
+            "127.0.0.1 slots=1\n127.0.0.2 slots=2\n",
+            {},
+            r"4 \* 3; set global_batch_size=12 or 24.*\(.*hosts names 3 processes\)",
+        ),
         ("127.0.0.1 slots=1\n127.0.0.2 slots=3\n", {"node_rank": 2}, "node_rank: got 2, .* 0 to 1"),
         ("nowhere.invalid slots=1\n", {}, "host 'nowhere.invalid' has no address here"),
         (None, {"node_rank": 0}, "node_rank goes with a hostfile"),
