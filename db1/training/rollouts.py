@@ -59,7 +59,7 @@ class RolloutConfig:
         tasks: Task ids; empty: all that the run learns.
         episodes: Episodes of each task.
         max_share: Of a busy core, the most that acting takes from the trainer (its nice level).
-        threads: Of acting.
+        threads: Of acting, and processes for its environments.
         device: torch device of acting; `cpu` leaves the GPU to the trainer.
         timeout: Seconds after which a process is ended, and given up.
     """
@@ -206,11 +206,14 @@ def _command(config: RolloutConfig, folder: Path) -> list[str]:
     """`db1 eval`, the public command: nothing of acting is imported here."""
     background = (sys.executable, "-m", "db1.training.background", config.nice, os.getpid())
     tasks = [word for task in config.tasks for word in ("--task", task)]
-    options = ("--episodes", config.episodes, "--first-episode", FIRST_EPISODE, "--no-text")
-    allowed = ("--allow-missing-reference", "--allow-version-mismatch")
-    place = ("--out", folder, "--overwrite", "--device", config.device)
+    options = ("--episodes", config.episodes, "--first-episode", FIRST_EPISODE)
+    left_out = ("--no-text", "--no-pairs")  # held-out losses tell of these
+    allowed = ("missing-reference", "version-mismatch", "missing-prompt")
+    options += (*left_out, *(f"--allow-{what}" for what in allowed))
+    machine = ("--device", config.device, "--threads", config.threads, "--workers", config.threads)
+    place = ("--out", folder, "--overwrite", "--log", "--lanes", 1, *machine)
     verb = (sys.executable, "-m", "db1.cli.main", "eval", folder / "model")
-    return [str(word) for word in (*background, *verb, *options, *tasks, *allowed, *place)]
+    return [str(word) for word in (*background, *verb, *options, *tasks, *place)]
 
 
 def _link_model(
