@@ -22,7 +22,8 @@ def question_type_of(pair: Pair) -> str:
     given = pair.metadata.get("question_type")
     if given:
         return str(given)
-    return " ".join((pair.question or "").lower().split()[:_FIRST_WORDS])
+    words = [word.strip("?!.,;:") for word in (pair.question or "").lower().split()]
+    return " ".join(words[:_FIRST_WORDS])
 
 
 def answer_type_of(answers: Iterable[str]) -> str:

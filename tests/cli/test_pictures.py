@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
+import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -49,6 +51,7 @@ training:
 """
 
 
+ROOT = Path(__file__).parents[2]
 PLAIN = ("--tokenizer", "plain", "--no-java")
 
 
@@ -256,3 +259,40 @@ def test_refuses(db1, folder: Path, images: Path, arguments: tuple, words: str) 
     status, out, err = db1(verb, folder / "runs/seen", *rest)
     assert status == 2 and words in err and not out, err
     assert len(err.strip().splitlines()) == 1, err
+
+
+PLAINLY = {"TOKENIZER": "plain", "JAVA": "no-java"}
+
+
+@pytest.mark.parametrize(
+    ("script", "source", "settings", "words"),
+    [
+        ("evaluate_caption.sh", "coco", PLAINLY, ("1 captions", "CIDEr-D")),
+        ("evaluate_caption.sh", "coco", {"KARPATHY": "0", **PLAINLY},
+         ("2 captions", "BLEU-4")),
+        ("evaluate_caption.sh", "data/pairs/coco/val", PLAINLY, ("1 captions",)),
+        ("evaluate_vqa.sh", "vqa", {"MODE": "evalai"}, ("6 answers", "evalai mode", "yes/no")),
+        ("evaluate_vqa.sh", "vqa", {"SPLIT": "test"}, ("6 answers", "evaluation server")),
+    ],
+)  # fmt: skip
+@pytest.mark.slow
+def test_scripts(
+    folder: Path, tmp_path: Path, script: str, source: str, settings: dict, words: tuple
+) -> None:
+    """The scripts as a user calls them, on official folders and on a store."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, **settings, "STORES": str(tmp_path / "s"), "PATH": path}
+    command = ["sh", ROOT / "scripts" / script, folder / "runs/seen", folder / source]
+    outcome = subprocess.run(
+        [*command, "--max-tokens", "3"], capture_output=True, text=True,
+        env={**environment, "OUT": str(tmp_path / "out.json")},
+    )  # fmt: skip
+    assert outcome.returncode == 0, outcome.stderr
+    assert all(word in outcome.stdout for word in words), outcome.stdout
+    assert json.loads((tmp_path / "out.json").read_text())
+
+
+@pytest.mark.parametrize("script", ["evaluate_caption.sh", "evaluate_vqa.sh"])
+def test_scripts_say_how_they_are_used(script: str) -> None:
+    outcome = subprocess.run(["sh", ROOT / "scripts" / script], capture_output=True, text=True)
+    assert outcome.returncode == 2 and "usage:" in outcome.stderr

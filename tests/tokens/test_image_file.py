@@ -167,3 +167,15 @@ def test_damaged_bytes_never_raise_anything_else(
     except DataError:
         return
     assert decoded.mode == "RGB"
+
+
+def test_notes_say_what_is_done_to_a_file() -> None:
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    film = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    print_file = encode(Image.new("CMYK", (16, 16)), "JPEG")
+    assert ImageFile(film, "x").notes() == ("only the first of its frames is used",)
+    assert ImageFile(print_file, "x").notes() == ("converted from CMYK without its colour profile",)
+    assert ImageFile(encode(frames[0]), "x").notes() == ()
+    file = ImageFile(film, "x")
+    file.notes()
+    assert np.asarray(file.decode())[0, 0].tolist() == [255, 0, 0]
