@@ -46,11 +46,13 @@ class Column:
         title: Its head.
         is_text: Left-aligned text; else a right-aligned number.
         is_main: Large on a phone, where a row becomes a card.
+        is_minor: Left out where there is little room, on paper.
     """
 
     title: str
     is_text: bool = False
     is_main: bool = False
+    is_minor: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,9 @@ _SPECIAL = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
 }
 _NEGATIVE = re.compile(r"(?<![\w.-])-(?=\d)")
-_RANGE = " .. "
+_RANGE = re.compile(r"(\S+) \\% \.\. (\S+) \\%")
+_SHRUNK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+"""Opens a box that is as wide as the line at most."""
 
 
 def latex(document: Document) -> str:
@@ -29,7 +31,7 @@ def latex(document: Document) -> str:
     tables = [block for block in blocks if isinstance(block, Table)]
     parts = [
         f"% {' '.join(document.title.split())} ({' '.join(document.subtitle.split())})",
-        "% \\usepackage[T1]{fontenc}\n% \\usepackage{booktabs,longtable}",
+        "% \\usepackage[T1]{fontenc}\n% \\usepackage{booktabs,graphicx,longtable}",
     ]
     parts += [_tiles(block) for block in document.lead if isinstance(block, Tiles)]
     parts += [latex_table(table) for table in tables if table.rows]
@@ -38,9 +40,11 @@ def latex(document: Document) -> str:
 
 def latex_table(table: Table) -> str:
     """One table."""
-    spec = "".join("l" if column.is_text else "r" for column in table.columns)
-    head = " & ".join(escape_latex(column.title) for column in table.columns) + r" \\"
-    rows = [" & ".join(escape_latex(cell.text) for cell in row) + r" \\" for row in table.rows]
+    kept = [i for i, column in enumerate(table.columns) if not column.is_minor]
+    columns = [table.columns[i] for i in kept]
+    spec = "".join("l" if column.is_text else "r" for column in columns)
+    head = " & ".join(escape_latex(column.title) for column in columns) + r" \\"
+    rows = [" & ".join(escape_latex(row[i].text) for i in kept) + r" \\" for row in table.rows]
     caption = f"\\caption{{{escape_latex(table.caption)}}}\\label{{tab:{table.name}}}"
     if len(rows) > LONG:
         return _long(spec, head, rows, caption)
@@ -49,13 +53,14 @@ def latex_table(table: Table) -> str:
             r"\begin{table}",
             r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
             caption,
+            _SHRUNK,
             f"\\begin{{tabular}}{{@{{}}{spec}@{{}}}}",
             r"\toprule",
             head,
             r"\midrule",
             *rows,
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}}",
             r"\end{table}",
         ]
     )
@@ -64,7 +69,7 @@ def latex_table(table: Table) -> str:
 def _long(spec: str, head: str, rows: list[str], caption: str) -> str:
     return "\n".join(
         [
-            r"{\footnotesize\setlength{\tabcolsep}{4pt}",
+            r"{\scriptsize\setlength{\tabcolsep}{4pt}",
             f"\\begin{{longtable}}{{@{{}}{spec}@{{}}}}",
             caption + r" \\",
             r"\toprule",
@@ -104,6 +109,6 @@ def _tiles(tiles: Tiles) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Plain text -> LaTeX: signs with a meaning, minus signs and ranges of numbers."""
+    """Plain text -> LaTeX: signs with a meaning, minus signs, intervals as [a, b]."""
     escaped = "".join(_SPECIAL.get(sign, sign) for sign in " ".join(text.split()))
-    return _NEGATIVE.sub("$-$", escaped).replace(_RANGE, r"\,\ldots\,")
+    return _RANGE.sub(r"[\1, \2]", _NEGATIVE.sub("$-$", escaped))

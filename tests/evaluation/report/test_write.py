@@ -46,7 +46,7 @@ def test_page_stands_alone(folder: Path) -> None:
 def test_latex_tables(folder: Path) -> None:
     write_report(folder, latex_file=folder / "tables.tex")
     text = (folder / "tables.tex").read_text()
-    assert r"toy/best & 100.0 \% & " in text and r"\,\ldots\," in text
+    assert r"toy/best & 100.0 \% & " in text and "[50.0, 50.0]" in text and "episodes &" not in text
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 4
     assert text.count(r"\toprule") == text.count(r"\bottomrule") == 4
 

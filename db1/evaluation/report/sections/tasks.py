@@ -19,8 +19,8 @@ _COLUMNS = (
     Column(title="random"),
     Column(title="expert"),
     Column(title="success"),
-    Column(title="steps"),
-    Column(title="episodes"),
+    Column(title="steps", is_minor=True),
+    Column(title="episodes", is_minor=True),
 )
 
 
