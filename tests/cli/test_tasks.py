@@ -69,6 +69,9 @@ def test_collections_are_summed_up_by_suite() -> None:
 
 
 def test_planner_and_standing_in_the_listing(db1) -> None:
+    for name in ("dmc", "babyai"):
+        if (reason := SUITES[name].missing()) is not None:
+            pytest.skip(reason)
     rows = {row["id"]: row for row in json.loads(db1("tasks", "--suite", "dmc", "--json")[1])}
     assert rows["dmc/cartpole-balance"]["standing"]["reached"]
     assert rows["dmc/dog-run"]["standing"] is None

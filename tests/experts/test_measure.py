@@ -8,8 +8,15 @@ import pytest
 
 from db1.errors import ConfigError, DataError
 from db1.experts.demonstrate import UniformExpert, demonstrate
-from db1.experts.measure_many import MeasureRequest, measure_many
+from db1.experts.measure_many import (
+    MeasureRequest,
+    MeasureSummary,
+    _player,
+    _wanted,
+    measure_many,
+)
 from db1.experts.measurement import measure, play
+from db1.experts.planner import PlannerExpert
 from db1.suites import SUITES, make_env, parse_task_id
 from db1.suites.scores import measured_of
 from db1.suites.seeds import seed_for
@@ -106,6 +113,27 @@ def test_tasks_that_do_not_run_here_are_named(tmp_path, monkeypatch):
     assert summary.not_runnable == {"babyai/GoTo": "pip install something"}
     assert list(summary.measured) == [CART]
     assert "classic_control" in json.loads((tmp_path / "classic_control.json").read_text())["suite"]
+
+
+@pytest.mark.parametrize(
+    ("task", "policies"),
+    [
+        ("dmc/point_mass-easy", ("planner",)),  # its expert is a controller
+        ("dmc/humanoid-stand", ("planner",)),  # it has no expert
+        ("dmc/walker-walk", ()),  # the planner is its expert
+        ("dmc/dog-run", ()),  # the planner cannot plan it
+        ("tsp/uniform20", ()),
+    ],
+)
+def test_the_planner_is_measured_where_it_is_not_the_expert(tmp_path, task, policies):
+    if (reason := SUITES[task.partition("/")[0]].missing()) is not None:
+        pytest.skip(reason)
+    summary = MeasureSummary({}, [], [], {}, {})
+    assert _wanted(task, MeasureRequest(policy="planner"), tmp_path, summary) == policies
+    assert summary.no_expert == ([] if policies else [task])
+    if policies:
+        player, name = _player(task, "planner")
+        assert isinstance(player, PlannerExpert) and name == "planner"
 
 
 @pytest.mark.parametrize("bad", [{"policy": "best"}, {"episodes": 0}, {"max_seconds": 0.0}])
