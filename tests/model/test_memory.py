@@ -193,3 +193,44 @@ def test_lengths_out_of_range_raise(make_model, lengths: list[int]) -> None:
 def test_negative_memory_length_raises(make_model) -> None:
     with pytest.raises(ConfigError, match="memory_length"):
         Memory.empty(make_model(), 1, -1)
+
+
+def test_without_middle_keeps_both_ends_of_each_row(make_model) -> None:
+    """With one layer, keys know their own token only: the memory is that of the kept tokens."""
+    model = make_model(num_layers=1, memory_length=12, same_length=False)
+    ids, places = draw(3, 10, seed=1)
+    lengths, fronts = [10, 7, 4], [2, 3, 1]
+    memory = Memory.empty(model, 3, 12)
+    _, memory = model.decode(ids, places, (), memory, torch.tensor(lengths))
+    memory = memory.without_middle(5, torch.tensor(fronts))
+    assert memory.num_tokens.tolist() == [5, 5, 4]
+    new = draw(3, 2, seed=2)
+    got, _ = model.decode(*new, (), memory)
+    for row, (length, front) in enumerate(zip(lengths, fronts, strict=True)):
+        first = range(10 - length, 10 - length + front)
+        kept = [*first, *range(10 - (5 - front), 10)] if length > 5 else range(10 - length, 10)
+        alone = Memory.empty(model, 1, 12)
+        _, alone = model.decode(ids[row : row + 1, kept], places[row : row + 1, kept], (), alone)
+        expected, _ = model.decode(new[0][row : row + 1], new[1][row : row + 1], (), alone)
+        torch.testing.assert_close(got[row], expected[0], atol=1e-10, rtol=0)
+
+
+def test_limited_keeps_the_last_tokens_of_each_row(make_model) -> None:
+    model = make_model(num_layers=1, memory_length=8, memory_start="zeros", same_length=False)
+    ids, places = draw(2, 3, seed=3)
+    _, memory = model.decode(ids, places, (), Memory.empty(model, 2, 8))
+    assert memory.num_tokens.tolist() == [8, 8]
+    memory = memory.limited(torch.tensor([3, 2]))
+    assert memory.num_tokens.tolist() == [3, 2] and memory.filled == 3
+    new = draw(2, 1, seed=4)
+    got, _ = model.decode(*new, (), memory)
+    empty = make_model(num_layers=1, memory_length=8, memory_start="empty", same_length=False)
+    empty.load_state_dict(model.state_dict())
+    for row, count in ((0, 3), (1, 2)):
+        alone = Memory.empty(empty, 1, 8)
+        tokens = slice(3 - count, 3)
+        _, alone = empty.decode(
+            ids[row : row + 1, tokens], places[row : row + 1, tokens], (), alone
+        )
+        expected, _ = empty.decode(new[0][row : row + 1], new[1][row : row + 1], (), alone)
+        torch.testing.assert_close(got[row], expected[0], atol=1e-10, rtol=0)

@@ -332,3 +332,43 @@ def test_refuses_what_it_cannot_do(make_model: Callable, vocabulary: Vocabulary)
         agent.act([observation], np.array([1]))
     with pytest.raises(DataError, match="2 observations for 1 rows"):
         agent.act([observation] * 2)
+
+
+@pytest.mark.parametrize("start", ["empty", "zeros"])
+def test_a_fixed_prompt_stays_in_front(
+    make_model: Callable[..., TransformerXL], vocabulary: Vocabulary, start: str
+) -> None:
+    """Batch = alone; as long as all fits, fixed = moving; behind that they differ."""
+    model = make_model(memory_start=start)
+    codec = StepCodec(make_env("classic_control/Pendulum-v1").step_spec, vocabulary)
+    prompts = demonstrations("classic_control/Pendulum-v1", 2)
+
+    def actions(memory: int, strategy: str, rows: list[int]) -> list[list[float]]:
+        agent = Agent(
+            model, codec, memory_length=memory, batch_size=len(rows), prompts=prompts,
+            prompt_tokens=8, prompt_strategy=strategy,
+        )  # fmt: skip
+        seeds, stops = [11, 12, 13], [9, 4, 9]
+        done = run_episodes(
+            "classic_control/Pendulum-v1", agent,
+            [seeds[row] for row in rows], [stops[row] for row in rows], rows,
+        )  # fmt: skip
+        return [episode.actions.ravel().tolist() for episode in done]
+
+    together = actions(18, "fixed", [0, 1, 2])
+    assert together == [actions(18, "fixed", [row])[0] for row in range(3)]
+    assert together != actions(18, "moving", [0, 1, 2])
+    if start == "empty":
+        assert actions(80, "fixed", [0, 1, 2]) == actions(80, "moving", [0, 1, 2])
+
+
+def test_a_fixed_prompt_must_leave_room(
+    make_model: Callable[..., TransformerXL], vocabulary: Vocabulary
+) -> None:
+    codec = StepCodec(make_env("classic_control/Pendulum-v1").step_spec, vocabulary)
+    prompts = demonstrations("classic_control/Pendulum-v1", 1)
+    options = {"memory_length": 8, "batch_size": 1, "prompts": prompts}
+    with pytest.raises(ConfigError, match="lower prompt_tokens"):
+        Agent(make_model(), codec, prompt_strategy="fixed", **options)
+    with pytest.raises(ConfigError, match="prompt_strategy: got 'standing'"):
+        Agent(make_model(), codec, prompt_strategy="standing", **options)
