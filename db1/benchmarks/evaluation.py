@@ -59,6 +59,7 @@ class EvaluationBenchmark:
         tasks: Task ids; None: those that the run learned.
         suites: Keep only tasks of these suites.
         episodes: Episodes of each task.
+        max_steps: As in `EvaluationConfig`.
         memory_length: As in `EvaluationConfig`.
         precision: As in `EvaluationConfig`.
         against: Naive ways to evaluate.
@@ -72,6 +73,7 @@ class EvaluationBenchmark:
     tasks: Sequence[str] | None = None
     suites: Sequence[str] | None = None
     episodes: int = 10
+    max_steps: int | None = None
     memory_length: int | None = None
     precision: str = "float64"
     against: Sequence[str] = (RECOMPUTED,)
@@ -89,6 +91,7 @@ class EvaluationBenchmark:
         """Settings of both evaluations."""
         return EvaluationConfig(
             episodes=self.episodes,
+            max_steps=self.max_steps,
             memory_length=self.memory_length,
             precision=self.precision,
             text=False,
@@ -146,9 +149,10 @@ def _comparison(
         notes[f"{name}: tasks with equal returns"] = len(entries) - len(other)
         notes[f"{name}: tasks with other returns"] = ", ".join(other) or "none"
     num_suites = len({task.split("/")[0] for task in entries})
+    limit = "" if benchmark.max_steps is None else f" of {benchmark.max_steps} steps at most"
     return Comparison(
         work=f"evaluation: {len(entries)} tasks of {num_suites} suites, "
-        f"{benchmark.episodes} episodes each, {benchmark.precision}",
+        f"{benchmark.episodes} episodes each{limit}, {benchmark.precision}",
         unit="episode",
         timings=tuple(
             Timing(name=name, seconds_per_unit=(seconds.wall / num_episodes,))
@@ -194,7 +198,8 @@ def _one_at_a_time(
     for task in results["tasks"]:
         agent, _ = make_prompted_agent(task, config, root / task, loaded, 1, kind=RecomputingAgent)
         report = None if progress is None else _named(progress, f"{task}, {NAIVE}")
-        episodes = rollout(task, ModelPolicy(agent), config.seeds, report, num_environments=1)
+        options = {"num_environments": 1, "max_steps": benchmark.max_steps}
+        episodes = rollout(task, ModelPolicy(agent), config.seeds, report, **options)
         found[task] = [float(episode.total_reward) for episode in episodes]
     return found
 

@@ -46,6 +46,10 @@ def eval_(
     first_episode: Annotated[
         int, typer.Option(help="Number of the first evaluation seed.", min=0)
     ] = 0,
+    max_steps: Annotated[
+        int | None,
+        typer.Option(help="Cut episodes off after these steps; raw returns then.", min=1),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace other results in --out.")] = False,
     prompt: Annotated[
@@ -292,6 +296,7 @@ def eval_(
     given = {
         "episodes": episodes,
         "first_episode": first_episode,
+        "max_steps": max_steps,
         "policy": policy,
         "prompt": prompt,
         "prompt_rule": prompt_rule,

@@ -137,6 +137,9 @@ def eval_(
     task: Annotated[list[str] | None, typer.Option(help="Only these tasks (repeatable).")] = None,
     suite: Annotated[list[str] | None, typer.Option(help="Only these suites.")] = None,
     episodes: Annotated[int, typer.Option(help="Episodes a task.", min=1)] = 10,
+    max_steps: Annotated[
+        int | None, typer.Option(help="Cut all episodes off after these steps.", min=1)
+    ] = None,
     memory: Annotated[
         int | None, typer.Option(help="Tokens of memory; default: as trained.", min=1)
     ] = None,
@@ -178,6 +181,7 @@ def eval_(
         tasks=task,
         suites=suite,
         episodes=episodes,
+        max_steps=max_steps,
         memory_length=memory,
         precision=precision,
         against=tuple(against or ("recomputed",)),

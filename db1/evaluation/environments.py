@@ -83,7 +83,12 @@ class WorkerPool:
         return WorkerEnvironments(task_id, self)
 
     def play(
-        self, task_id: str, policy: dict[str, Any], seeds: Sequence[int], report: Any = None
+        self,
+        task_id: str,
+        policy: dict[str, Any],
+        seeds: Sequence[int],
+        report: Any = None,
+        max_steps: int | None = None,
     ) -> list[Played]:
         """Runs whole episodes in the workers, for policies that need no model.
 
@@ -92,6 +97,7 @@ class WorkerPool:
             policy: Arguments of `db1.evaluation.policies.make_model_free_policy`.
             seeds: One an episode.
             report: Called with the number of finished episodes.
+            max_steps: As in `rollout`.
 
         Returns:
             Episodes in the order of `seeds`.
@@ -99,7 +105,7 @@ class WorkerPool:
         processes = self.processes(min(self._num_workers, len(seeds)))
         shares = [list(seeds[i :: len(processes)]) for i in range(len(processes))]
         for process, share in zip(processes, shares, strict=True):
-            process.send("play", task_id, policy, share)
+            process.send("play", task_id, policy, share, max_steps)
         done: dict[int, Played] = {}
         for process in processes:
             for episode in process.receive(self._timeout, task_id):

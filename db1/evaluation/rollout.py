@@ -30,6 +30,7 @@ def rollout(
     progress: Progress | None = None,
     *,
     num_environments: int = 16,
+    max_steps: int | None = None,
     environments: EnvironmentBatch | None = None,
     after_step: Callable[[], None] | None = None,
 ) -> list[EpisodeResult]:
@@ -41,6 +42,7 @@ def rollout(
         seeds: Evaluation seeds (`suites/seeds.py`), all different.
         progress: Called whenever an episode ends.
         num_environments: The most environments at once; results do not depend on it.
+        max_steps: Episodes are cut off after these steps; None: they end as the task says.
         environments: Where they run; None: in this process. Closed at the end.
         after_step: Called after every step of all running environments.
 
@@ -63,7 +65,7 @@ def rollout(
         for first in range(0, len(seeds), num_environments):
             wave = list(seeds[first : first + num_environments])
             report = _shifted(progress, first, seeds)
-            results += _run_wave(environments, policy, wave, report, after_step)
+            results += _run_wave(environments, policy, wave, report, after_step, max_steps)
     finally:
         environments.close()
     return results
@@ -106,6 +108,7 @@ def _run_wave(
     seeds: Sequence[int],
     progress: Callable[[int], None],
     after_step: Callable[[], None] | None,
+    max_steps: int | None,
 ) -> list[EpisodeResult]:
     """Runs one episode in each environment until all are over."""
     tallies = [_Tally(seed) for seed in seeds]
@@ -119,7 +122,7 @@ def _run_wave(
         for i, (row, step) in enumerate(zip(running, steps, strict=True)):
             observations[row], reward, terminated, truncated, info = step
             tallies[row].add(reward, info)
-            over[i] = terminated or truncated
+            over[i] = terminated or truncated or tallies[row].length == max_steps
         running = running[~over]
         if over.any():
             progress(len(seeds) - len(running))

@@ -25,6 +25,8 @@ class EvaluationConfig:
     Args:
         episodes: Episodes of each task.
         first_episode: Number of the first evaluation seed.
+        max_steps: Cut episodes off after these steps (the released script has this, too); their
+            returns have no reference then. None: as long as the task lets them.
         policy: `model`, `random` (uniform over the allowed actions), `expert`, or `retrieval` (the
             action of the nearest demonstration step).
         prompt: Prime the memory with a demonstration.
@@ -55,6 +57,7 @@ class EvaluationConfig:
 
     episodes: int = 20
     first_episode: int = 0
+    max_steps: int | None = None
     policy: str = "model"
     prompt: bool = True
     prompt_rule: str = "top"
@@ -92,6 +95,8 @@ class EvaluationConfig:
         for name in ("prompt_tokens", "memory_length", "text_memory_length", "max_text_tokens"):
             if getattr(self, name) is not None and getattr(self, name) < 0:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, expected at least 0")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ConfigError(f"max_steps: got {self.max_steps}, expected at least 1")
         if self.first_episode + self.episodes > len(EVALUATION):
             raise ConfigError(f"episodes: there are only {len(EVALUATION)} evaluation seeds")
         check_choice(self.reference)

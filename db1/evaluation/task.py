@@ -66,6 +66,7 @@ def evaluate_task(
             config.seeds,
             progress,
             num_environments=num_environments,
+            max_steps=config.max_steps,
             environments=None if pool is None else pool.environments(task_id),
         )
     entry = _entry(episodes, references, prompts)
@@ -85,9 +86,10 @@ def _play(
     policy = {"name": config.policy, "seed": config.seed, "folder": str(folder)}
     if pool is None:
         who = make_model_free_policy(task_id, **policy)
-        return rollout(task_id, who, config.seeds, progress, num_environments=1)
+        options = {"num_environments": 1, "max_steps": config.max_steps}
+        return rollout(task_id, who, config.seeds, progress, **options)
     report = None if progress is None else lambda done: progress(done, config.episodes)
-    return pool.play(task_id, policy, config.seeds, report)
+    return pool.play(task_id, policy, config.seeds, report, config.max_steps)
 
 
 def make_agent(

@@ -3,7 +3,7 @@
     this process                     worker
     ("reset", task, [(row, seed)])   makes and resets environments      -> {row: observation}
     ("step", task, [(row, action)])  steps them                         -> {row: step result}
-    ("play", task, policy, seeds)    episodes one after the other       -> [Played]
+    ("play", task, policy, ...)      episodes one after the other       -> [Played]
     ("close",)                       ends all environments              -> None
 
 A worker that works gives a sign of life every second; one that is silent for too long is killed. It
@@ -144,7 +144,13 @@ class _Server:
             self.live()
         return results
 
-    def play(self, task_id: str, policy: dict[str, Any], seeds: Sequence[int]) -> list[Played]:
+    def play(
+        self,
+        task_id: str,
+        policy: dict[str, Any],
+        seeds: Sequence[int],
+        max_steps: int | None,
+    ) -> list[Played]:
         from db1.evaluation.policies import make_model_free_policy
         from db1.evaluation.rollout import rollout
 
@@ -153,6 +159,7 @@ class _Server:
             make_model_free_policy(task_id, **policy),
             seeds,
             num_environments=1,
+            max_steps=max_steps,
             after_step=self.live,
         )
 

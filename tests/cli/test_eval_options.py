@@ -13,6 +13,7 @@ from db1.evaluation.settings import EvaluationConfig
 OPTIONS = {
     "episodes": ("--episodes", 3),
     "first_episode": ("--first-episode", 5),
+    "max_steps": ("--max-steps", 7),
     "policy": ("--policy", "model"),
     "prompt_rule": ("--prompt-rule", "sample_peak"),
     "prompt_strategy": ("--prompt-strategy", "fixed"),

@@ -186,3 +186,40 @@ def test_selects_tasks() -> None:
 def test_refuses_bad_settings(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(bad))):
         EvaluationConfig(**bad)
+
+
+def test_a_task_without_demonstrations(run_folder: Path, data_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(data_root / CARTPOLE, root / CARTPOLE)
+    options = {"data": root, "device": "cpu"}
+    config = replace(QUICK, reference="none")
+    with pytest.raises(DataError, match=f"no demonstrations of {ACROBOT}.*--allow-missing-prompt"):
+        evaluate(run_folder, config, out=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+    results = evaluate(
+        run_folder, config, out=tmp_path / "out", allow_missing_prompt=True, **options
+    )
+    assert list(results["missing_prompts"]) == [ACROBOT]
+    assert results["tasks"][ACROBOT]["prompts"] == [[]] * 3
+    assert all(results["tasks"][CARTPOLE]["prompts"])
+    without = replace(config, prompt=False)
+    bare = evaluate(run_folder, without, out=tmp_path / "bare", data=root, device="cpu")
+    assert bare["missing_prompts"] == {}
+    assert bare["tasks"][ACROBOT]["returns"] == results["tasks"][ACROBOT]["returns"]
+
+
+def test_a_vocabulary_that_lacks_what_a_task_needs(run_folder: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    shutil.copytree(run_folder, small)
+    config = (small / "config.yaml").read_text()
+    (small / "config.yaml").write_text(config.replace("num_discrete: 16", "num_discrete: 2"))
+    with pytest.raises(DataError, match=f"{ACROBOT}: the vocabulary of .* lacks what the task"):
+        evaluate(small, QUICK, out=tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_episodes_that_are_cut_off_have_no_score(run_folder: Path, tmp_path: Path) -> None:
+    results = run_cartpole(run_folder, tmp_path, replace(QUICK, max_steps=5))
+    entry = results["tasks"][CARTPOLE]
+    assert entry["lengths"] == [5] * 3 and entry["normalised"] is None
+    assert results["summary"]["num_tasks"] == 0

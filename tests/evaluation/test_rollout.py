@@ -61,3 +61,10 @@ def test_refuses_other_seeds() -> None:
         rollout(CARTPOLE, RandomPolicy(), [SEEDS[0], SEEDS[0]])
     with pytest.raises(ConfigError, match="num_environments"):
         rollout(CARTPOLE, RandomPolicy(), SEEDS, num_environments=0)
+
+
+def test_cuts_episodes_off() -> None:
+    whole = rollout(ACROBOT, RandomPolicy(), SEEDS[:2])
+    cut = rollout(ACROBOT, RandomPolicy(), SEEDS[:2], max_steps=7, num_environments=1)
+    assert [result.length for result in whole] == [500, 500]
+    assert [(result.length, result.total_reward) for result in cut] == [(7, -7.0)] * 2
