@@ -96,7 +96,7 @@ def run(config: DecodeBenchmark, progress: Progress | None = None) -> Comparison
     Raises:
         Db1Error: When the contenders' outputs differ by more than `TOLERANCE`.
     """
-    with _threads(config.threads):
+    with threads_of_torch(config.threads):
         generator = torch.Generator().manual_seed(config.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -252,7 +252,8 @@ class HiddenStateDecoder:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def threads_of_torch(count: int | None) -> Iterator[None]:
+    """Runs the block with so many threads of torch; None leaves its choice."""
     before = torch.get_num_threads()
     if count is not None:
         torch.set_num_threads(count)

@@ -71,6 +71,48 @@ def decode(
     show([comparison], json_file)
 
 
+@app.command("perplexity")
+def perplexity(
+    length: Annotated[
+        list[int] | None,
+        typer.Option(help="Attention length (repeatable); default: 800, 1800, 2800, 3800."),
+    ] = None,
+    target_length: Annotated[int, typer.Option(help="Tokens at once, with memory.", min=1)] = 128,
+    width: Annotated[int, typer.Option(help="Width of the model.", min=2)] = 256,
+    layers: Annotated[int, typer.Option(help="Its layers.", min=1)] = 4,
+    heads: Annotated[int, typer.Option(help="Attention heads.", min=1)] = 8,
+    rounds: Annotated[int, typer.Option(help="Turns of each contender.", min=1)] = 3,
+    threads: Annotated[int, typer.Option(help="Threads of torch.", min=1)] = 1,
+    quick: Quick = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Scoring text with a memory against recomputing a sliding window for every token.
+
+    Times are of the processor. Beside cached keys and recomputed windows stands a memory of
+    hidden states, Transformer-XL's own, which projects them to keys again for each segment.
+
+    Example: db1 bench perplexity
+
+    Example: db1 bench perplexity --length 800 --length 3800 --json perplexity.json
+    """
+    from db1.benchmarks.perplexity import PerplexityBenchmark, run
+
+    sizes = {"width": width, "num_layers": layers, "num_heads": heads}
+    lengths = tuple(length or PerplexityBenchmark.attention_lengths)
+    if quick:
+        sizes, lengths = {"width": 64, "num_layers": 2, "num_heads": 4}, (100, 200)
+    config = PerplexityBenchmark(
+        **sizes,
+        attention_lengths=lengths,
+        target_length=target_length,
+        rounds=rounds,
+        threads=threads,
+    )
+    with task_bars(Console(stderr=True)) as progress:
+        comparisons = run(config, progress)
+    show(comparisons, json_file)
+
+
 @app.command("data")
 def data(quick: Quick = False, json_file: JsonFile = None) -> None:
     """Loader, index builder and stores against their references.

@@ -21,6 +21,25 @@ def test_bench_decode_prints_ratios_and_writes_figures(db1, tmp_path: Path) -> N
     assert content["machine"]["torch"]
 
 
+def test_bench_perplexity_has_a_table_for_each_length(db1, tmp_path: Path) -> None:
+    file = tmp_path / "perplexity.json"
+    sizes = ("--width", 32, "--layers", 2, "--heads", 2, "--target-length", 16, "--rounds", 1)
+    lengths = ("--length", 24, "--length", 800)
+    status, out, err = db1("bench", "perplexity", *sizes, *lengths, "--json", file)
+    assert status == 0, err
+    assert "attention length 24" in out and "Transformer-XL reports" in out
+    short, long = json.loads(file.read_text())["comparisons"]
+    for comparison in (short, long):
+        seconds = {k: v["median_seconds"] for k, v in comparison["timings"].items()}
+        faster = seconds["recomputed window"] / seconds["hidden-state memory"]
+        notes = comparison["notes"]
+        assert notes["hidden-state memory is faster than recomputed window by"] == faster
+        assert notes["largest difference of the memories' outputs"] < 1e-4
+    assert long["timings"]["recomputed window"]["ratio_to_db1"] > 4  # 800 tokens against one
+    status, _, err = db1("bench", "perplexity", "--length", 0)
+    assert status == 2 and "lengths: got [0]" in err
+
+
 def test_bench_decode_refuses_impossible_sizes(db1) -> None:
     status, _, err = db1("bench", "decode", "--width", 30, "--heads", 4)
     assert status == 2 and "num_heads" in err
