@@ -47,7 +47,9 @@ def record(
     Example: db1 record runs/big/evaluation --per-suite 3 --size 160
     """
     draw_off_screen()
-    from db1.evaluation.watching.record import FilmConfig, choose_tasks, read_results, record
+    from db1.evaluation.results import read_results
+    from db1.evaluation.watching.record import FilmConfig, record
+    from db1.evaluation.watching.selection import choose_tasks
 
     results = read_results(folder)
     total = len(choose_tasks(results, task, suite, per_suite))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from db1.evaluation.results import read_results
-from db1.evaluation.watching.record import read_recordings
+from db1.evaluation.watching.entries import read_recordings
 from db1.runtime import METRICS_FILE, read_metrics
 
 logger = logging.getLogger(__name__)

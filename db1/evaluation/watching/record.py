@@ -8,33 +8,36 @@ results.json; recording.json says for each episode whether they are.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from db1.errors import ConfigError, DataError, Db1Error
+from db1.errors import ConfigError
 from db1.evaluation.evaluate import load_model
 from db1.evaluation.policies import ModelPolicy, RolloutPolicy, make_model_free_policy
 from db1.evaluation.results import read_results
 from db1.evaluation.settings import EvaluationConfig
 from db1.evaluation.task import make_agent
+from db1.evaluation.watching.entries import (
+    VIDEOS_FOLDER,
+    earlier_entry,
+    mark_attempt,
+    stamp_of,
+    write_entry,
+)
 from db1.evaluation.watching.film import FrameKeeper, shrunk, write_film
 from db1.evaluation.watching.picture import Painter
+from db1.evaluation.watching.selection import choose_tasks, pick_episodes
 from db1.evaluation.watching.watch import Moment, watch
 from db1.policy.load import LoadedRun
-from db1.runtime import atomic_write_text
 from db1.suites import TaskEnv
 
 logger = logging.getLogger(__name__)
 
-VIDEOS_FOLDER = "videos"
-RECORDING_FILE = "recording.json"
-ROLES = ("best", "median", "worst")
 FILM_SECONDS = 8.0
 _SAME_RETURN = 1e-6
 """Relative difference up to which two returns are the same."""
@@ -104,86 +107,19 @@ def record(
     recordings = {}
     for task in chosen:
         place = folder / VIDEOS_FOLDER / task
-        stamp = _stamp(results, task, film)
-        kept = None if overwrite else _earlier(place, stamp)
+        stamp = stamp_of(results, task, vars(film))
+        kept = None if overwrite else earlier_entry(place, stamp)
         if kept is None:
             _report(progress, task, 0)
-            kept = _film_task(task, results["tasks"][task], config, loaded, root, film, place)
+            mark_attempt(place, {"task": task, "stamp": stamp}, overwrite)
+            has_prompt = config.prompt and task not in results.get("missing_prompts", {})
+            mine = replace(config, prompt=has_prompt)
+            kept = _film_task(task, results["tasks"][task], mine, loaded, root, film, place)
             kept = {"task": task, "stamp": stamp} | kept
-            place.mkdir(parents=True, exist_ok=True)
-            atomic_write_text(place / RECORDING_FILE, json.dumps(kept, indent=1) + "\n")
+            write_entry(place, kept)
         _report(progress, task, 1)
         recordings[task] = kept
     return recordings
-
-
-def read_recordings(folder: Path, results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What `record` left beside results.json, by task; those of other results are left out."""
-    found = {}
-    for path in sorted((folder / VIDEOS_FOLDER).glob(f"*/*/{RECORDING_FILE}")):
-        try:
-            entry = json.loads(path.read_text(encoding="utf-8"))
-            task, stamp = entry["task"], entry["stamp"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: no recording ({error!r}); run `db1 record` again") from error
-        if task not in results["tasks"]:
-            continue
-        if stamp["results"] != _stamp_of_results(results, task):
-            logger.warning("%s: recorded from other results; run `db1 record` again", path)
-            continue
-        found[task] = entry
-    return found
-
-
-def choose_tasks(
-    results: Mapping[str, Any],
-    tasks: Sequence[str] | None = None,
-    suites: Sequence[str] | None = None,
-    per_suite: int | None = None,
-) -> list[str]:
-    """Evaluated tasks: those named, of the suites named, at most `per_suite` of each suite.
-
-    Raises:
-        ConfigError: For a task or a suite that was not evaluated.
-    """
-    known = list(results["tasks"])
-    for task in tasks or ():
-        if task not in known:
-            raise ConfigError(f"{task}: not among the {len(known)} evaluated tasks")
-    chosen = list(dict.fromkeys(tasks)) if tasks else known
-    by_suite: dict[str, list[str]] = {}
-    for task in chosen:
-        by_suite.setdefault(task.split("/")[0], []).append(task)
-    for suite in suites or ():
-        if suite not in by_suite:
-            raise ConfigError(f"suite {suite!r}: not evaluated, expected one of {sorted(by_suite)}")
-    groups = [group for suite, group in by_suite.items() if not suites or suite in suites]
-    if per_suite is not None:
-        groups = [_spread(group, results, per_suite) for group in groups]
-    return [task for group in groups for task in group]
-
-
-def _spread(tasks: Sequence[str], results: Mapping[str, Any], limit: int) -> list[str]:
-    """`limit` tasks from the best to the worst score, evenly spread."""
-
-    def score(task: str) -> float:
-        value = results["tasks"][task]["normalised"]
-        return -np.inf if value is None else -value
-
-    ordered = sorted(tasks, key=score)
-    picks = np.unique(np.linspace(0, len(ordered) - 1, min(limit, len(ordered))).round())
-    return [ordered[int(i)] for i in picks]
-
-
-def pick_episodes(returns: Sequence[float]) -> dict[str, int]:
-    """Role -> number of the episode: best, (lower) median and worst, each another one."""
-    order = sorted(range(len(returns)), key=lambda i: -returns[i])
-    picks = {"best": order[0]}
-    if len(order) > 2:
-        picks["median"] = order[len(order) // 2]
-    if len(order) > 1:
-        picks["worst"] = order[-1]
-    return picks
 
 
 def make_policy(
@@ -233,7 +169,7 @@ def _film_task(
                 picks.items(), last, camera.keepers, strict=True
             )
         }
-    except (Db1Error, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # one broken simulator must not cost the other tasks
         logger.error("%s: not recorded: %s", task, error)
         return {"failure": f"{type(error).__name__}: {error}"}
     for role, episode in episodes.items():
@@ -295,27 +231,6 @@ def _load(
             f"{wanted['sha256']}; evaluate again, or name the run with --run"
         )
     return loaded
-
-
-def _stamp(results: Mapping[str, Any], task: str, film: FilmConfig) -> dict[str, Any]:
-    """What a recording must agree with to be kept."""
-    return {"results": _stamp_of_results(results, task), "film": vars(film)}
-
-
-def _stamp_of_results(results: Mapping[str, Any], task: str) -> dict[str, Any]:
-    entry, checkpoint = results["tasks"][task], results["provenance"]["checkpoint"]
-    weights = checkpoint and checkpoint["sha256"]
-    return {"weights": weights, "seeds": entry["seeds"], "returns": entry["returns"]}
-
-
-def _earlier(place: Path, stamp: Mapping[str, Any]) -> dict[str, Any] | None:
-    """An earlier recording of the very same episodes; None without one, or where it failed."""
-    try:
-        entry = json.loads((place / RECORDING_FILE).read_text(encoding="utf-8"))
-        is_whole = all((place / e["file"]).is_file() for e in entry["episodes"].values())
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return entry if is_whole and entry.get("stamp") == stamp else None
 
 
 def _report(progress: Progress | None, task: str, done: int) -> None:

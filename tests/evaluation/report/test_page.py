@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from db1.evaluation.report import write_report
+from db1.evaluation.watching.entries import stamp_of_results
 from db1.evaluation.watching.film import write_film
-from db1.evaluation.watching.record import _stamp_of_results
 
 SHOWN = """return [...document.querySelectorAll("#table-tasks tbody tr")]
     .filter(row => !row.hidden).map(row => row.cells[0].textContent)"""
@@ -43,7 +43,7 @@ def _film(folder: Path, task: str) -> None:
             "evaluated_return": entry["returns"][number], "same": number != 2, "success": None,
             "frames": 6, "steps_a_frame": 1, "milliseconds": 100, "size": [32, 32],
         }  # fmt: skip
-    stamp = {"results": _stamp_of_results(results, task), "film": {}}
+    stamp = {"results": stamp_of_results(results, task), "film": {}}
     recording = {"task": task, "stamp": stamp, "no_picture": None, "episodes": episodes}
     (place / "recording.json").write_text(json.dumps(recording))
 

@@ -13,13 +13,9 @@ from db1.errors import ConfigError
 from db1.evaluation.evaluate import evaluate
 from db1.evaluation.results import read_results
 from db1.evaluation.settings import EvaluationConfig
-from db1.evaluation.watching.record import (
-    FilmConfig,
-    choose_tasks,
-    pick_episodes,
-    read_recordings,
-    record,
-)
+from db1.evaluation.watching.entries import read_recordings
+from db1.evaluation.watching.record import FilmConfig, record
+from db1.evaluation.watching.selection import choose_tasks, pick_episodes
 
 ACROBOT, CARTPOLE = "classic_control/Acrobot-v1", "classic_control/CartPole-v1"
 FILM = FilmConfig(frames=16, size=64)
@@ -69,6 +65,37 @@ def test_recordings_are_kept_and_made_again_when_asked(folder: Path) -> None:
     record(folder, FilmConfig(frames=16, size=48))
     with Image.open(film) as again:
         assert max(again.size) == 48
+
+
+def test_what_takes_the_program_along_is_given_up(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A simulator that kills its process is tried twice, then the others go on."""
+    import db1.evaluation.watching.record as recording
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt  # no Exception: like a signal, it ends the program
+
+    with monkeypatch.context() as broken:
+        broken.setattr(recording, "watch", die)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                record(folder, FILM)
+        assert "the program ended" in record(folder, FILM)[CARTPOLE]["failure"]
+    assert "failure" in record(folder, FILM)[CARTPOLE]
+    assert record(folder, FILM, overwrite=True)[CARTPOLE]["episodes"]["best"]["same"]
+
+
+def test_a_failure_is_told_and_tried_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import db1.evaluation.watching.record as recording
+
+    def fail(*_: object) -> None:
+        raise AssertionError("no such thing")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(recording, "watch", fail)
+        assert record(folder, FILM)[CARTPOLE]["failure"] == "AssertionError: no such thing"
+    assert "failure" not in record(folder, FILM)[CARTPOLE]
 
 
 def test_other_returns_are_told(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

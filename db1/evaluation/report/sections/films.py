@@ -10,8 +10,8 @@ from typing import Any
 from db1.evaluation.report.blocks import Block, Film, FilmCard, Films, Prose, Section
 from db1.evaluation.report.material import Material
 from db1.evaluation.report.wording import count, number, percent
+from db1.evaluation.watching.entries import VIDEOS_FOLDER
 from db1.evaluation.watching.film import still
-from db1.evaluation.watching.record import VIDEOS_FOLDER
 
 _POSTER_AT = 2 / 3
 

@@ -17,6 +17,7 @@ def troubles(material: Material) -> Section | None:
         "failed": results["failures"],
         "scored by references of another environment version": results["version_mismatches"],
         "without reference returns, so without a score": results.get("missing_references", {}),
+        "played without a prompt, for want of demonstrations": results.get("missing_prompts", {}),
     }
     blocks: list[Block] = []
     for what, tasks in groups.items():
