@@ -137,36 +137,39 @@ def _assert_same(left: Path, right: Path) -> None:
         assert tensor.equal(theirs[name]), name
 
 
+@pytest.fixture(scope="module")
+def two_processes(experiment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of two processes on one machine."""
+    runs = Runs(experiment, tmp_path_factory.mktemp("launch"))
+    runs.finish(runs.start("processes", "--port", _free_port(), "--processes", 2))
+    return runs.folder / "processes"
+
+
 @pytest.mark.slow
 @pytest.mark.deepspeed
 @pytest.mark.timeout(SECONDS * 2)
-def test_two_nodes_train_what_two_processes_train(runs: Runs) -> None:
+def test_two_nodes_train_what_two_processes_train(runs: Runs, two_processes: Path) -> None:
     """Two launchers, each with a line of the hostfile, meet on this machine without ssh."""
     hosts = runs.folder / "hosts"
     hosts.write_text("127.0.0.1 slots=1\n127.0.0.2 slots=1  # the same machine by another name\n")
-    port = _free_port()
-    nodes = [
-        runs.start("nodes", "--port", port, "--hostfile", hosts, "--node-rank", rank)
-        for rank in (0, 1)
-    ]
-    runs.finish(*nodes)
-    runs.finish(runs.start("processes", "--port", _free_port(), "--processes", 2))
+    options = ("--port", _free_port(), "--hostfile", hosts)
+    runs.finish(*[runs.start("nodes", *options, "--node-rank", rank) for rank in (0, 1)])
     assert len(read_metrics(runs.folder / "nodes", "train")) == 12
-    _assert_same(runs.folder / "nodes", runs.folder / "processes")
-    if (reason := missing()) is None:
-        _two_namespaces(runs)
-    else:
-        pytest.skip(f"the launch without ssh passed; not the one with: {reason}")
+    _assert_same(runs.folder / "nodes", two_processes)
 
 
-def _two_namespaces(runs: Runs) -> None:
-    """Two host names with networks of their own; the first one starts the other over ssh."""
+@pytest.mark.slow
+@pytest.mark.deepspeed
+@pytest.mark.timeout(SECONDS * 2)
+def test_two_machines_over_ssh_train_the_same(runs: Runs, two_processes: Path) -> None:
+    """Two host names with networks and ssh daemons of their own; the first starts the other."""
+    if (reason := missing()) is not None:
+        pytest.skip(reason)
     with TwoNodes(runs.folder) as nodes:
-        port = _free_port()  # of another network, but it is as good as any
-        words = runs.words("over_ssh", "--port", port, "--hostfile", nodes.hostfile)
-        runs.finish(runs.run(nodes.command("node-a", words)))
+        options = ("--port", _free_port(), "--hostfile", nodes.hostfile)
+        runs.finish(runs.run(nodes.command("node-a", runs.words("over_ssh", *options))))
     assert len(read_metrics(runs.folder / "over_ssh", "train")) == 12
-    _assert_same(runs.folder / "over_ssh", runs.folder / "processes")
+    _assert_same(runs.folder / "over_ssh", two_processes)
 
 
 @pytest.mark.slow
@@ -190,3 +193,13 @@ def test_sigterm_saves_and_the_same_command_goes_on(runs: Runs) -> None:
     output, _ = resumed.communicate(timeout=SECONDS)
     assert resumed.returncode == 0 and f"going on from step {step}" in output, output
     assert read_metrics(folder, "train")[-1]["step"] == step + 2
+
+
+def test_plot_draws_a_run(db1, experiment: Path, tmp_path: Path) -> None:
+    run = experiment.parent / "runs" / "tiny"
+    page = tmp_path / "curves.html"
+    status, out, error = db1("plot", run, run, "--out", page)
+    assert status == 0 and str(page) in out, error
+    assert "<svg" in page.read_text()
+    status, _, error = db1("plot", tmp_path)
+    assert status == 2 and "no metrics.jsonl" in error
