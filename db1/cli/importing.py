@@ -16,7 +16,7 @@ from rich.console import Console
 
 from db1.errors import MissingExtra
 from db1.sources import IMPORTERS, ImportContext, ImportKind
-from db1.sources.registry import OPTION_HELP, OPTION_MIN, Progress, is_option
+from db1.sources.registry import OPTION_HELP, OPTION_MIN, OpenTask, Progress, is_option
 from db1.tokens.spec import StepSpec
 
 logger = logging.getLogger(__name__)
@@ -50,6 +50,26 @@ def known_spec(task: str) -> StepSpec | None:
         return None
 
 
+def open_task(task: str) -> OpenTask:
+    """One of db1's own tasks, for importers that draw them."""
+    from db1.suites import parse_task_id
+
+    suite, name = parse_task_id(task)
+    return OpenTask(env=suite.make_env(name), version=suite.environment_version(name))
+
+
+def import_context(report: Callable[..., None]) -> ImportContext:
+    """What the command line gives every importer."""
+    from db1.suites.seeds import EVALUATION
+
+    return ImportContext(
+        progress=typing.cast(Progress, report),
+        known_spec=known_spec,
+        forbidden_seeds=EVALUATION,
+        open_task=open_task,
+    )
+
+
 def _check_task(task: str | None) -> None:
     """ConfigError for a --task that misspells a task of one of db1's suites."""
     from db1.suites import SUITES
@@ -61,18 +81,12 @@ def _check_task(task: str | None) -> None:
 
 def _run(kind: ImportKind, source: str, out: Path, values: dict[str, Any]) -> None:
     from db1.cli.progress import task_bars
-    from db1.suites.seeds import EVALUATION
 
     options = kind.options(**values)
     _check_task(getattr(options, "task", None))
     console = Console()
     with task_bars(console) as report:
-        context = ImportContext(
-            progress=typing.cast(Progress, report),
-            known_spec=known_spec,
-            forbidden_seeds=EVALUATION,
-        )
-        summary = kind.run(source, out, options, context)
+        summary = kind.run(source, out, options, import_context(report))
     for line in summary.lines():
         console.print(line, soft_wrap=True, markup=False)
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Column, Table
 
+from db1.cli.importing import import_context
 from db1.cli.progress import running_bars, task_bars
 from db1.data.config import DataConfig
 from db1.data.pair_tokenizer import train_pair_tokenizer
 from db1.errors import ConfigError, DataError
 from db1.experts.collect import CollectRequest, CollectSummary, collect_many
-from db1.sources import IMPORTERS, ImportContext
+from db1.sources import IMPORTERS
 from db1.sources.text import TextSummary, prepare_text
 from db1.suites import parse_task_id
 from db1.suites.listing import choose_tasks, task_rows
@@ -102,7 +103,7 @@ def import_set(source: str, out: Path) -> None:
     importer = IMPORTERS[kind]
     console = Console()
     with task_bars(console) as report:
-        context = ImportContext(progress=lambda name, done, total: report(name, done, total or 0))
+        context = import_context(lambda name, done, total: report(name, done, total or 0))
         summary = importer.run(path or "installed", out, importer.options(), context)
     for line in summary.lines():
         console.print(line, soft_wrap=True)

@@ -35,6 +35,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from db1.errors import ConfigError
 from db1.registry import Registry
 from db1.tokens.spec import StepSpec
 
@@ -51,6 +52,25 @@ def no_progress(name: str, done: int, total: int | None) -> None:
 
 def no_known_spec(task: str) -> StepSpec | None:
     """Knows no task."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenTask:
+    """One of db1's own tasks, ready to be drawn; this room does not know suites.
+
+    Args:
+        env: Has `step_spec`, `reset`, `step`, `sample_action`, `render_frame` and `close` of a
+            `db1.suites.base.TaskEnv`.
+        version: What the environment is: its id, versions of packages.
+    """
+
+    env: Any
+    version: Mapping[str, str]
+
+
+def no_task(task: str) -> OpenTask:
+    """Opens no task."""
+    raise ConfigError(f"{task}: no task can be opened here")
 
 
 def option(default: Any, help: str, *, minimum: float | None = None) -> Any:
@@ -79,11 +99,13 @@ class ImportContext:
         known_spec: Step spec of one of db1's own tasks by task id; None for an unknown task, or
             for one whose suite is not installed.
         forbidden_seeds: Seeds of evaluations; episodes with one are left out and counted.
+        open_task: Opens one of db1's own tasks by its id.
     """
 
     progress: Progress = no_progress
     known_spec: Callable[[str], StepSpec | None] = no_known_spec
     forbidden_seeds: range = range(0)
+    open_task: Callable[[str], OpenTask] = no_task
 
 
 @dataclass(frozen=True, kw_only=True)
