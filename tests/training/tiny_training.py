@@ -5,9 +5,9 @@ Also a script, for tests that need processes of their own:
     python tests/training/tiny_training.py RUN_FOLDER '{"num_steps": 4, "engine": "torch"}'
     torchrun --nproc_per_node 2 tests/training/tiny_training.py RUN_FOLDER '{}'
 
-Beside the keys of TrainingConfig the JSON may hold `folder` (below RUN_FOLDER), `dropout`, and
-`data`: a mapping of arguments of `RandomSamples`, and `file_size`: bytes that no file of the
-process may exceed, as on a full disk. A list of such mappings runs one after the other.
+Beside the keys of TrainingConfig the JSON may hold `folder` (below RUN_FOLDER), `dropout`,
+`evaluates`, `data`: a mapping of arguments of `RandomSamples`, and `file_size`: bytes that no file
+of the process may exceed, as on a full disk. A list of such mappings runs one after the other.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class RandomSamples:
         seconds: Time that a sample takes.
         poisoned: Numbers of samples whose loss is not a number.
         file: Read for each sample.
-        log: Gets a line with the number of each sample.
+        log: Gets a line with rank and number of each sample.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class RandomSamples:
             Path(self.file).read_bytes()
         if self.log:
             with open(self.log, "a") as file:
-                file.write(f"{n}\n")
+                file.write(f"{os.environ.get('RANK', '0')} {n}\n")
         random = np.random.default_rng([self.seed, n])
         start, stride = random.integers(VOCABULARY), random.integers(1, 4)
         ids = ((start + stride * np.arange(TOKENS + 1)) % VOCABULARY).astype(np.int32)
@@ -136,16 +136,21 @@ def settings(**changes: Any) -> TrainingConfig:
 
 
 def make_trainer(
-    run_folder: Path | str, dropout: float = 0.0, data: dict | None = None, **changes: Any
+    run_folder: Path | str,
+    dropout: float = 0.0,
+    data: dict | None = None,
+    evaluates: bool = True,
+    **changes: Any,
 ) -> Trainer:
     """A trainer over `RandomSamples`; `data` goes to it, `changes` to the settings."""
     training = settings(**changes)
     config = {"name": "tiny", "training": to_dict(training), "model": {"dropout": dropout}}
     count = training.num_steps * training.global_batch_size
+    sets = {"task-a": RandomSamples(9, seed=1), "task-b": RandomSamples(3, seed=2)}
     return Trainer(
         make_model=lambda: make_model(dropout),
         dataset=RandomSamples(count, **(data or {})),
-        evaluation_sets={"task-a": RandomSamples(9, seed=1), "task-b": RandomSamples(3, seed=2)},
+        evaluation_sets=sets if evaluates else {},
         training=training,
         run_folder=Path(run_folder),
         config=config,
