@@ -52,9 +52,11 @@ def known_spec(task: str) -> StepSpec | None:
 
 def open_task(task: str) -> OpenTask:
     """One of db1's own tasks, for importers that draw them."""
+    from db1.runtime import choose_renderer
     from db1.suites import parse_task_id
 
     suite, name = parse_task_id(task)
+    choose_renderer()  # before the suite loads MuJoCo
     return OpenTask(env=suite.make_env(name), version=suite.environment_version(name))
 
 
