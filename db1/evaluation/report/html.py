@@ -133,6 +133,8 @@ def _row(table: Table, number: int) -> str:
 def _cell(cell: Cell, column: Column, is_head: bool) -> str:
     key = "" if cell.key is None else f' data-key="{escape(str(cell.key))}"'
     kinds = [name for name in ("text", "main") if getattr(column, f"is_{name}")]
+    if cell.text == "-":
+        kinds.append("none")
     kind = f' class="{" ".join(kinds)}"' if kinds else ""
     text = escape(cell.text)
     if cell.link is not None:

@@ -22,6 +22,9 @@ from db1.evaluation.report.blocks import (
 from db1.evaluation.report.material import Material
 from db1.evaluation.report.wording import interval, percent
 
+MAX_LINES = 6
+"""Evaluations in one chart."""
+
 
 def threshold(material: Material) -> Section | None:
     """Number of tasks at or above each percentage of expert score (Gato's figure 5)."""
@@ -29,7 +32,8 @@ def threshold(material: Material) -> Section | None:
     total = summary["num_tasks"]
     if not total:
         return None
-    scored = [each for each in (material, *material.others) if each.results["summary"]["num_tasks"]]
+    everything = (material, *material.others)
+    scored = [each for each in everything if each.results["summary"]["num_tasks"]][:MAX_LINES]
     lines = tuple(
         Line(name=each.name, points=_curve(each.results), is_stepped=True) for each in scored
     )
