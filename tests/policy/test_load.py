@@ -11,7 +11,7 @@ from db1.checkpoint.run import WEIGHTS_FILE, save_checkpoint
 from db1.checkpoint.weights import write_weights
 from db1.config import save_yaml, to_dict
 from db1.errors import CheckpointError, ConfigError, DataError
-from db1.policy.load import load_agent_parts
+from db1.policy.load import load_agent_parts, locate_model
 from db1.tokens.spec import FieldSpec, StepSpec
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import Vocabulary
@@ -93,3 +93,15 @@ def test_says_what_is_wrong_with_a_run(run: Path, tmp_path: Path) -> None:
     (run / "specs.json").write_text('{"toy/one": 3}')
     with pytest.raises(DataError, match=r"specs\.json"):
         load_agent_parts(run)
+
+
+def test_a_tag_of_the_published_checkpoint_is_a_folder(run: Path, tmp_path: Path) -> None:
+    published = tmp_path / "published"
+    for tag in ("early", "late"):
+        (published / tag).mkdir(parents=True)
+        (published / tag / "mp_rank_00_model_states.pt").touch()
+    assert locate_model(published, "early") == (published / "early", None)
+    assert locate_model(published / "late", None) == (published / "late", None)
+    with pytest.raises(ConfigError, match=r"no checkpoint of tag 'mid', there are \['early'"):
+        locate_model(published, "mid")
+    assert locate_model(run, "step-00000001") == (run, "step-00000001")
