@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +44,7 @@ def launch(
     """
     from db1.training import launch as launching
 
+    check_rollout_tasks(config, override or [])
     wanted = launching.Launch(
         config=config,
         overrides=tuple(override or ()),
@@ -56,6 +58,15 @@ def launch(
     typer.echo(launching.shown(plan.command), err=not show)
     if not show:
         raise typer.Exit(launching.run(plan))
+
+
+def check_rollout_tasks(config: Path, overrides: Sequence[str]) -> None:
+    """Raises ConfigError for a task of `training.rollouts` that no suite has."""
+    from db1.suites import parse_task_id
+    from db1.training.experiment import load_experiment
+
+    for task in load_experiment(config, overrides).training.rollouts.tasks:
+        parse_task_id(task)
 
 
 def plot(

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from db1.cli.launch import check_rollout_tasks
 from db1.errors import ConfigError
 
 
@@ -31,7 +32,7 @@ def train(
 
     Example: db1 train configs/db1_1.2b.yaml --dry-run --world-size 8 training.zero_stage=2
 
-    Many processes: deepspeed --num_gpus 2 --master_port 29502 --module db1.training CONFIG
+    Many processes: db1 launch CONFIG --port 29502
     """
     if dry_run:
         _plan(config, override or [], world_size, as_json)
@@ -39,10 +40,11 @@ def train(
     if as_json or world_size != 1:
         raise ConfigError(
             "--json and --world-size go with --dry-run; many processes train through "
-            "`deepspeed --module db1.training CONFIG`"
+            "`db1 launch CONFIG`"
         )
     from db1.training.experiment import run_experiment
 
+    check_rollout_tasks(config, override or [])
     folder = run_experiment(config, override or [])
     Console().print(f"run folder: {folder}")
 

@@ -212,7 +212,7 @@ def _command(config: RolloutConfig, folder: Path) -> list[str]:
     options += (*left_out, *(f"--allow-{what}" for what in allowed))
     machine = ("--device", config.device, "--threads", config.threads, "--workers", config.threads)
     place = ("--out", folder, "--overwrite", "--log", "--lanes", 1, *machine)
-    verb = (sys.executable, "-m", "db1.cli.main", "eval", folder / "model")
+    verb = (sys.executable, "-m", "db1", "eval", folder / "model")
     return [str(word) for word in (*background, *verb, *options, *tasks, *place)]
 
 

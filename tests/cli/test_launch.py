@@ -203,3 +203,11 @@ def test_plot_draws_a_run(db1, experiment: Path, tmp_path: Path) -> None:
     assert "<svg" in page.read_text()
     status, _, error = db1("plot", tmp_path)
     assert status == 2 and "no metrics.jsonl" in error
+
+
+@pytest.mark.parametrize("verb", ["train", "launch"])
+def test_a_misspelt_task_of_rollouts_is_refused(db1, experiment: Path, verb: str) -> None:
+    tasks = "training.rollouts.tasks=[tsp/unifrom20]"
+    status, _, error = db1(verb, experiment, "name=other", tasks)
+    assert status == 2 and "unifrom20" in error and "did you mean" in error
+    assert not (experiment.parent / "runs" / "other").exists()
