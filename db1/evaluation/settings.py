@@ -79,6 +79,8 @@ class EvaluationConfig:
     reference: str | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.pairs, Mapping):  # as results.json has them
+            object.__setattr__(self, "pairs", PairScoring(**self.pairs))
         for name, known in (
             ("policy", POLICIES),
             ("prompt_rule", PROMPT_RULES),

@@ -64,7 +64,8 @@ def address(run: Path) -> Iterator[str]:
     """Address of the page of `db1 demo`, on a free port."""
     pytest.importorskip("starlette", reason='needs pip install "db1[demo]"')
     pytest.importorskip("uvicorn", reason='needs pip install "db1[demo]"')
-    command = [sys.executable, "-m", "db1.cli.main", "demo", str(run), "--port", "0"]
+    start = "from db1.cli.main import main; main()"
+    command = [sys.executable, "-c", start, "demo", str(run), "--port", "0"]
     with subprocess.Popen(
         [*command, "--fps", "200", "--device", "cpu"], stdout=subprocess.PIPE,
         env=dict(os.environ, PYTHONUNBUFFERED="1", OMP_NUM_THREADS="1"), text=True,

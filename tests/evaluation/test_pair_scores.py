@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from db1.evaluation.question_types import (
     most_frequent,
     question_type_of,
 )
+from db1.evaluation.settings import EvaluationConfig
 from db1.evaluation.vqa import typed_accuracy
 from db1.store.pairs import Pair, PairHeader, PairWriter
 
@@ -151,6 +153,12 @@ def test_settings_are_checked() -> None:
     ):
         with pytest.raises(ConfigError, match=words):
             PairScoring(**arguments)
+
+
+def test_settings_of_results_are_read_back() -> None:
+    config = EvaluationConfig(pairs=PairScoring(beams=2, max_captions=5))
+    assert EvaluationConfig(**json.loads(json.dumps(asdict(config)))) == config
+    assert EvaluationConfig(**asdict(EvaluationConfig(pairs=None))).pairs is None
 
 
 def test_examples_are_small() -> None:
