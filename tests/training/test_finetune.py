@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -235,3 +239,44 @@ def test_a_run_without_a_checkpoint(root: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="empty: no checkpoint, expected a run folder"):
         _tune(root, "task=toy/new", "name=refused", init_from=str(empty))
     assert not (root / "runs/refused").exists()
+
+
+def _launch(root: Path, processes: int, *overrides: str) -> None:
+    """The same fine-tuning through DeepSpeed, in processes of their own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = [f"init_from={root}/runs/base", "task=toy/new", "episodes=3", "lora.rank=2"]
+    options += ["training.engine=deepspeed", "training.micro_batch_size=2", *overrides]
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
+    command = [sys.executable, *launcher, "--master_port", str(port), "-m", "db1.training"]
+    done = subprocess.run(
+        [*command, str(root / "tuned.yaml"), *options],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.deepspeed
+@pytest.mark.parametrize("stage", [0, 3])
+def test_lora_with_deepspeed_goes_on_with_fewer_processes(root: Path, stage: int) -> None:
+    pytest.importorskip("peft", reason='pip install "db1[lora]"')
+    pytest.importorskip("deepspeed", reason="pip install deepspeed")
+    plain = root / "runs" / f"plain{stage}"
+    for steps in (2, 4):
+        options = ("episodes=3", "lora.rank=2", f"name={plain.name}", f"training.num_steps={steps}")
+        _tune(root, "task=toy/new", *options)
+    options = (f"training.zero_stage={stage}", f"name=sharded{stage}")
+    _launch(root, 2, *options, "training.num_steps=2")
+    _launch(root, 1, *options)
+    run = root / "runs" / f"sharded{stage}"
+    ours, theirs = ([r["loss"] for r in read_metrics(x, "train")] for x in (run, plain))
+    assert ours == pytest.approx(theirs, abs=1e-4)
+    left, right = load_weights(run), load_weights(plain)
+    assert left.keys() == right.keys()
+    for name, tensor in left.items():
+        torch.testing.assert_close(right[name], tensor, atol=1e-4, rtol=0)
