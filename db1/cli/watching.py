@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,6 +93,13 @@ def play(
     ] = None,
     speed: Annotated[float, typer.Option(help="Steps a second.", min=0.1)] = 15.0,
     max_steps: Annotated[int | None, typer.Option(help="Stop after them.", min=1)] = None,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of results.json whose settings are taken; those below then do not count.",
+            rich_help_panel=_POLICY,
+        ),
+    ] = None,
     policy: Annotated[
         str, typer.Option(help="model, random, expert or retrieval.", rich_help_panel=_POLICY)
     ] = "model",
@@ -125,7 +133,7 @@ def play(
 ) -> None:
     """Shows one episode, with what the model sees and how likely its actions are.
 
-    It is the same episode as in an evaluation with the same settings. In a window: space pauses,
+    It is the same episode as in an evaluation of the same settings. In a window: space pauses,
     the right arrow makes one step, + and - change the speed, q ends.
 
     Example: db1 play runs/db1_tiny babyai/GoToRedBallGrey
@@ -133,10 +141,14 @@ def play(
     Example: db1 play runs/db1_tiny tsp/uniform20 --episode 3 --out tour.webp --show nothing
 
     Example: db1 play runs/db1_tiny metaworld/reach-v3 --policy expert --show terminal
+
+    Example: db1 play runs/big dmc/walker-walk --evaluation runs/big/evaluation --episode 7
     """
     draw_off_screen()
+    from db1.evaluation.results import read_results
     from db1.evaluation.settings import EvaluationConfig
     from db1.evaluation.watching.play.episode import play
+    from db1.evaluation.watching.record import settings_of
 
     config = EvaluationConfig(
         episodes=1,
@@ -149,6 +161,10 @@ def play(
         memory_length=memory,
         random_weights=random_weights,
     )
+    if evaluation is not None:
+        theirs = settings_of(read_results(evaluation))
+        first = theirs.first_episode + episode
+        config = replace(theirs, episodes=1, first_episode=first)
     face = _faces(show, out, speed, task)
     try:
         last = play(

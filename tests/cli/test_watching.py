@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,13 @@ def test_play(db1, experiment: Path, tmp_path: Path) -> None:
     with Image.open(film) as frames:
         assert frames.n_frames == 4
     assert db1("play", run, TASK, "--policy", "expert", "--show", "nothing")[0] == 0
+    folder = tmp_path / "random"
+    arguments = ("--policy", "random", "--task", TASK, "--episodes", 2, "--no-text")
+    assert db1("eval", run, *arguments, "--out", folder)[0] == 0
+    returned = json.loads((folder / "results.json").read_text())["tasks"][TASK]["returns"][1]
+    like = ("--evaluation", folder, "--episode", 1, "--show", "nothing")
+    out = db1("play", run, TASK, *like)[1]
+    assert out.strip() == f"over after 19 steps, return {returned:.6g}"
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def record(
     results = read_results(folder)
     folder = folder if folder.is_dir() else folder.parent
     chosen = choose_tasks(results, tasks, suites, per_suite)
-    config = _settings(results)
+    config = settings_of(results)
     loaded = _load(results, config, run, device)
     root = data or Path((results["provenance"]["config"].get("data") or {}).get("root") or ".")
     recordings = {}
@@ -205,7 +205,7 @@ def _write(
     }
 
 
-def _settings(results: Mapping[str, Any]) -> EvaluationConfig:
+def settings_of(results: Mapping[str, Any]) -> EvaluationConfig:
     """The evaluation's own settings."""
     known = {field.name for field in fields(EvaluationConfig)}
     unknown = set(results["settings"]) - known

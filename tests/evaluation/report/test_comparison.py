@@ -6,21 +6,23 @@ from pathlib import Path
 
 from db1.evaluation.report import write_report
 
-FIRST = {"toy/a": [90.0, 110.0, 95.0], "toy/b": [50.0, 50.0], "toy/only": [1.0, 2.0]}
-SECOND = {"toy/a": [20.0, 10.0, 15.0], "toy/b": [50.0, 50.0], "toy/other": [1.0, 2.0]}
+FIRST = {"toy/a": [90.0, 110.0, 95.0] * 4, "toy/b": [50.0, 50.0], "toy/only": [1.0, 2.0]}
+SECOND = {"toy/a": [20.0, 10.0, 15.0] * 4, "toy/b": [50.0, 50.0], "toy/other": [1.0, 2.0]}
 
 
 def test_two_evaluations(write_evaluation: Callable[..., Path]) -> None:
     first, second = write_evaluation("first", FIRST), write_evaluation("second", SECOND)
     text = write_report(first, others=[second]).read_text()
-    assert "On 2 tasks in common" in text and "+41.7 %" in text
-    assert "clearly better on 1, clearly worse on 0 and within chance on 1" in text
-    assert "| toy/a | 98.3 % | 15.0 % | +83.3 % |" in text
-    assert "| toy/b | 50.0 % | 50.0 % | +0.0 % | 0.0 % .. 0.0 % |" in text
+    assert "On 2 tasks in common" in text and "differs by +41.7 %" in text
+    assert "the first is better on 1, the second on 0, and 1 are undecided" in text
+    row = next(line for line in text.splitlines() if line.startswith("| toy/a | 98.3 % | 15.0 %"))
+    assert "| +83.3 % |" in row and row.endswith("| first |")
+    assert "| toy/b | 50.0 % | 50.0 % | +0.0 % | 0.0 % .. 0.0 % | 1 | - |" in text
     after = text.split("## Comparison")[1].split("## Tasks")[0]
     assert "toy/only" not in after and "toy/other" not in after
     reverse = write_report(second, others=[first]).read_text()
-    assert "-41.7 %" in reverse and "clearly better on 0, clearly worse on 1" in reverse
+    assert "differs by -41.7 %" in reverse
+    assert "the first is better on 0, the second on 1" in reverse
 
 
 def test_other_references_and_nothing_in_common(write_evaluation: Callable[..., Path]) -> None:
@@ -29,9 +31,9 @@ def test_other_references_and_nothing_in_common(write_evaluation: Callable[..., 
     results["tasks"]["toy/a"]["expert"] = 200.0
     (second / "results.json").write_text(json.dumps(results))
     text = write_report(first, others=[second]).read_text()
-    assert "1 task scored by other references in the two: toy/a" in text
+    assert "Left out: toy/a was normalised by other reference returns." in text
     third = write_evaluation("third", {"x/y": [1.0]})
-    assert "No task with a score in common" in write_report(first, others=[third]).read_text()
+    assert "no task in common" in write_report(first, others=[third]).read_text()
 
 
 def test_page_with_two(browser, write_evaluation: Callable[..., Path]) -> None:
@@ -45,3 +47,11 @@ def test_page_with_two(browser, write_evaluation: Callable[..., Path]) -> None:
     legends = "return [...document.querySelectorAll('#threshold .legend li')].length"
     assert browser.script(legends) == 2
     browser.check()
+
+
+def test_published_figures(write_evaluation: Callable[..., Path]) -> None:
+    folder = write_evaluation("real", {"classic_control/CartPole-v1": [90.0, 100.0]})
+    text = write_report(folder).read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| Gato (1.2B) | all tasks"))
+    assert "74.5 % | 100.0 % |" in row and row.endswith("| 1 | 604 |")
+    assert "does not compare strictly" in text

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from db1.evaluation.report.blocks import Section
 from db1.evaluation.report.material import Material
-from db1.evaluation.report.sections.comparison import comparison
+from db1.evaluation.report.sections.comparison import comparison, published
 from db1.evaluation.report.sections.films import films
 from db1.evaluation.report.sections.pictures import captions, questions
 from db1.evaluation.report.sections.provenance import provenance, settings
@@ -27,6 +27,7 @@ SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     captions,
     questions,
     training,
+    published,
     references,
     settings,
     provenance,

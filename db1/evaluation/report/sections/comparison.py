@@ -1,134 +1,172 @@
-"""Two evaluations beside each other, on the tasks that both have."""
+"""Evaluations beside each other on the tasks that both have, and beside published figures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
+from db1.errors import DataError
+from db1.evaluation.compare import LEVEL, compare_published, compare_results
 from db1.evaluation.report.blocks import Bar, Block, Cell, Column, Prose, Section, Table
 from db1.evaluation.report.material import Material
+from db1.evaluation.report.sections.lead import STATISTICS
 from db1.evaluation.report.sections.tasks import level
-from db1.evaluation.report.wording import count, interval, percent
-from db1.evaluation.scores import normalise, percentile_interval, resampled_means
+from db1.evaluation.report.wording import count, interval, number, percent
 
-_COLUMNS = ("share of tasks at least 50 %", "mean", "median", "interquartile mean")
+_BETTER = {"b": "first", "a": "second", None: "-"}
 
 
 def comparison(material: Material) -> Section | None:
-    """Every other evaluation against this one; nothing without another one."""
+    """This evaluation (first) against every other one (second); nothing without another one."""
     if not material.others:
         return None
-    blocks: list[Block] = [_side_by_side((material, *material.others))]
-    for number, other in enumerate(material.others):
-        blocks += _against(material, other, number)
+    blocks: list[Block] = []
+    for place, other in enumerate(material.others):
+        blocks += _against(material, other, place)
     return Section(name="comparison", title="Comparison", blocks=tuple(blocks))
 
 
-def _side_by_side(all_of_them: tuple[Material, ...]) -> Table:
-    keys = ("share_at_least_50", "mean_normalised", "median_normalised", "interquartile_mean")
-    rows = []
-    for each in all_of_them:
-        summary = each.results["summary"]
-        cells = [Cell(text=percent(summary[key]), key=summary[key]) for key in keys]
-        rows.append((Cell(text=_name(each)), Cell(text=str(summary["num_tasks"])), *cells))
-    return Table(
-        name="evaluations",
-        caption="Each evaluation over all of its own tasks",
-        columns=(
-            Column(title="evaluation", is_text=True, is_main=True),
-            Column(title="tasks"),
-            *(Column(title=title) for title in _COLUMNS),
-        ),
-        rows=tuple(rows),
+def published(material: Material) -> Section | None:
+    """What the authors of other agents published, on the tasks in common."""
+    rows = compare_published(material.results)
+    if not rows:
+        return None
+    columns = (
+        Column(title="agent", is_text=True, is_main=True),
+        Column(title="of", is_text=True),
+        Column(title="figure", is_text=True),
+        Column(title="theirs"),
+        Column(title="here", is_main=True),
+        Column(title="95 % interval"),
+        Column(title="tasks in common"),
+        Column(title="their tasks"),
+    )
+    table = Table(
+        name="published",
+        caption="Published figures, and those of this evaluation on the tasks in common",
+        columns=columns,
+        rows=tuple(_published_row(row) for row in rows),
+    )
+    notes = {
+        f"{row['agent']}, {row['what']}": f"{row['note']}. {row['source']}"
+        for row in rows
+        if row["note"]
+    }
+    told = [
+        Prose(text=f"{name}: does not compare strictly: {note}") for name, note in notes.items()
+    ]
+    return Section(
+        name="published",
+        title="Published figures",
+        blocks=(table, *told),
+        is_folded=True,
     )
 
 
-def _against(material: Material, other: Material, number: int) -> list[Block]:
-    mine, theirs = material.results["tasks"], other.results["tasks"]
-    common = [
-        task
-        for task in sorted(mine)
-        if task in theirs and _has_score(mine[task]) and _has_score(theirs[task])
-    ]
-    if not common:
-        return [Prose(text=f"No task with a score in common with {_name(other)}.", is_warning=True)]
-    differences = {task: _difference(mine[task], theirs[task]) for task in common}
-    blocks: list[Block] = [Prose(text=_told(material, other, differences))]
-    foreign = [task for task in common if not _same_references(mine[task], theirs[task])]
-    if foreign:
-        blocks.append(
-            Prose(
-                text=f"{count(len(foreign), 'task')} scored by other references in the two: "
-                f"{', '.join(foreign)}",
-                is_warning=True,
-            )
-        )
-    rows = tuple(_row(task, mine[task], theirs[task], differences[task]) for task in common)
-    return [
-        *blocks,
-        Table(
-            name=f"against-{number}",
-            caption=f"{_name(material)} (first) and {_name(other)} (second), task by task",
-            columns=(
-                Column(title="task", is_text=True, is_main=True),
-                Column(title="first"),
-                Column(title="second"),
-                Column(title="difference", is_main=True),
-                Column(title="95 % interval"),
-            ),
-            rows=rows,
-            groups=tuple(task.split("/")[0] for task in common),
-            levels=tuple(level(mine[task]["normalised"]) for task in common),
-            is_searchable=True,
-        ),
-    ]
-
-
-def _told(
-    material: Material, other: Material, differences: Mapping[str, tuple[float, np.ndarray]]
-) -> str:
-    """The mean difference, and how many tasks clearly differ."""
-    means = np.array([mean for mean, _ in differences.values()])
-    draws = np.stack([draws for _, draws in differences.values()])
-    ends = [percentile_interval(row) for row in draws]
-    better = sum(low > 0 for low, _ in ends)
-    worse = sum(high < 0 for _, high in ends)
-    mean, spread = float(means.mean()), interval(percentile_interval(draws.mean(axis=0)))
+def _published_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
+    theirs = row["their_num_tasks"]
     return (
-        f"On {count(len(means), 'task')} in common the mean score of {_name(material)} is that of "
-        f"{_name(other)} {100 * mean:+.1f} % (95 %: {spread}). It is clearly better on {better}, "
-        f"clearly worse on {worse} and within chance on {len(means) - better - worse}."
+        Cell(text=row["agent"]),
+        Cell(text=row["what"]),
+        Cell(text=STATISTICS[row["statistic"]]),
+        Cell(text=percent(row["theirs"]), key=row["theirs"]),
+        Cell(text=percent(row["ours"]), key=row["ours"]),
+        Cell(text=interval(row["our_interval"])),
+        Cell(text=str(row["num_tasks"])),
+        Cell(text="-" if theirs is None else str(theirs)),
     )
 
 
-def _difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[float, np.ndarray]:
-    """Difference of the mean scores, and of means of episodes drawn again, float64 (2,000,)."""
-    scores = [
-        normalise(np.array(entry["returns"]), entry["random"], entry["expert"])
-        for entry in (mine, theirs)
+def _against(material: Material, other: Material, place: int) -> list[Block]:
+    try:
+        compared = compare_results(other.results, material.results)
+    except DataError as error:
+        text = f"{_name(material)} and {_name(other)}: {error}"
+        return [Prose(text=text, is_warning=True)]
+    blocks: list[Block] = [
+        Prose(text=_told(material, other, compared)),
+        _statistics(compared["overall"], place),
     ]
-    draws = [
-        resampled_means(values, np.random.default_rng(seed)) for seed, values in enumerate(scores)
-    ]
-    return float(scores[0].mean() - scores[1].mean()), draws[0] - draws[1]
+    if compared["not_comparable"]:
+        left_out = "; ".join(compared["not_comparable"].values())
+        blocks.append(Prose(text=f"Left out: {left_out}.", is_warning=True))
+    return [*blocks, _task_table(material, other, compared, place)]
+
+
+def _told(material: Material, other: Material, compared: Mapping[str, Any]) -> str:
+    overall, better = compared["overall"], compared["better"]
+    mean = overall["statistics"]["mean_normalised"]
+    in_common = count(overall["num_tasks"], "task")
+    return (
+        f"First: {_name(material)}. Second: {_name(other)}. On {in_common} in common the mean "
+        f"score of the first differs by {_signed(mean['difference'])} "
+        f"(p = {number(overall['p_value'])}, swapping whole tasks). Task by task the first is better on {better['b']}, the second on "
+        f"{better['a']}, and {better['neither']} are undecided (permutation tests corrected for "
+        f"the number of tasks, {100 * LEVEL:g} %)."
+    )
+
+
+def _statistics(overall: Mapping[str, Any], place: int) -> Table:
+    rows = tuple(
+        (
+            Cell(text=STATISTICS[name]),
+            Cell(text=percent(entry["b"])),
+            Cell(text=percent(entry["a"])),
+            Cell(text=_signed(entry["difference"])),
+            Cell(text=interval(entry["interval"])),
+        )
+        for name, entry in overall["statistics"].items()
+    )
+    return Table(
+        name=f"overall-{place}",
+        caption="Over the tasks in common",
+        columns=(
+            Column(title="figure", is_text=True, is_main=True),
+            Column(title="first"),
+            Column(title="second"),
+            Column(title="difference", is_main=True),
+            Column(title="95 % interval"),
+        ),
+        rows=rows,
+    )
+
+
+def _task_table(
+    material: Material, other: Material, compared: Mapping[str, Any], place: int
+) -> Table:
+    mine, theirs = material.results["tasks"], other.results["tasks"]
+    tasks = compared["tasks"]
+    return Table(
+        name=f"against-{place}",
+        caption="Task by task; p is corrected for the number of tasks",
+        columns=(
+            Column(title="task", is_text=True, is_main=True),
+            Column(title="first"),
+            Column(title="second"),
+            Column(title="difference", is_main=True),
+            Column(title="95 % interval"),
+            Column(title="p"),
+            Column(title="better", is_text=True),
+        ),
+        rows=tuple(_row(task, mine[task], theirs[task], entry) for task, entry in tasks.items()),
+        groups=tuple(task.split("/")[0] for task in tasks),
+        levels=tuple(level(mine[task]["normalised"]) for task in tasks),
+        is_searchable=True,
+    )
 
 
 def _row(
-    task: str,
-    mine: Mapping[str, Any],
-    theirs: Mapping[str, Any],
-    difference: tuple[float, np.ndarray],
+    task: str, mine: Mapping[str, Any], theirs: Mapping[str, Any], entry: Mapping[str, Any]
 ) -> tuple[Cell, ...]:
-    mean, draws = difference
-    low, high = percentile_interval(draws)
+    better = _BETTER[entry["better"]]
     return (
         Cell(text=task, key=task),
         _score_cell(mine),
         _score_cell(theirs),
-        Cell(text=f"{100 * mean:+.1f} %", key=mean),
-        Cell(text=interval((low, high)), key=low),
+        Cell(text=_signed(entry["difference"]), key=entry["difference"]),
+        Cell(text=interval(entry["interval"]), key=entry["interval"][0]),
+        Cell(text=f"{entry['p_corrected']:.2g}", key=entry["p_corrected"]),
+        Cell(text=better, key=better),
     )
 
 
@@ -138,12 +176,8 @@ def _score_cell(entry: Mapping[str, Any]) -> Cell:
     return Cell(text=percent(score), key=score, bar=Bar(value=score, low=low, high=high))
 
 
-def _has_score(entry: Mapping[str, Any]) -> bool:
-    return entry["normalised"] is not None
-
-
-def _same_references(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
-    return all(mine[key] == theirs[key] for key in ("random", "expert"))
+def _signed(value: float) -> str:
+    return f"{100 * value:+.1f} %"
 
 
 def _name(material: Material) -> str:
