@@ -11,8 +11,10 @@ The image is decoded, and one of several captions or answers drawn, when a sampl
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,8 @@ from db1.tokens.vocabulary import Vocabulary
 __all__ = ["PairData", "PairSource"]
 
 logger = logging.getLogger(__name__)
+
+_SIDE = re.compile(r"\b(?:left|right)(?:most|wards?|-?hand(?:ed)?)?\b", re.IGNORECASE)
 
 _NUM_PROBED = 256
 """Pairs whose lengths tell how many fill a sequence."""
@@ -162,9 +166,10 @@ class PairSource:
         content = store.image_of(number)
         file = ImageFile(content, f"{where}, image {pair.image_name}", self.config.max_pixels)
         draw = generator.random()
-        image = fit_image(
-            file, self.config.image_size, self.config.fit, self._augmentation, generator
-        )
+        augmentation = self._augmentation
+        if augmentation is not None and augmentation.flip and names_a_side(pair):
+            augmentation = replace(augmentation, flip=False)
+        image = fit_image(file, self.config.image_size, self.config.fit, augmentation, generator)
         return ImageText(
             image=image,
             text=choose_text(pair, self.config.answers, draw),
@@ -187,6 +192,11 @@ class PairSource:
         while (count + 1) * mean + 3 * (count + 1) ** 0.5 * deviation <= self._length + 1:
             count += 1
         return count
+
+
+def names_a_side(pair: Pair) -> bool:
+    """Whether question, caption or answer say left or right, which a mirrored picture belies."""
+    return any(_SIDE.search(text) is not None for text in (pair.question or "", *pair.texts))
 
 
 def choose_text(pair: Pair, answers: str, draw: float) -> str:

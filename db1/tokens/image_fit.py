@@ -39,8 +39,8 @@ class Augmentation:
             [min_area, 1]; 1 keeps the fixed fit.
         max_aspect: The crop's proportions are drawn from [1 / max_aspect, max_aspect], uniformly
             in the logarithm.
-        flip: Mirror half the pictures. Texts that say left and right, and writing in pictures,
-            become wrong.
+        flip: Mirror half the pictures, but none whose texts say left or right. Writing in
+            pictures becomes wrong.
         color_jitter: Brightness, contrast and saturation are each multiplied by a number drawn
             uniformly from [1 - color_jitter, 1 + color_jitter].
     """

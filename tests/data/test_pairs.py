@@ -16,12 +16,13 @@ from PIL import Image
 from db1.config import build
 from db1.data.collate import collate
 from db1.data.mixture import FixedSamples, generator_of, sample_hash
-from db1.data.pairs import PairData, PairSource, choose_text
+from db1.data.pairs import PairData, PairSource, choose_text, names_a_side
 from db1.errors import ConfigError, DataError
 from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
 from db1.sequence.episode import SequenceConfig
 from db1.store.pairs import Pair, PairHeader, PairWriter
+from db1.tokens.image_fit import Augmentation
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import IMAGE_PLACEHOLDER, Vocabulary, VocabularyConfig
 
@@ -160,6 +161,39 @@ def test_answers_are_drawn_by_what_people_said(answers: str, shares: dict[str, f
     pair = Pair(image_name="x", question="?", texts=texts)
     drawn = Counter(choose_text(pair, answers, (i + 0.5) / 1_000) for i in range(1_000))
     assert {text: count / 1_000 for text, count in drawn.items()} == pytest.approx(shares, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("a dog on the Left", True),
+        ("the rightmost cup", True),
+        ("a left-handed pitcher", True),
+        ("it leftward rolls", True),
+        ("bright light, all right angles", True),
+        ("a bright, upright cleft", False),
+    ],
+)
+def test_texts_that_name_a_side(text: str, named: bool) -> None:
+    assert names_a_side(Pair(image_name="x", texts=(text,))) == named
+    assert names_a_side(Pair(image_name="x", question=text, texts=("yes",))) == named
+
+
+def test_pictures_are_mirrored_unless_their_text_names_a_side(tmp_path: Path) -> None:
+    pixels = np.zeros((32, 32, 3), dtype=np.uint8)
+    pixels[:, :16] = 255
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    header = PairHeader(name="toy", split="train", kind="caption")
+    for folder, text in (("side", "half is left white"), ("none", "half is white")):
+        with PairWriter(tmp_path / folder / "captions/train", header) as writer:
+            writer.append(Pair(image_name="x", texts=(text,)), buffer.getvalue())
+    augment = Augmentation(min_area=1.0, flip=True, color_jitter=0.0)
+    config = replace(CAPTIONS, augment=augment)
+    for folder, expected in (("side", {255}), ("none", {0, 255})):
+        found = source(tmp_path / folder, config, heldout_share=0.0)
+        seen = {int(found.sample(n, generator_of(0, n)).images[0][0, 0, 0]) for n in range(12)}
+        assert seen == expected, folder
 
 
 def test_captions_are_drawn_alike() -> None:
