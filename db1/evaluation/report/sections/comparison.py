@@ -100,8 +100,8 @@ def _told(material: Material, other: Material, compared: Mapping[str, Any]) -> s
     return (
         f"First: {_name(material)}. Second: {_name(other)}. On {in_common} in common the mean "
         f"score of the first differs by {_signed(mean['difference'])} "
-        f"(p = {number(overall['p_value'])}, swapping whole tasks). Task by task the "
-        f"first is better on {better['b']}, the second on {better['a']}, and {better['neither']} are "
+        f"(p = {number(overall['p_value'])}, swapping whole tasks). Task by task the first is "
+        f"better on {better['b']}, the second on {better['a']}, and {better['neither']} are "
         f"undecided (permutation tests corrected for the number of tasks, {100 * LEVEL:g} %)."
     )
 
