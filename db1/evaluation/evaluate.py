@@ -11,6 +11,7 @@ An evaluation that was cut off, even killed, goes on where it stopped.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -34,6 +35,9 @@ from db1.evaluation.task import evaluate_task
 from db1.policy.load import LoadedRun, load_agent_parts, locate_model, read_run
 
 logger = logging.getLogger(__name__)
+
+SLOW_WRITE = 0.5
+"""Seconds; where writing results.json takes longer, it takes a tenth of the time at most."""
 
 TaskProgress = Callable[[str, int, int], None]
 """Called with (task id or `text/<name>`, finished episodes, all episodes)."""
@@ -143,6 +147,7 @@ def evaluate(
         alone=ranks.is_alone,
         waits=ranks.is_first,
     )
+    book.write()
     return book.whole()
 
 
@@ -169,9 +174,15 @@ class _Book:
         self._results = results
         self._on_result = on_result
         self._seen: set[str] = set()
+        self._next_write = 0.0
+        self._is_behind = False
 
     def collect(self) -> None:
-        """Enters what was finished since the last time, and writes the file."""
+        """Enters what was finished since the last time, and writes the file.
+
+        With many tasks their summary takes long, so that it is not made anew for each of them:
+        what is finished is safe in the queue.
+        """
         if self._results is None:
             return
         fresh = [t for t in self._plan.environments if t not in self._seen]
@@ -181,10 +192,21 @@ class _Book:
                 self._results["tasks"][task] = part["entry"]
             else:
                 self._results["failures"][task] = part["failure"]
-        if parts or not self._seen:
-            write_results(self._out, self.whole())
+        self._is_behind |= bool(parts) or not self._seen
+        if self._is_behind and time.monotonic() >= self._next_write:
+            self.write()
         self._tell(parts)
         self._seen |= parts.keys() | {""}
+
+    def write(self) -> None:
+        """Writes the file if it is behind."""
+        if self._results is None or not self._is_behind:
+            return
+        started = time.monotonic()
+        write_results(self._out, self.whole())
+        took = time.monotonic() - started
+        self._is_behind = False
+        self._next_write = started + took * (10 if took > SLOW_WRITE else 1)
 
     def enter(self, section: str, name: str, entry: dict[str, Any] | Exception) -> None:
         """Enters a set of images with texts, or why it failed, and writes the file."""
