@@ -42,6 +42,7 @@ from db1.model.transformer_xl import TransformerXL
 from db1.policy.agent import Agent
 from db1.policy.load import load_agent_parts
 from db1.policy.ragged import Piece, RaggedBatch, cut, left_pad
+from db1.runtime import usable_cores
 from db1.sequence.step import StepCodec
 
 RECOMPUTED, HIDDEN_STATES = NAIVE = ("recomputed", "hidden states")
@@ -64,7 +65,7 @@ class EvaluationBenchmark:
         precision: As in `EvaluationConfig`.
         against: Naive ways to evaluate.
         machine: What db1's evaluation may use.
-        threads: torch threads of the naive evaluation; None: as they are.
+        threads: torch threads of the naive evaluation; None: one a core.
         keep: Keep db1's results in this folder, for `db1 report`.
     """
 
@@ -187,8 +188,7 @@ def _one_at_a_time(
     progress: Progress | None,
 ) -> dict[str, list[float]]:
     """Returns by task, of the same seeds and prompts."""
-    if benchmark.threads is not None:
-        torch.set_num_threads(benchmark.threads)
+    torch.set_num_threads(benchmark.threads or usable_cores())
     loaded = load_agent_parts(benchmark.run)
     loaded.model.to(getattr(torch, benchmark.precision))
     memory_length = results["settings"]["memory_length"]

@@ -196,7 +196,8 @@ def eval_(
     workers: Annotated[int, typer.Option(help="Processes for environments.", min=0)] = 2,
     lanes: Annotated[int | None, typer.Option(help="Tasks at once.", min=1)] = None,
     threads: Annotated[
-        int | None, typer.Option(help="torch threads of the naive evaluation.", min=1)
+        int | None,
+        typer.Option(help="torch threads of the naive evaluation; default: one a core.", min=1),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Keep db1's results here.")] = None,
     json_file: JsonFile = None,
