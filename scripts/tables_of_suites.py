@@ -119,7 +119,9 @@ def planner() -> str:
 
 def _columns(rows: Sequence[Mapping[str, str]]) -> str:
     """A table of rows with equal keys; columns that say nothing anywhere are left out."""
-    head = [key for key in rows[0] if any(row[key] != "-" for row in rows)] if rows else []
+    if not rows:
+        return "Nothing measured yet.\n"
+    head = [key for key in rows[0] if any(row[key] != "-" for row in rows)]
     return table(head, [[row[key] for key in head] for row in rows])
 
 

@@ -54,7 +54,7 @@ _SEARCHED = (
 )
 SCRIPTED_GAMES = frozenset({"Breakout"})
 SEARCHED_GAMES = frozenset(_SEARCHED.split())
-"""Games in which the planner came out above the human reference, most in one measured episode."""
+"""Games in which the planner came out above the human reference, most in one episode."""
 
 
 class AtariEnv(TaskEnv):

@@ -79,6 +79,33 @@ def test_the_planner_plans_anew_after_noise():
     env.close()
 
 
+class OnePointThenAnother:
+    """A console that gives a point, then takes it away twice."""
+
+    def __init__(self):
+        self.rewards = []
+
+    def restoreState(self, state):
+        self.rewards = [0.0, 1.0, -1.0, -1.0]
+
+    def act(self, action):
+        return self.rewards.pop(0)
+
+    def lives(self):
+        return 0
+
+    def game_over(self):
+        return False
+
+
+@pytest.mark.parametrize(("until_reward", "value"), [(False, 0.5 - 0.25 - 0.125), (True, 0.5)])
+def test_a_plan_may_end_with_its_first_reward(until_reward, value):
+    config = SearchConfig(discount=0.5, until_reward=until_reward)
+    expert = AtariSearchExpert("Pong", config)
+    expert._console, expert._actions = OnePointThenAnother(), [0]
+    assert expert._value(np.zeros(4, dtype=np.int64), None) == value
+
+
 @pytest.mark.parametrize(("place", "folded"), [(4, 4), (12, 8), (-3, 3), (24, 4), (10, 10)])
 def test_fold_bounces_between_the_walls(place, folded):
     assert fold(place, 0, 10) == folded

@@ -40,6 +40,7 @@ class SearchConfig:
         life_value: Price of a life, in units of the largest reward of one step seen so far.
         habit: Button that plans are mostly made of; None: all buttons alike.
         habit_share: Chance that a held action is the habit without being drawn.
+        until_reward: Whether a plan ends with its first reward: where every point starts anew.
         progress: What a state is worth by its memory, uint8 (128,), in points; a plan earns the
             difference between its end and its start. For games whose points come late.
     """
@@ -52,6 +53,7 @@ class SearchConfig:
     life_value: float = 20.0
     habit: str | None = None
     habit_share: float = 0.0
+    until_reward: bool = False
     progress: Callable[[np.ndarray], float] | None = None
 
 
@@ -137,6 +139,8 @@ class AtariSearchExpert:
             if reward:
                 self._largest_reward = max(self._largest_reward, abs(reward))
                 value += weight * reward
+                if config.until_reward:
+                    break
             over = console.game_over()
             if over or console.lives() < lives:
                 value -= weight * config.life_value * self._largest_reward
