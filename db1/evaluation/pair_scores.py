@@ -1,7 +1,8 @@
 """Sections `captions` and `questions` of results.json: what a run writes about held-out images.
 
     captions   scores, those of always giving the most frequent training caption, examples
-    questions  accuracy by type, that of always giving the type's most frequent training answer
+    questions  accuracy by type, that of always giving the type's most frequent training answer, and
+               that of the same question's: all that can be known without the image
 
 Beside results.json, `captions/<set>.json` and `questions/<set>.json` have all texts in the result
 formats of COCO and VQA, which `db1 score` and the official tools read.
@@ -42,6 +43,7 @@ from db1.evaluation.question_types import (
     answer_type_of,
     most_frequent,
     question_type_of,
+    whole_question,
 )
 from db1.evaluation.vqa import TypedAccuracy, typed_accuracy
 from db1.policy.image_text import ImageTextWriter
@@ -179,6 +181,11 @@ def _score_questions(
     asked = one.texts()
     usual = MostFrequentAnswers.of(learned)
     guesses = [usual.answer(question_type_of(pair)) for pair in asked]
+    blind = MostFrequentAnswers.of(learned, whole_question)
+    unseen = [
+        blind.by_type.get(whole_question(pair), guess)
+        for pair, guess in zip(asked, guesses, strict=True)
+    ]
     file = f"{QUESTIONS}/{one.name}.json"
     ids = one.ids(QUESTION_ID)
     write_result_file(out / file, dict(zip(ids, written.texts, strict=True)), QUESTION_ID, "answer")
@@ -190,6 +197,7 @@ def _score_questions(
         "mode": scoring.vqa_mode,
         **scores.to_dict(),
         "baseline": baseline.to_dict() | {"answers": dict(usual.by_type)},
+        "blind": score_by_type(unseen, asked, scoring.vqa_mode).to_dict(),
         "closed_answers": len(closed),
         "num_cut": written.num_cut,
         "results": file,

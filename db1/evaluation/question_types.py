@@ -7,7 +7,7 @@ that of an answer follows from what most people said, as VQA has it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from db1.errors import DataError
@@ -26,6 +26,11 @@ def question_type_of(pair: Pair) -> str:
     return " ".join(words[:_FIRST_WORDS])
 
 
+def whole_question(pair: Pair) -> str:
+    """The words of a pair's question."""
+    return " ".join((pair.question or "").lower().split())
+
+
 def answer_type_of(answers: Iterable[str]) -> str:
     """`yes/no`, `number` or `other`: the type of the most frequent answer."""
     answer = Counter(text.strip().lower() for text in answers).most_common(1)[0][0]
@@ -36,19 +41,25 @@ def answer_type_of(answers: Iterable[str]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class MostFrequentAnswers:
-    """The baseline that does not look: the most frequent training answer of the question's type.
+    """A baseline that does not look: the most frequent training answer to the question's type.
 
     Args:
-        by_type: Answer by type of question.
-        overall: Answer to a question of another type.
+        by_type: Answer by type of question, or by whole question.
+        overall: Answer to any other.
     """
 
     by_type: Mapping[str, str]
     overall: str
 
     @classmethod
-    def of(cls, pairs: Iterable[Pair]) -> MostFrequentAnswers:
+    def of(
+        cls, pairs: Iterable[Pair], key: Callable[[Pair], str] = question_type_of
+    ) -> MostFrequentAnswers:
         """Counts the answers of training pairs.
+
+        Args:
+            pairs: Of questions.
+            key: What answers are counted by.
 
         Raises:
             DataError: Not a single answer.
@@ -56,7 +67,7 @@ class MostFrequentAnswers:
         counts: dict[str, Counter[str]] = {}
         for pair in pairs:
             texts = [text.strip() for text in pair.texts if text.strip()]
-            counts.setdefault(question_type_of(pair), Counter()).update(texts)
+            counts.setdefault(key(pair), Counter()).update(texts)
         total = sum(counts.values(), Counter())
         if not total:
             raise DataError("no training answer to count")

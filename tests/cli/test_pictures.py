@@ -161,6 +161,7 @@ def test_evaluation_has_both_sections(db1, folder: Path, tmp_path: Path) -> None
     assert questions["split"] == "val" and questions["num_questions"] == 6
     assert questions["baseline"]["accuracy"] == 100 and questions["mode"] == "official"
     assert set(questions["by_question_type"]) == {"is this"}
+    assert questions["blind"]["accuracy"] == 100  # unseen questions fall back to their type
     store = folder / "data/pairs/coco/test"
     again = db1("score", "captions", store, tmp_path / captions["results"], "--json", *PLAIN)[1]
     assert json.loads(again)["scores"] == pytest.approx(captions["scores"], abs=1e-6)

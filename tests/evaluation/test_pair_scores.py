@@ -22,6 +22,7 @@ from db1.evaluation.question_types import (
     answer_type_of,
     most_frequent,
     question_type_of,
+    whole_question,
 )
 from db1.evaluation.settings import EvaluationConfig
 from db1.evaluation.vqa import typed_accuracy
@@ -64,6 +65,10 @@ def test_the_most_frequent_answer_of_each_type() -> None:
     )  # fmt: skip
     assert usual.answer("is it") == "no" and usual.answer("what color") == "blue"
     assert usual.answer("who is") == "no"
+    exact = MostFrequentAnswers.of(
+        [ask("is it  Red?", "yes"), ask("is it big?", "no")], whole_question
+    )
+    assert exact.by_type == {"is it red?": "yes", "is it big?": "no"}
     assert most_frequent(["b", "a", "c", "b", " "], 2) == ["b", "a"]
     with pytest.raises(DataError, match="no training answer"):
         MostFrequentAnswers.of([ask("why?")])

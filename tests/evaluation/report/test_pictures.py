@@ -29,6 +29,8 @@ QUESTIONS = {
     "counts": {"question_type": {"is it": 3}, "answer_type": {"yes/no": 3}},
     "baseline": {"accuracy": 33.3, "by_question_type": {"is it": 33.3},
                  "by_answer_type": {"yes/no": 33.3}, "answers": {"is it": "no"}},
+    "blind": {"accuracy": 50.0, "by_question_type": {"is it": 50.0},
+              "by_answer_type": {"yes/no": 50.0}},
     "closed_answers": 0, "num_cut": 1, "results": "questions/toy.json", "seconds": 1.0,
     "examples": [{"id": 9, "image": IMAGE, "question": "is it <red>?", "answer": "yes",
                   "answers": ["no"], "accuracy": 0.0}],
@@ -46,7 +48,7 @@ def folder(write_evaluation: Callable[..., Path]) -> Path:
 def test_markdown(folder: Path) -> None:
     text = write_report(folder).read_text()
     assert "| BLEU-4 | 12.5 | 50.0 |" in text and "| CIDEr-D | 1.750 | 0.250 |" in text
-    assert "| all | 66.7 % | 33.3 % | 3 |" in text and "| question: is it | 66.7 %" in text
+    assert "| all | 66.7 % | 33.3 % | 50.0 % | 3 |" in text and "| question: is it | 66.7 %" in text
     assert "Not run here: SPICE." in text and "1 questions did not fit" in text
     for name in ("examples/captions-toy-0.png", "examples/questions-asked-0.png"):
         assert f"]({name})" in text and (folder / name).read_bytes().startswith(b"\x89PNG")

@@ -85,13 +85,15 @@ def _caption_words(entry: Mapping[str, Any]) -> str:
 
 
 def _question_table(name: str, entry: Mapping[str, Any]) -> Table:
-    baseline, counts = entry["baseline"], entry["counts"]
-    lines = [("all", entry["accuracy"], baseline["accuracy"], entry["num_questions"])]
+    baseline, counts, blind = entry["baseline"], entry["counts"], entry["blind"]
+    lines = [
+        ("all", entry["accuracy"], baseline["accuracy"], blind["accuracy"], entry["num_questions"])
+    ]
     for kind in ("answer_type", "question_type"):
         what = kind.split("_")[0]
         for key, value in entry[f"by_{kind}"].items():
-            usual = baseline[f"by_{kind}"].get(key)
-            lines.append((f"{what}: {key}", value, usual, counts[kind][key]))
+            others = (part[f"by_{kind}"].get(key) for part in (baseline, blind))
+            lines.append((f"{what}: {key}", value, *others, counts[kind][key]))
     closed = entry["closed_answers"]
     how = f"the likeliest of {closed:,} answers" if closed else "answers written freely"
     return Table(
@@ -100,7 +102,8 @@ def _question_table(name: str, entry: Mapping[str, Any]) -> Table:
         columns=(
             Column(title="type", is_text=True, is_main=True),
             Column(title="run", is_main=True),
-            Column(title="most frequent answer of the question's type"),
+            Column(title="type's most frequent answer"),
+            Column(title="same question's most frequent answer"),
             Column(title="questions"),
         ),
         rows=tuple(
@@ -108,9 +111,10 @@ def _question_table(name: str, entry: Mapping[str, Any]) -> Table:
                 Cell(text=kind, key=kind),
                 _accuracy(value),
                 _accuracy(usual),
+                _accuracy(unseen),
                 Cell(text=f"{count:,}", key=count),
             )
-            for kind, value, usual, count in lines
+            for kind, value, usual, unseen, count in lines
         ),
     )
 
