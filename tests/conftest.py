@@ -75,7 +75,7 @@ class Browser:
         """All elements of a CSS selector."""
         return self.driver.find_elements("css selector", selector)
 
-    def wait_until(self, code: str, *arguments: Any, seconds: float = 20.0) -> Any:
+    def wait_until(self, code: str, *arguments: Any, seconds: float = 60.0) -> Any:
         """Waits until JavaScript returns something true, and returns it."""
         from selenium.webdriver.support.ui import WebDriverWait
 

@@ -45,8 +45,20 @@ def score_plot(results: Mapping[str, Any]) -> bytes:
     height = min(24.0, 1.2 + 0.22 * len(tasks)) if named else 16.0
     figure = Figure(figsize=(7, height), layout="constrained")
     axes = figure.subplots()
-    errors = [[max(0.0, value) for value in side] for side in (low, high)]
-    axes.barh(range(len(tasks)), scores, xerr=errors, color=COLOUR, ecolor="0.3", capsize=2)
+    rows = range(len(tasks))
+    if named:
+        errors = [[max(0.0, value) for value in side] for side in (low, high)]
+        axes.barh(rows, scores, xerr=errors, color=COLOUR, ecolor="0.3", capsize=2)
+    else:  # hundreds of bars as one collection of lines
+        axes.hlines(rows, 0, scores, color=COLOUR, linewidth=1)
+        ends = [entry["interval"] for _, entry in tasks]
+        axes.hlines(
+            rows,
+            [100 * end[0] for end in ends],
+            [100 * end[1] for end in ends],
+            color="0.3",
+            linewidth=0.4,
+        )
     axes.set_yticks(range(len(tasks)) if named else [])
     if named:
         axes.set_yticklabels([task for task, _ in tasks], fontsize=7)

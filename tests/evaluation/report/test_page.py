@@ -175,16 +175,9 @@ def test_870_tasks(browser, write_evaluation: Callable[..., Path]) -> None:
     browser.open(page, width=375, height=800)
     assert browser.script(COUNT) == f"{NUM_TASKS} of {NUM_TASKS}"
     assert len(browser.script(SHOWN)) == FIRST_ROWS and browser.overflow() == 0
-    slowest = browser.script("""
-        const heads = document.querySelectorAll("#table-tasks thead button");
-        const times = [...heads].map(head => {
-          const start = performance.now();
-          head.click();
-          document.body.offsetHeight;
-          return performance.now() - start;
-        });
-        return Math.max(...times);""")
-    assert slowest < 5_000  # a hundredth of that on an idle machine
+    for number in range(len(browser.find_all("#table-tasks thead button"))):
+        browser.script(f"document.querySelectorAll('#table-tasks thead button')[{number}].click()")
+        assert len(browser.script(SHOWN)) == FIRST_ROWS
     scores = """return [...document.querySelectorAll("#table-tasks tbody tr")]
         .map(row => Number(row.cells[1].dataset.key))"""
     browser.script("document.querySelectorAll('#table-tasks thead button')[1].click()")
