@@ -266,5 +266,9 @@ class _Packer:
 
 
 def _prepare_reader(number: int) -> None:
-    """Spawned processes do not inherit the memory settings of this one."""
+    """Spawned processes do not inherit the memory settings of this one.
+
+    A cluster sends SIGTERM to all processes; the training then saves, and needs its readers.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     keep_freed_memory()

@@ -59,7 +59,7 @@ def _launch(folder, jobs, processes=1, expected=0):
         launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node"]
         command = [*launcher, str(processes), "--master_port", str(_free_port()), *command[1:]]
     done = subprocess.run(
-        command, env=_environment(folder), capture_output=True, text=True, timeout=150
+        command, env=_environment(folder), capture_output=True, text=True, timeout=400
     )
     assert done.returncode == expected, done.stdout + done.stderr
     return done.stderr

@@ -33,7 +33,9 @@ def _assert_same_weights(left, right):
 def _start(folder, **settings):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
     command = [sys.executable, str(SCRIPT), str(folder), json.dumps(settings)]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +127,7 @@ def test_more_reports_readers_and_checkpoints_change_nothing(whole, tmp_path):
 
 def test_killed_run_goes_on_to_the_same_weights(whole, tmp_path):
     process = _start(tmp_path, dropout=0.2, data={"images": 0.3, "kill_at": 45})
-    assert process.wait(60) == -signal.SIGKILL
+    assert process.wait(120) == -signal.SIGKILL
     assert sorted(os.listdir(tmp_path / "checkpoints"))[-1] == "step-00000004"
     result = train(tmp_path, dropout=0.2, data={"images": 0.3})
     assert result.step == 6
@@ -152,12 +154,14 @@ def test_all_checkpoints_broken_stops(tmp_path):
 
 
 def test_sigterm_saves_and_the_run_goes_on(tmp_path):
-    process = _start(tmp_path, dropout=0.2, data={"seconds": 0.02}, checkpoint_every=0)
+    """To the training and its readers alike, as a cluster sends it."""
+    settings = {"dropout": 0.2, "data": {"seconds": 0.05}, "checkpoint_every": 0}
+    process = _start(tmp_path, **settings, num_workers=1)
     while not (tmp_path / "metrics.jsonl").exists() or not read_metrics(tmp_path):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    _, log = process.communicate(timeout=60)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, log = process.communicate(timeout=120)
     assert process.returncode == 0, log
     assert "SIGTERM: saved at step" in log
     saved = [n for n in os.listdir(tmp_path / "checkpoints") if n != "latest"]

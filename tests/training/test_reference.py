@@ -46,7 +46,7 @@ def _launch(folder, jobs, processes, killed=False):
         )
         for rank in range(processes)
     ]
-    logs = [rank.communicate(timeout=280)[1] for rank in ranks]
+    logs = [rank.communicate(timeout=900)[1] for rank in ranks]
     assert any(rank.returncode for rank in ranks) == killed, logs
 
 
@@ -145,7 +145,7 @@ def test_the_fault_harness(tmp_path):
         env=rank_environment(0, 1, free_port()),
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads(done.stdout)

@@ -224,5 +224,5 @@ def _run_two(folder, *jobs):
         )
         for rank, job in enumerate(jobs)
     ]
-    logs = [process.communicate(timeout=150)[1] for process in processes]
+    logs = [process.communicate(timeout=400)[1] for process in processes]
     return [(process.returncode, log) for process, log in zip(processes, logs, strict=True)]
