@@ -83,7 +83,7 @@ class Plan:
 
     Args:
         command: Of DeepSpeed's launcher.
-        processes_here: Processes that share this machine's cores; None where ssh starts them.
+        processes_here: Processes that share this machine's cores; None where ssh starts them all.
     """
 
     command: tuple[str, ...]
@@ -263,12 +263,12 @@ def run(plan: Plan) -> int:
     if not _num_gpus():  # spares DeepSpeed its search, and a warning of each process
         environment.setdefault("DS_ACCELERATOR", "cpu")
     launcher = subprocess.Popen(plan.command, env=environment, start_new_session=True)
-    with _signals_to(launcher):
+    with _signals_to(launcher, over_ssh=plan.processes_here is None):
         return launcher.wait()
 
 
 @contextlib.contextmanager
-def _signals_to(launcher: subprocess.Popen[Any]) -> Iterator[None]:
+def _signals_to(launcher: subprocess.Popen[Any], *, over_ssh: bool) -> Iterator[None]:
     asked = 0
 
     def pass_on(number: int, frame: object) -> None:
@@ -276,6 +276,10 @@ def _signals_to(launcher: subprocess.Popen[Any]) -> Iterator[None]:
         asked += 1
         if asked == 1 and _ask_to_stop(launcher.pid):
             logger.warning("the training saves and ends; once more ends it at once")
+        elif over_ssh:
+            if asked == 1:
+                logger.warning("all machines are told to end; they have 30 seconds to save")
+            launcher.send_signal(signal.SIGTERM)  # it runs pkill on all of them
         else:
             _end(launcher.pid)
 
@@ -296,14 +300,14 @@ def _ask_to_stop(launcher: int) -> bool:
         for process in psutil.Process(launcher).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 parent = process.parent()
-                if parent is not None and "deepspeed.launcher.launch" in parent.cmdline():
+                if parent and parent.cmdline()[2:4] == ["-m", "deepspeed.launcher.launch"]:
                     process.send_signal(signal.SIGTERM)
                     asked = True
     return asked
 
 
 def _end(launcher: int) -> None:
-    """SIGTERM to the launchers themselves, which end all processes on all machines."""
+    """SIGTERM to the launchers of this machine, which end all its processes."""
     import psutil
 
     with contextlib.suppress(psutil.NoSuchProcess):
