@@ -16,12 +16,16 @@ import torch
 
 from db1.checkpoint.bundle import read_bundle
 from db1.checkpoint.convert import convert
+from db1.checkpoint.released_folder import write_released
 from db1.checkpoint.run import load_weights
 from db1.data.few_shot import chosen_episodes
 from db1.errors import CheckpointError, ConfigError, DataError
+from db1.model.config import ModelConfig
+from db1.model.transformer_xl import TransformerXL
 from db1.runtime import read_metrics
 from db1.store.episodes import EpisodeWriter, StoreHeader
 from db1.tokens.spec import Episode, FieldSpec, StepSpec
+from db1.tokens.vocabulary import Vocabulary, VocabularyConfig
 from db1.training.experiment import load_experiment, run_experiment
 
 SPEC = StepSpec(
@@ -123,6 +127,21 @@ def test_starts_from_any_layout(root: Path, tmp_path: Path, kind: str) -> None:
         torch.testing.assert_close(tuned[name], tensor, atol=1e-6, rtol=0)
 
 
+def test_starts_from_the_published_layout(root: Path, tmp_path: Path) -> None:
+    config = ModelConfig(num_layers=1, num_heads=2, width=32, inner_width=64, clamp_length=64)
+    vocabulary = VocabularyConfig(text_size=300, num_discrete=300, discrete_ids="shared_with_text")
+    model = TransformerXL(config, Vocabulary(vocabulary).size)
+    half = {name: tensor.half() for name, tensor in model.state_dict().items()}
+    write_released(tmp_path / "released", "tag", half, config, 7)
+    options = ("task=toy/new", "training.learning_rate=1e-12", "training.num_steps=1")
+    options += ("name=published", "sequence.length=40")
+    run = _tune(root, *options, init_from=str(tmp_path / "released"))
+    tuned = read_bundle(run)
+    assert tuned.vocabulary.config.discrete_ids == "shared_with_text"
+    for name, tensor in half.items():
+        torch.testing.assert_close(tuned.weights[name], tensor.float(), atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("lora", [(), ("lora.rank=2",)])
 def test_goes_on_without_the_model_it_started_from(
     root: Path, tmp_path: Path, lora: tuple[str, ...]
@@ -166,7 +185,6 @@ def test_fewer_episodes_are_among_more() -> None:
 def test_learns_from_the_chosen_episodes_only(root: Path) -> None:
     from db1.data.build import SourceFactory
     from db1.data.mixture import generator_of
-    from db1.tokens.vocabulary import Vocabulary
 
     config = load_experiment(
         root / "tuned.yaml", [f"init_from={root}/runs/base", "task=toy/new", "episodes=2"]
