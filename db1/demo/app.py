@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.resources import files
 from typing import Any
@@ -26,6 +27,7 @@ from db1.errors import DataError, Db1Error, MissingExtra
 MAX_UPLOAD = 10 * 2**20
 """Bytes of an image."""
 MAX_JSON = 256 * 2**10
+_WRITING_THREADS = 4
 
 HOSTS = ("127.0.0.1", "localhost")
 _PAGES = {"/": ("page.html", "text/html"), "/page.js": ("page.js", "text/javascript"),
@@ -57,6 +59,9 @@ def make_app(brain: Brain) -> Any:
     except ImportError as error:
         raise MissingExtra(error.name or "starlette", "demo", "db1 demo") from None
 
+    acting = ThreadPoolExecutor(1, "acting")
+    writing = ThreadPoolExecutor(_WRITING_THREADS, "writing")
+
     def page(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
         content = (files("db1.demo") / name).read_text(encoding="utf-8")
 
@@ -73,7 +78,7 @@ def make_app(brain: Brain) -> Any:
         text = _value(asked, "text", str, "")
         temperature = float(_value(asked, "temperature", (int, float), 0.8))
         work = partial(brain.chat, text, temperature, _value(asked, "max_tokens", int, 100))
-        return StreamingResponse(json_lines(work), media_type="application/x-ndjson")
+        return StreamingResponse(json_lines(work, writing), media_type="application/x-ndjson")
 
     async def caption(request: Request) -> Response:
         content = await _body(request, MAX_UPLOAD, "the image")
@@ -88,7 +93,8 @@ def make_app(brain: Brain) -> Any:
         asked = await _json(request)
         task = _value(asked, "task", str, "")
         work = partial(brain.act, task, _value(asked, "episode", int, 0))
-        return StreamingResponse(json_lines(work), media_type="application/x-ndjson")
+        brain.check_idle()
+        return StreamingResponse(json_lines(work, acting), media_type="application/x-ndjson")
 
     def local(endpoint: Callable[[Request], Awaitable[Response]]) -> Any:
         async def checked(request: Request) -> Response:

@@ -153,19 +153,18 @@ class Brain:
         Args:
             task: One that the run learned.
             number: Of the evaluation seed.
-            emit: Takes {"frame", "step", "reward", "return"} and at last {"over", ...}.
+            emit: Takes {"starting"}, {"started", "primed"}, then {"frame", "step", "reward",
+                "return"} for every state, and at last {"over", ...}.
 
         Raises:
-            DataError: Another task or number, an episode that runs already, or an environment
-                that fails.
+            DataError: Another task or number, or an environment that fails.
         """
         if task not in self._run.specs:
             raise DataError(f"task {task!r}: the run did not learn it")
         if not 0 <= number < len(EVALUATION):
             raise DataError(f"episode {number}, expected 0..{len(EVALUATION) - 1}")
-        if not self._acting.acquire(blocking=False):
-            raise DataError("an episode is running already; stop it first")
-        try:
+        with self._acting:
+            emit({"starting": task})
             painter, pace = Painter(), _Pace(self._config.frames_per_second)
 
             def look(env: TaskEnv, moment: Moment) -> None:
@@ -177,8 +176,11 @@ class Brain:
             emit({"started": task, "primed": primed})
             last = watch(task, policy, [seed_for("evaluation", number)], look)[0]
             emit({"over": True, "success": last.success, "note": painter.reason, **_figures(last)})
-        finally:
-            self._acting.release()
+
+    def check_idle(self) -> None:
+        """Raises DataError while an episode runs."""
+        if self._acting.locked():
+            raise DataError("an episode is running already; stop it first")
 
     def _seer(self, kind: str, what: str) -> ImageTextWriter:
         if kind not in self._seers:

@@ -1,7 +1,7 @@
-"""Work in a thread of its own whose pieces a web response hands on as they come.
+"""Work in a thread whose pieces a web response hands on as they come.
 
-A simulator's drawing belongs to one thread, so an episode is run from its first to its last step
-in the same one. When nobody reads any more, the next piece raises `Closed` inside the work.
+A simulator's drawing belongs to one thread, so all episodes run in the same one. When nobody reads
+any more, the next piece raises `Closed` inside the work.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
 from typing import Any
 
 from db1.errors import Db1Error
@@ -26,9 +27,9 @@ class Closed(Exception):
 
 
 async def json_lines(
-    work: Callable[[Callable[[dict[str, Any]], None]], None],
+    work: Callable[[Callable[[dict[str, Any]], None]], None], threads: Executor
 ) -> AsyncIterator[str]:
-    """Runs `work(emit)` in a thread; yields each emitted piece as one line of JSON.
+    """Runs `work(emit)` in one of the threads; yields each emitted piece as one line of JSON.
 
     What the work raises becomes a last line {"error"}.
     """
@@ -58,7 +59,7 @@ async def json_lines(
             if not loop.is_closed():
                 put(None)
 
-    threading.Thread(target=run, daemon=True, name="demo").start()
+    threads.submit(run)
     try:
         while (line := await lines.get()) is not None:
             room.release()

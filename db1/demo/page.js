@@ -153,6 +153,7 @@ byId("act-form").addEventListener("submit", event => {
         byId("frame").hidden = false;
       }
       if (piece.step !== undefined) byId("figures").textContent = `step ${piece.step}, return ${piece.return}`;
+      if (piece.starting) byId("figures").textContent = "starting";
       if (piece.started && !piece.primed) byId("act-note").textContent = "without a demonstration in its memory";
       if (piece.over) {
         const success = piece.success === null ? "" : piece.success ? ", success" : ", no success";
