@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,16 @@ def _chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def browser(_chromium: Any) -> Browser:
     """Headless Chromium; the test skips itself where it is not installed."""
     return Browser(_chromium)
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_torch() -> Iterator[None]:
+    """What a test sets of torch's threads ends with it: sums depend on their number."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else None
+    yield
+    if before is not None:
+        torch.set_num_threads(before)
 
 
 @pytest.hookimpl(tryfirst=True)
