@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -201,7 +202,8 @@ class Suite(ABC):
             MissingExtra: When the suite's packages are not installed.
         """
         self.require(task_name)
-        return self._make_env(task_name)
+        with _BUILDING:
+            return self._make_env(task_name)
 
     def require(self, task_name: str) -> None:
         """Raises what `make_env` would: ConfigError or MissingExtra, without building anything."""
@@ -261,6 +263,8 @@ class Suite(ABC):
 
 
 SUITES: Registry[Suite] = Registry("suite")
+_BUILDING = threading.RLock()
+"""Threads build one after the other: simulators import each other's modules in circles."""
 
 
 def rescaled(action: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:

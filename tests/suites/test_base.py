@@ -1,5 +1,7 @@
 """Task ids, the registry, and what happens where a package is missing."""
 
+import threading
+import time
 from types import MappingProxyType
 
 import numpy as np
@@ -97,3 +99,29 @@ def test_observations_are_cast_and_must_be_finite():
 @pytest.mark.parametrize("name", list(SUITES))
 def test_registered_under_its_own_name(name):
     assert SUITES[name].name == name
+
+
+def test_threads_build_one_after_the_other():
+    """Simulators import each other in circles: two at once see half a module."""
+    inside, most, barrier = 0, 0, threading.Barrier(4)
+
+    class SlowSuite(AbsentSuite):
+        packages = MappingProxyType({})
+
+        def _make_env(self, task_name):
+            nonlocal inside, most
+            inside += 1
+            most = max(most, inside)
+            time.sleep(0.02)
+            inside -= 1
+
+    def build():
+        barrier.wait()
+        SlowSuite().make_env("only")
+
+    threads = [threading.Thread(target=build) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
