@@ -50,11 +50,12 @@ REPORTED_GAMES = tuple(_REPORTED.split())
 """The 57 games of Gato, JAT and most papers."""
 GAMES = (*REPORTED_GAMES, *_FURTHER.split())
 _SEARCHED = (
-    "Boxing DemonAttack Freeway Jamesbond Krull RoadRunner SpaceInvaders StarGunner TimePilot"
+    "Boxing DemonAttack Freeway Jamesbond Krull Pong RoadRunner SpaceInvaders StarGunner TimePilot"
 )
 SCRIPTED_GAMES = frozenset({"Breakout"})
 SEARCHED_GAMES = frozenset(_SEARCHED.split())
-"""Games in which the planner came out above the human reference, most in one episode."""
+"""Games in which the planner came out above the human reference (in Pong: close to it), most in one
+episode."""
 
 
 class AtariEnv(TaskEnv):

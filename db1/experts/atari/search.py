@@ -61,8 +61,21 @@ def _freeway_progress(ram: np.ndarray) -> float:
     return int(ram[14]) / 172.0  # the chicken's way across the road
 
 
+def _pong_progress(ram: np.ndarray) -> float:
+    ball, paddle = int(ram[54]), int(ram[51])
+    return -abs(paddle - (ball or 128)) / 200.0  # the paddle level with the ball, or in the middle
+
+
 GUIDES: dict[str, SearchConfig] = {
     "Freeway": SearchConfig(horizon=20, habit="UP", habit_share=0.7, progress=_freeway_progress),
+    "Pong": SearchConfig(
+        horizon=60,
+        num_candidates=16,
+        commit=3,
+        mean_hold=3.0,
+        until_reward=True,
+        progress=_pong_progress,
+    ),
 }
 """Settings of the games that need others than the usual ones."""
 
