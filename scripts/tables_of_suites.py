@@ -23,7 +23,7 @@ from db1.suites.scores import (
     recorded_references,
     standing_of,
 )
-from db1.suites.scores.standing import RULES
+from db1.suites.scores.standing import ENOUGH, RULES
 
 DOCS = Path(__file__).parents[1] / "docs" / "suites.md"
 _HEAD = r"(?P<head><!-- (?P<name>[a-z_]+): python scripts/tables_of_suites\.py -->\n)"
@@ -95,7 +95,7 @@ def returns(suite: str) -> str:
 
 def planner() -> str:
     """What the planner earns in every Control Suite task that it was measured in."""
-    rows = []
+    rows, reached = [], 0
     for task, expert, references, _ in known("dmc"):
         here = references.get(MEASURED)
         if here is None or task.endswith(PIXELS):
@@ -114,7 +114,11 @@ def planner() -> str:
             "share": f"{share:.2f}",
         }
         rows.append(row)
-    return _columns(rows)
+        reached += bool(goals) and share >= ENOUGH
+    said = (
+        f"In {reached} of these tasks it comes to at least {ENOUGH:.0%} of a published reference."
+    )
+    return f"{_columns(rows)}\n{said}\n"
 
 
 def _columns(rows: Sequence[Mapping[str, str]]) -> str:
