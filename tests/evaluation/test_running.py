@@ -19,7 +19,7 @@ from db1.evaluation.running import Machine
 from db1.evaluation.settings import EvaluationConfig
 
 CARTPOLE, ACROBOT = "classic_control/CartPole-v1", "classic_control/Acrobot-v1"
-CONFIG = EvaluationConfig(episodes=3, num_prompts=2, text=False, precision="float64")
+CONFIG = EvaluationConfig(episodes=2, num_prompts=2, max_steps=30, text=False, precision="float64")
 
 
 def returns_of(results: dict[str, Any]) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def returns_of(results: dict[str, Any]) -> dict[str, Any]:
 def test_workers_and_lanes_change_nothing(run_folder: Path, tmp_path: Path) -> None:
     found = [
         evaluate(run_folder, CONFIG, out=tmp_path / str(n), machine=machine, device="cpu")
-        for n, machine in enumerate([Machine(), Machine(workers=2), Machine(workers=3, lanes=1)])
+        for n, machine in enumerate([Machine(), Machine(workers=2), Machine(lanes=2)])
     ]
     assert list(found[0]["tasks"]) == [CARTPOLE, ACROBOT]
     assert returns_of(found[0]) == returns_of(found[1]) == returns_of(found[2])
@@ -43,10 +43,10 @@ def test_workers_and_lanes_change_nothing(run_folder: Path, tmp_path: Path) -> N
 def test_policies_without_a_model_play_in_workers(
     run_folder: Path, tmp_path: Path, policy: str
 ) -> None:
-    config = EvaluationConfig(episodes=3, policy=policy)
+    config = EvaluationConfig(episodes=3, max_steps=60, policy=policy)
     options = {"tasks": [CARTPOLE], "device": "cpu"}
     here = evaluate(run_folder, config, out=tmp_path / "here", **options)
-    machine = Machine(workers=2, lanes=1)
+    machine = Machine(workers=2 if policy == "random" else 1, lanes=1)
     there = evaluate(run_folder, config, out=tmp_path / "there", machine=machine, **options)
     assert returns_of(here) == returns_of(there)
 
