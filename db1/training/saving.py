@@ -111,6 +111,7 @@ class Saver:
             return
         publishing.join()
         if publishing.error:
+            shutil.rmtree(publishing.partial, ignore_errors=True)
             self._fail(publishing.step, publishing.error)
         logger.info("saved %s", self._run_folder / FOLDER / tag_of(publishing.step))
         self._saved(publishing.step)
@@ -125,7 +126,10 @@ class Saver:
         )
 
     def _together(self, step: int, work: Callable[[], Any]) -> None:
-        """Does a part of saving in every process; a failure of one is one of all."""
+        """Does a part of saving in every process; a failure of one is one of all.
+
+        The folder goes when all are through, or the others would fail for the lack of it.
+        """
 
         def guarded() -> None:
             try:
@@ -145,7 +149,6 @@ class Saver:
         torch.save(random_states(), folder / _random_file(self._processes.rank))
 
     def _fail(self, step: int, error: BaseException) -> NoReturn:
-        shutil.rmtree(partial_folder(self._run_folder, step), ignore_errors=True)
         raise CheckpointError(
             f"{self._run_folder / FOLDER}: the checkpoint of step {step} cannot be written: "
             f"{str(error) or type(error).__name__}; the one before it is unharmed; make room there "

@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -87,7 +88,8 @@ class Watchdog:
 
     def __enter__(self) -> Watchdog:
         if self._is_on:
-            self._folder.mkdir(exist_ok=True)
+            with suppress(OSError):  # a full disk is for the checkpoints to tell of
+                self._folder.mkdir(exist_ok=True)
             self._write()
             self._processes.barrier()  # all files are of this launch
             self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -153,7 +155,7 @@ class Watchdog:
         try:
             temporary.write_text(json.dumps(state), encoding="utf-8")
             os.replace(temporary, path)
-        except OSError as error:  # a full disk is for the checkpoints to tell of
+        except OSError as error:
             logger.debug("%s: %s", path, error)
 
     def _read_all(self) -> dict[int, State | None]:

@@ -106,7 +106,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
 
 
 def test_a_folder_that_disappears_is_one_error(tmp_path):
-    trainer = tiny_training.make_trainer(tmp_path)
+    trainer = tiny_training.make_trainer(tmp_path, save_in_background=False)
     take_step = trainer._take_step
 
     def lose(step, drawer):
@@ -116,7 +116,7 @@ def test_a_folder_that_disappears_is_one_error(tmp_path):
         return take_step(step, drawer)
 
     trainer._take_step = lose
-    with pytest.raises(CheckpointError, match=r"the checkpoint of step [24] cannot be written"):
+    with pytest.raises(CheckpointError, match="the checkpoint of step 4 cannot be written"):
         trainer.run()
 
 
