@@ -197,7 +197,7 @@ def _one_at_a_time(
     found = {}
     for task in results["tasks"]:
         agent, _ = make_prompted_agent(task, config, root / task, loaded, 1, kind=RecomputingAgent)
-        report = None if progress is None else _named(progress, f"{task}, {NAIVE}")
+        report = None if progress is None else _named(progress, f"{task}, {name}")
         options = {"num_environments": 1, "max_steps": benchmark.max_steps}
         episodes = rollout(task, ModelPolicy(agent), config.seeds, report, **options)
         found[task] = [float(episode.total_reward) for episode in episodes]
