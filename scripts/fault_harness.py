@@ -38,7 +38,10 @@ STEPS_A_KILL = 12
 WORDS = ("the", "a", "small", "old", "red", "cat", "dog", "river", "walks", "sees", "and", "then")
 MOMENTS = ("start", "step", "save")
 GIVE_UP = 300.0
-"""Seconds within which a training must begin, or end after a kill."""
+"""Seconds within which a training must begin, or end."""
+
+GRACE = 30.0
+"""Seconds that a process has to end by itself after another one failed."""
 
 
 @dataclass
@@ -118,9 +121,21 @@ class Launch:
         return any(parent.poll() is None for parent in self._parents)
 
     def wait(self) -> int:
-        """Waits for the end; returns the first exit status that is not 0, else 0."""
-        statuses = [parent.wait(GIVE_UP) for parent in self._parents]
-        return next((status for status in statuses if status), 0)
+        """Waits for the end; returns the first exit status that is not 0, else 0.
+
+        Ends what is left some time after a process failed, as launchers do: one that never met the
+        others would wait for them for minutes.
+        """
+        deadline = time.monotonic() + GIVE_UP
+        while self.is_running:
+            if any(parent.poll() for parent in self._parents):
+                deadline = min(deadline, time.monotonic() + GRACE)
+            if time.monotonic() > deadline:
+                if not any(parent.poll() for parent in self._parents):
+                    raise subprocess.TimeoutExpired("db1.training", GIVE_UP)
+                self.kill()
+            time.sleep(0.05)
+        return next((status for parent in self._parents if (status := parent.returncode)), 0)
 
     def kill(self) -> None:
         """Ends all processes."""
