@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -110,6 +111,7 @@ def run_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Path:
         run_files=_run_files(config, factory, mixture.planned.sources),
         files=model_files(config.finetune, config.run_folder),
         watch=watch_of(config),
+        complete=_with_defaults,
     )
     trainer.run()
     return config.run_folder
@@ -130,6 +132,14 @@ def watch_of(config: ExperimentConfig) -> Watch:
     done = work(config.model, parts, size, length, total_tokens=1)
     flops = FlopsPerToken(token=done.layers + done.attention, target=done.output)
     return Watch(group_of=group_of, flops=flops)
+
+
+def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A run's configuration with the settings that came later; as it is where it fits no more."""
+    try:
+        return to_dict(build(ExperimentConfig, config))
+    except ConfigError:
+        return config
 
 
 def _run_files(

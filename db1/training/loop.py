@@ -67,6 +67,7 @@ class Trainer:
             `dataset` is used as it is.
         files: What a checkpoint holds of the model; None: all its weights.
         watch: What records need to know of datasets and model.
+        complete: See `prepare_folder`.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Trainer:
         mixture: RunMixture | None = None,
         files: ModelFiles | None = None,
         watch: Watch | None = None,
+        complete: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
     ) -> None:
         needed = training.num_steps * training.global_batch_size
         if len(dataset) < needed:
@@ -104,6 +106,7 @@ class Trainer:
         self._engine: TrainingEngine | None = None
         self._reporter: Reporter | None = None
         self._watch = watch or Watch()
+        self._complete = complete
 
     def run(self) -> TrainingResult:
         """Trains to the last step, or to a SIGTERM, from the newest valid checkpoint if any.
@@ -158,7 +161,7 @@ class Trainer:
         def work() -> tuple[Checkpoint | None, dict[str, Any] | None]:
             if self._processes.rank:
                 return None, None
-            prepare_folder(self._run_folder, self._config, self._run_files)
+            prepare_folder(self._run_folder, self._config, self._run_files, self._complete)
             found = find_checkpoint(self._run_folder)
             start = found.step if found else 0
             tidy_checkpoints(self._run_folder, start)

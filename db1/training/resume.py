@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,10 @@ def _may_change(key: str, neutral: frozenset[str]) -> bool:
 
 
 def prepare_folder(
-    run_folder: Path, config: Mapping[str, Any], run_files: Mapping[str, str]
+    run_folder: Path,
+    config: Mapping[str, Any],
+    run_files: Mapping[str, str],
+    complete: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
 ) -> None:
     """Makes the run folder, or checks that it holds this very run; writes its text files.
 
@@ -107,6 +110,8 @@ def prepare_folder(
         run_folder: The run.
         config: The resolved configuration.
         run_files: Text by file name; `config.yaml` holds `config`.
+        complete: Gives the configuration of a run that an older db1 began the settings that it did
+            not know yet, with their defaults.
 
     Raises:
         ConfigError: When the folder holds a run of another configuration, or one of the other
@@ -115,7 +120,7 @@ def prepare_folder(
     run_folder.mkdir(parents=True, exist_ok=True)
     old = run_folder / CONFIG_FILE
     if old.is_file():
-        check_same_config(run_folder, load_yaml(old), config)
+        check_same_config(run_folder, complete(load_yaml(old)), config)
     for name, text in run_files.items():
         path = run_folder / name
         if name != CONFIG_FILE and path.is_file() and path.read_text(encoding="utf-8") != text:

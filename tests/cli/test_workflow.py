@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from db1.cli.main import main  # noqa: F401  (import errors should fail here first)
 from db1.runtime import read_metrics
@@ -61,6 +62,20 @@ def test_an_interrupted_run_goes_on(db1, experiment: Path) -> None:
     assert status == 0, err
     records = read_metrics(experiment.parent / "runs/half", "train")
     assert [record["step"] for record in records] == list(range(1, 13))
+
+
+def test_a_run_of_an_older_db1_goes_on(db1, experiment: Path) -> None:
+    """Its folder does not name a setting that came later; any other value is another run."""
+    assert db1("train", experiment, "name=older", "training.num_steps=2")[0] == 0
+    written = experiment.parent / "runs/older/config.yaml"
+    older = yaml.safe_load(written.read_text())
+    assert older["model"].pop("stochastic_depth") == 0.0
+    written.write_text(yaml.safe_dump(older))
+    more = ("train", experiment, "name=older", "training.num_steps=3")
+    status, _, err = db1(*more, "model.stochastic_depth=0.5")
+    assert status == 2 and "model.stochastic_depth: 0.0 -> 0.5" in err
+    assert db1(*more)[0] == 0
+    assert [r["step"] for r in read_metrics(written.parent, "train")] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("prompt", ["--prompt", "--no-prompt"])
