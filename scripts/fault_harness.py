@@ -192,7 +192,7 @@ class Harness:
         rank = self._random.randrange(WORLD_SIZE)
         target = before + self._random.randint(1, STEPS_A_KILL - 2)
         try:
-            self._await(launch, moment, before, target)
+            moment = self._await(launch, moment, before, target)
             time.sleep(self._random.uniform(0.0, 0.04))
             pid = launch.ranks().get(rank)
             if pid is None:
@@ -209,23 +209,26 @@ class Harness:
             launch.kill()
         find_checkpoint(self._run("killed"))  # raises when checkpoints are there, and all broken
 
-    def _await(self, launch: Launch, moment: str, before: int, target: int) -> None:
-        """Returns at the moment of the kill, or when the training has ended."""
+    def _await(self, launch: Launch, moment: str, before: int, target: int) -> str:
+        """Waits for the moment of the kill, or for the end; returns which moment it is.
+
+        A save that is over before it is seen is not waited for again and again: the next step does.
+        """
         deadline = time.monotonic() + GIVE_UP
         if moment == "start":
             while len(launch.ranks()) < WORLD_SIZE and time.monotonic() < deadline:
                 time.sleep(0.1)
             time.sleep(self._random.uniform(0.0, 5.0))
-            return
+            return moment
         checkpoints = self._run("killed") / FOLDER
         while launch.is_running and time.monotonic() < deadline:
             step = self._step()
-            if moment == "step" and step >= target:
-                return
-            if moment == "save" and step > before and step >= target - 2:
-                if any(checkpoints.glob("*.partial")):
-                    return
+            if step >= target:
+                return "step"
+            if moment == "save" and step > before and any(checkpoints.glob("*.partial")):
+                return moment
             time.sleep(0.002)
+        return moment
 
     def _launch(self, name: str) -> Launch:
         self.summary.starts += 1
