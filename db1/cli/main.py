@@ -14,7 +14,6 @@ from db1.cli import (
     acting,
     bench,
     collect,
-    comparing,
     convert,
     demo,
     importing,
@@ -23,10 +22,12 @@ from db1.cli import (
     learning,
     machine,
     perplexity,
+    reporting,
     scoring,
     seeing,
     tasks,
     watching,
+    writing,
 )
 from db1.errors import Db1Error
 from db1.runtime import current_rank, keep_freed_memory, setup_logging
@@ -48,7 +49,8 @@ for module in (
     launch,
     convert,
     acting,
-    comparing,
+    reporting,
+    writing,
     perplexity,
     watching,
     seeing,

@@ -238,3 +238,6 @@ def _answer(writer: Writer, options: _Options, seed: int) -> None:
 def _echo_part(text: str) -> None:
     typer.echo(text, nl=False)
     sys.stdout.flush()
+
+
+VERBS = {"generate": generate}
