@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.progress import track
 
 from db1.checkpoint.run import FOLDER, WEIGHTS_FILE, find_checkpoint, tag_of
@@ -171,7 +172,8 @@ class Harness:
             [*collect, "--config", str(self._config)], check=True, stdout=subprocess.DEVNULL
         )
         self._train_to_the_end("whole")
-        for number in track(range(self._options.kills), description="kills"):
+        kills, console = range(self._options.kills), Console(stderr=True)  # stdout has the summary
+        for number in track(kills, description="kills", console=console):
             self._train_to_a_kill(number)
         self._train_to_the_end("killed")
         self._compare()
