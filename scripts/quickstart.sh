@@ -11,11 +11,11 @@ START=$(date +%s)
 
 stage() { echo; echo "== $1 (after $(($(date +%s) - START)) s)"; }
 
-stage "collecting demonstrations and text"
+stage "collecting demonstrations, text and images with texts"
 db1 collect --config "$CONFIG" --reference-episodes 10
 stage "training"
 db1 train "$CONFIG" "$@"
-stage "evaluating 20 episodes a task on unseen seeds"
+stage "evaluating: 20 episodes a task on unseen seeds, held-out text, captions and answers"
 db1 eval "$RUN" --episodes 20 --out "$RUN/evaluation"
 stage "report"
 db1 report "$RUN/evaluation" --html "$RUN/evaluation/report.html"

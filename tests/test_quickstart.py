@@ -26,6 +26,12 @@ def test_the_quickstart_keeps_its_promise() -> None:
     assert all(seed >= 2_000_000 for entry in tasks.values() for seed in entry["seeds"])
     assert summary["share_at_least_50"] >= 0.75
     assert results["text"]["ratio"] <= 0.5
+    answers, captions = results["questions"]["easy-vqa"], results["captions"]["pictograms"]
+    assert answers["split"] == captions["split"] == "test"
+    assert answers["num_questions"] == 9673
+    assert answers["accuracy"] >= answers["baseline"]["accuracy"] + 15
+    always = captions["baseline"]["scores"]["CIDEr-D"]
+    assert captions["scores"]["CIDEr-D"] >= 1.5 * always > 0
     headline = f"{summary['num_at_least_50']} of {len(tasks)} tasks at or above 50 % of expert"
     assert headline in outcome.stdout
     assert (ROOT / "runs/db1_tiny/evaluation/report.html").is_file()

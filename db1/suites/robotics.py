@@ -12,6 +12,8 @@ Fu et al. 2020 (mazes).
 
 from __future__ import annotations
 
+import contextlib
+import io
 from types import MappingProxyType
 from typing import Any
 
@@ -145,7 +147,9 @@ class Robotics(Suite):
 
     def _make_env(self, task_name: str) -> RoboticsEnv:
         import gymnasium
-        import gymnasium_robotics
+
+        with contextlib.redirect_stderr(io.StringIO()):  # its notice at every start: docs/suites.md
+            import gymnasium_robotics
 
         gymnasium.register_envs(gymnasium_robotics)
         simulator = gymnasium.make(task_name, disable_env_checker=True).unwrapped
