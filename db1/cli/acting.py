@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from db1.cli import acting_options as options
 from db1.cli.device import checked_device
 from db1.cli.progress import task_bars
 
@@ -20,13 +21,10 @@ if TYPE_CHECKING:
     from db1.evaluation.running import Machine
     from db1.evaluation.settings import EvaluationConfig
 
-_MEMORY, _POLICY, _TEXT = "Prompt and memory", "Policy", "Held-out text"
-_PAIRS = "Captions and questions about held-out images"
 _PAIR_OPTIONS = (
     "pairs", "pair_split", "max_captions", "max_questions", "beams", "closed_answers", "vqa_mode",
     "caption_tokenizer", "java",
 )  # fmt: skip
-_MACHINE, _REFERENCE = "Data and machine", "Reference returns"
 
 
 def eval_(
@@ -35,231 +33,54 @@ def eval_(
         Path,
         typer.Argument(help="A run folder, a safetensors folder or the published checkpoint."),
     ],
-    task: Annotated[list[str] | None, typer.Option(help="Only these tasks (repeatable).")] = None,
-    suite: Annotated[list[str] | None, typer.Option(help="Only these suites.")] = None,
-    preset: Annotated[
-        str,
-        typer.Option(help="Settings to start from: default, released (DB1's) or publication."),
-    ] = "default",
-    episodes: Annotated[int, typer.Option(help="Episodes a task.", min=1)] = 20,
-    first_episode: Annotated[
-        int, typer.Option(help="Number of the first evaluation seed.", min=0)
-    ] = 0,
-    max_steps: Annotated[
-        int | None,
-        typer.Option(help="Cut episodes off after these steps; raw returns then.", min=1),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace other results in --out.")] = False,
-    prompt: Annotated[
-        bool, typer.Option(help="Prime the memory with a demonstration.", rich_help_panel=_MEMORY)
-    ] = True,
-    prompt_rule: Annotated[
-        str,
-        typer.Option(
-            help="Which one: top (return), sample_peak (drawn from the best tenth) or uniform.",
-            rich_help_panel=_MEMORY,
-        ),
-    ] = "top",
-    prompt_strategy: Annotated[
-        str,
-        typer.Option(
-            help="moving: the memory slides over the prompt; fixed: it stays in front.",
-            rich_help_panel=_MEMORY,
-        ),
-    ] = "moving",
-    prompt_part: Annotated[
-        str, typer.Option(help="start or end of the demonstration.", rich_help_panel=_MEMORY)
-    ] = "start",
-    prompt_fill: Annotated[
-        bool,
-        typer.Option(
-            help="Put further demonstrations behind a short one.", rich_help_panel=_MEMORY
-        ),
-    ] = False,
-    prompt_tokens: Annotated[
-        int | None,
-        typer.Option(
-            help="Its tokens that are used; default: the memory, half of it when fixed.",
-            min=0,
-            rich_help_panel=_MEMORY,
-        ),
-    ] = None,
-    num_prompts: Annotated[
-        int,
-        typer.Option(
-            help="Demonstrations that rule top takes in turn.", min=1, rich_help_panel=_MEMORY
-        ),
-    ] = 16,
-    memory: Annotated[
-        int | None,
-        typer.Option(
-            help="Tokens a step looks back on; default: as trained.",
-            min=0,
-            rich_help_panel=_MEMORY,
-        ),
-    ] = None,
-    policy: Annotated[
-        str,
-        typer.Option(
-            help="model, random, expert, or retrieval (nearest demonstration step).",
-            rich_help_panel=_POLICY,
-        ),
-    ] = "model",
-    sample: Annotated[
-        bool, typer.Option(help="Sample actions; default: the best.", rich_help_panel=_POLICY)
-    ] = False,
-    temperature: Annotated[float, typer.Option(help="Of sampling.", rich_help_panel=_POLICY)] = 1.0,
-    seed: Annotated[
-        int,
-        typer.Option(
-            help="Of sampling, prompts, random policy and weights.", rich_help_panel=_POLICY
-        ),
-    ] = 0,
-    precision: Annotated[
-        str,
-        typer.Option(
-            help="Of the model: float32, float64, bfloat16 or float16.", rich_help_panel=_POLICY
-        ),
-    ] = "float32",
-    random_weights: Annotated[
-        bool,
-        typer.Option(
-            "--random-weights",
-            help="Fresh weights: the control experiment.",
-            rich_help_panel=_POLICY,
-        ),
-    ] = False,
-    checkpoint: Annotated[
-        str | None, typer.Option(help="Tag; default: the newest.", rich_help_panel=_POLICY)
-    ] = None,
-    text: Annotated[
-        bool, typer.Option(help="Score the run's held-out text.", rich_help_panel=_TEXT)
-    ] = True,
-    text_memory: Annotated[
-        int | None,
-        typer.Option(
-            help="Tokens carried between windows; default: as trained.",
-            min=0,
-            rich_help_panel=_TEXT,
-        ),
-    ] = None,
-    max_text_tokens: Annotated[
-        int | None,
-        typer.Option(help="Of each corpus; default: all.", min=2, rich_help_panel=_TEXT),
-    ] = None,
-    pairs: Annotated[
-        bool, typer.Option(help="Score captions and answers.", rich_help_panel=_PAIRS)
-    ] = True,
-    pair_split: Annotated[
-        str | None,
-        typer.Option(help="Default: test, else what was held out.", rich_help_panel=_PAIRS),
-    ] = None,
-    max_captions: Annotated[
-        int | None,
-        typer.Option(help="Images of each set; default: all.", min=1, rich_help_panel=_PAIRS),
-    ] = None,
-    max_questions: Annotated[
-        int | None,
-        typer.Option(help="Questions of each set; default: all.", min=1, rich_help_panel=_PAIRS),
-    ] = None,
-    beams: Annotated[
-        int, typer.Option(help="Of captions; 1: greedy.", min=1, rich_help_panel=_PAIRS)
-    ] = 3,
-    closed_answers: Annotated[
-        int,
-        typer.Option(
-            help="Choose among so many frequent training answers; 0: write freely.",
-            min=0,
-            rich_help_panel=_PAIRS,
-        ),
-    ] = 0,
-    vqa_mode: Annotated[
-        str, typer.Option(help="official or evalai.", rich_help_panel=_PAIRS)
-    ] = "official",
-    caption_tokenizer: Annotated[
-        str,
-        typer.Option(help="ptb, plain, or auto: ptb where Java is.", rich_help_panel=_PAIRS),
-    ] = "auto",
-    java: Annotated[
-        bool, typer.Option(help="METEOR and SPICE where they can run.", rich_help_panel=_PAIRS)
-    ] = True,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of demonstrations and references; default: the run's.",
-            rich_help_panel=_MACHINE,
-        ),
-    ] = None,
-    num_environments: Annotated[
-        int,
-        typer.Option(help="The most episodes of a task at once.", min=1, rich_help_panel=_MACHINE),
-    ] = 64,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Processes for environments; 0: in this one, unprotected; default: one a core.",
-            min=0,
-            rich_help_panel=_MACHINE,
-        ),
-    ] = None,
-    lanes: Annotated[
-        int | None,
-        typer.Option(
-            help="Tasks at once; default: two where there are two workers.",
-            min=1,
-            rich_help_panel=_MACHINE,
-        ),
-    ] = None,
-    timeout: Annotated[
-        float,
-        typer.Option(
-            help="Seconds a worker may be silent before it is killed and its task tried again.",
-            rich_help_panel=_MACHINE,
-        ),
-    ] = 300.0,
-    threads: Annotated[
-        int | None,
-        typer.Option(help="torch threads of each lane.", min=1, rich_help_panel=_MACHINE),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(help="cpu, cuda, cuda:1; default: a GPU.", rich_help_panel=_MACHINE),
-    ] = None,
-    log: Annotated[
-        bool,
-        typer.Option("--log", help="One line a task instead of bars.", rich_help_panel=_MACHINE),
-    ] = False,
-    allow_version_mismatch: Annotated[
-        bool,
-        typer.Option(
-            help="Accept references of another environment version.", rich_help_panel=_REFERENCE
-        ),
-    ] = False,
-    allow_missing_reference: Annotated[
-        bool,
-        typer.Option(
-            help="Report raw returns of tasks without a reference.", rich_help_panel=_REFERENCE
-        ),
-    ] = False,
-    allow_missing_prompt: Annotated[
-        bool,
-        typer.Option(
-            help="Play tasks without demonstrations without a prompt.", rich_help_panel=_REFERENCE
-        ),
-    ] = False,
-    reference: Annotated[
-        str | None,
-        typer.Option(
-            help="store, measured, db1, jat, d4rl, atari-human, or none for raw returns; default: "
-            "the demonstrations' own, else measured.",
-            rich_help_panel=_REFERENCE,
-        ),
-    ] = None,
-    scores: Annotated[
-        Path | None,
-        typer.Option(help="Folder of `db1 tasks measure`.", rich_help_panel=_REFERENCE),
-    ] = None,
+    task: options.Task = None,
+    suite: options.Suite = None,
+    preset: options.Preset = "default",
+    episodes: options.Episodes = 20,
+    first_episode: options.FirstEpisode = 0,
+    max_steps: options.MaxSteps = None,
+    out: options.Out = None,
+    overwrite: options.Overwrite = False,
+    prompt: options.Prompt = True,
+    prompt_rule: options.PromptRule = "top",
+    prompt_strategy: options.PromptStrategy = "moving",
+    prompt_part: options.PromptPart = "start",
+    prompt_fill: options.PromptFill = False,
+    prompt_tokens: options.PromptTokens = None,
+    num_prompts: options.NumPrompts = 16,
+    memory: options.Memory = None,
+    policy: options.Policy = "model",
+    sample: options.Sample = False,
+    temperature: options.Temperature = 1.0,
+    seed: options.Seed = 0,
+    precision: options.Precision = "float32",
+    random_weights: options.RandomWeights = False,
+    checkpoint: options.Checkpoint = None,
+    text: options.Text = True,
+    text_memory: options.TextMemory = None,
+    max_text_tokens: options.MaxTextTokens = None,
+    pairs: options.Pairs = True,
+    pair_split: options.PairSplit = None,
+    max_captions: options.MaxCaptions = None,
+    max_questions: options.MaxQuestions = None,
+    beams: options.Beams = 3,
+    closed_answers: options.ClosedAnswers = 0,
+    vqa_mode: options.VqaMode = "official",
+    caption_tokenizer: options.CaptionTokenizer = "auto",
+    java: options.Java = True,
+    data: options.Data = None,
+    num_environments: options.NumEnvironments = 64,
+    workers: options.Workers = None,
+    lanes: options.Lanes = None,
+    timeout: options.Timeout = 300.0,
+    threads: options.Threads = None,
+    device: options.Device = None,
+    log: options.Log = False,
+    allow_version_mismatch: options.AllowVersionMismatch = False,
+    allow_missing_reference: options.AllowMissingReference = False,
+    allow_missing_prompt: options.AllowMissingPrompt = False,
+    reference: options.Reference = None,
+    scores: options.Scores = None,
 ) -> None:
     """Lets a model act in its tasks on unseen seeds and scores it between random and expert.
 

@@ -10,19 +10,19 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from db1.cli import acting_options as options
 from db1.cli.device import checked_device
 from db1.cli.progress import running_bars
 from db1.errors import ConfigError, nearest
 from db1.runtime import draw_off_screen, has_display
 
-_POLICY = "Policy"
 _SHOWN = ("window", "terminal", "lines", "nothing")
 
 
 def record(
     folder: Annotated[Path, typer.Argument(help="A folder with results.json.")],
-    task: Annotated[list[str] | None, typer.Option(help="Only these tasks (repeatable).")] = None,
-    suite: Annotated[list[str] | None, typer.Option(help="Only these suites.")] = None,
+    task: options.Task = None,
+    suite: options.Suite = None,
     per_suite: Annotated[
         int | None,
         typer.Option(help="The most tasks of a suite, from its best to its worst.", min=1),
@@ -36,7 +36,7 @@ def record(
     frames: Annotated[int, typer.Option(help="The most frames of a film.", min=16)] = 80,
     size: Annotated[int, typer.Option(help="Pixels of its longer side.", min=16)] = 240,
     overwrite: Annotated[bool, typer.Option(help="Film again what is there.")] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; default: a GPU.")] = None,
+    device: options.Device = None,
 ) -> None:
     """Films the best, median and worst episode of each evaluated task, for the report.
 
@@ -96,40 +96,19 @@ def play(
     evaluation: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of results.json whose settings are taken; those below then do not count.",
-            rich_help_panel=_POLICY,
+            help="Folder of results.json whose settings are taken; those below then do not count."
         ),
     ] = None,
-    policy: Annotated[
-        str, typer.Option(help="model, random, expert or retrieval.", rich_help_panel=_POLICY)
-    ] = "model",
-    sample: Annotated[
-        bool, typer.Option(help="Sample actions; default: the best.", rich_help_panel=_POLICY)
-    ] = False,
-    temperature: Annotated[float, typer.Option(help="Of sampling.", rich_help_panel=_POLICY)] = 1.0,
-    seed: Annotated[
-        int, typer.Option(help="Of sampling and the random policy.", rich_help_panel=_POLICY)
-    ] = 0,
-    prompt: Annotated[
-        bool, typer.Option(help="Prime the memory with a demonstration.", rich_help_panel=_POLICY)
-    ] = True,
-    memory: Annotated[
-        int | None,
-        typer.Option(
-            help="Tokens a step looks back on; default: as trained.",
-            min=0,
-            rich_help_panel=_POLICY,
-        ),
-    ] = None,
-    random_weights: Annotated[
-        bool,
-        typer.Option("--random-weights", help="Fresh weights.", rich_help_panel=_POLICY),
-    ] = False,
-    checkpoint: Annotated[
-        str | None, typer.Option(help="Tag; default: the newest.", rich_help_panel=_POLICY)
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="Demonstrations; default: the run's.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; default: a GPU.")] = None,
+    policy: options.Policy = "model",
+    sample: options.Sample = False,
+    temperature: options.Temperature = 1.0,
+    seed: options.Seed = 0,
+    prompt: options.Prompt = True,
+    memory: options.Memory = None,
+    random_weights: options.RandomWeights = False,
+    checkpoint: options.Checkpoint = None,
+    data: options.Data = None,
+    device: options.Device = None,
 ) -> None:
     """Shows one episode, with what the model sees and how likely its actions are.
 

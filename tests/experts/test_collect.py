@@ -227,9 +227,9 @@ def test_collect_many_reports_a_process_that_dies(tmp_path):
     others = multiprocessing.active_children()  # of tests that ran before in this process
 
     def kill(task, done):
-        if task == CART and done == 1:
-            (worker,) = [p for p in multiprocessing.active_children() if p not in others]
-            worker.kill()
+        if done:
+            for worker in set(multiprocessing.active_children()) - set(others):
+                worker.kill()
 
     summaries, failures = collect_many(
         {CART: CollectRequest(episodes=5000)}, tmp_path, processes=1, retries=0, progress=kill
