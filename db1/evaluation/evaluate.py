@@ -134,8 +134,8 @@ def evaluate(
     def play(task: str, workers: Any) -> dict[str, Any]:
         report = None if progress is None else partial(progress, task)
         mine = replace(config, prompt=False) if task in plan.missing_prompts else config
-        folder, references = plan.root / task, plan.references[task]
-        arguments = (task, mine, references, folder, loaded, num_environments, report, workers)
+        folder, references, who = plan.root / task, plan.references[task], loaded or parts
+        arguments = (task, mine, references, folder, who, num_environments, report, workers)
         return evaluate_task(*arguments)
 
     play_tasks(
@@ -280,6 +280,7 @@ def _begin(
         "provenance": {
             "checkpoint": weights,
             "config": dict(plan.parts.config),
+            "few_shot": {task: list(known) for task, known in plan.parts.chosen.items()},
             "versions": found,
             "command": command_line(),
         },

@@ -36,7 +36,12 @@ class RolloutPolicy(Protocol):
 
 
 def make_model_free_policy(
-    task_id: str, *, name: str, seed: int = 0, folder: str | None = None
+    task_id: str,
+    *,
+    name: str,
+    seed: int = 0,
+    folder: str | None = None,
+    episodes: Sequence[int] | None = None,
 ) -> RolloutPolicy:
     """A policy that needs no model.
 
@@ -45,6 +50,7 @@ def make_model_free_policy(
         name: `random`, `expert` or `retrieval`.
         seed: Of the random policy.
         folder: The task's demonstration store, for `retrieval`.
+        episodes: Numbers of the stored episodes that it knows; None: all.
 
     Raises:
         ConfigError: For another name, or a task without expert.
@@ -55,7 +61,7 @@ def make_model_free_policy(
     if name == "expert":
         return ExpertPolicy(task_id)
     if name == "retrieval" and folder is not None:
-        return RetrievalPolicy(task_id, Path(folder))
+        return RetrievalPolicy(task_id, Path(folder), episodes)
     raise ConfigError(f"policy {name!r}: expected one of {POLICIES[1:]}")
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from db1.errors import DataError
+from db1.evaluation.demonstrations import check_demonstrations, learned_episodes
 from db1.evaluation.settings import EvaluationConfig
 from db1.sequence.step import StepCodec
 from db1.store.episodes import EpisodeStore
@@ -93,32 +94,9 @@ def read_prompts(
     )
 
 
-def check_demonstrations(task_id: str, folder: Path) -> None:
-    """Raises DataError, with what to do, when a task has no demonstration."""
-    if (folder / "header.json").is_file() and EpisodeStore(folder).num_episodes:
-        return
-    root = folder.parents[len(Path(task_id).parts) - 1]
-    released = "; to read the released model's demonstrations, run `db1 import db1-cache`"
-    raise DataError(
-        f"{folder}: no demonstrations of {task_id}, and its prompt is one; run "
-        f"`db1 collect {task_id} --out {root}`, evaluate it without (--allow-missing-prompt), or "
-        f"all tasks without (--no-prompt){released if _is_released_cache(root) else ''}"
-    )
-
-
-def _is_released_cache(root: Path) -> bool:
-    """Whether a folder holds demonstrations as the released model keeps them."""
-    return next(root.glob("*/path_lengths.npy"), None) is not None
-
-
 def _best_first(store: EpisodeStore, chosen: Sequence[int] | None) -> np.ndarray:
     """Numbers of the demonstrations that may be taken, the highest return first."""
-    known = np.arange(store.num_episodes) if chosen is None else np.asarray(chosen)
-    if known.max() >= store.num_episodes:
-        raise DataError(
-            f"{store.path}: {store.num_episodes} episodes, and the run learned from number "
-            f"{known.max()}; give --data with the demonstrations that it was trained on"
-        )
+    known = learned_episodes(store, chosen)
     return known[np.argsort(-store.returns[known], kind="stable")]
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from db1.errors import DataError
+from db1.evaluation.demonstrations import learned_episodes
 from db1.store.episodes import EpisodeStore
 from db1.suites import TaskEnv
 from db1.tokens.spec import FieldSpec, StepSpec
@@ -37,13 +38,20 @@ class RetrievalPolicy:
     Args:
         task_id: `suite/task`, named in errors.
         folder: The task's demonstration store.
+        episodes: Numbers of the stored episodes that are known; None: all.
         max_steps: Demonstration steps that are kept.
 
     Raises:
         DataError: When there is no demonstration.
     """
 
-    def __init__(self, task_id: str, folder: Path, max_steps: int = MAX_STEPS) -> None:
+    def __init__(
+        self,
+        task_id: str,
+        folder: Path,
+        episodes: Sequence[int] | None = None,
+        max_steps: int = MAX_STEPS,
+    ) -> None:
         store = EpisodeStore(folder)
         if store.num_episodes == 0:
             raise DataError(
@@ -51,9 +59,10 @@ class RetrievalPolicy:
                 f"run `db1 collect {task_id}`"
             )
         self._spec = store.spec
-        ends = np.cumsum(store.lengths)
+        known = learned_episodes(store, episodes)
+        ends = np.cumsum(store.lengths[known])
         count = max(1, int(np.searchsorted(ends, max_steps, side="right")))
-        windows = [store.read_window(episode) for episode in range(count)]
+        windows = [store.read_window(int(episode)) for episode in known[:count]]
         observations = {
             key: np.concatenate([seen[key] for seen, _ in windows])
             for key in self._spec.observation

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from db1.errors import ConfigError, DataError
+from db1.evaluation.demonstrations import check_demonstrations
 from db1.evaluation.environments import WorkerPool
 from db1.evaluation.policies import ModelPolicy, make_model_free_policy
-from db1.evaluation.prompts import Prompts, check_demonstrations, no_prompts, read_prompts
+from db1.evaluation.prompts import Prompts, no_prompts, read_prompts
 from db1.evaluation.references import References
 from db1.evaluation.rollout import EpisodeResult, Progress, rollout
 from db1.evaluation.scores import bootstrap_interval, normalise
@@ -29,7 +30,7 @@ def evaluate_task(
     config: EvaluationConfig,
     references: References | None,
     folder: Path,
-    loaded: LoadedRun | None,
+    parts: RunParts,
     num_environments: int,
     progress: Progress | None,
     pool: WorkerPool | None = None,
@@ -41,7 +42,7 @@ def evaluate_task(
         config: With its memory length filled in.
         references: Random and expert return; None: raw returns only.
         folder: The task's demonstration store, for prompts and for the retrieval policy.
-        loaded: The run with its model; None for the policies without one.
+        parts: The run, a `LoadedRun` for the policy `model`.
         num_environments: The most episodes at once.
         progress: Called whenever an episode ends.
         pool: Worker processes for the environments; None: they run in this process.
@@ -55,11 +56,12 @@ def evaluate_task(
     """
     started = time.monotonic()
     prompts = no_prompts()
-    if loaded is None:
-        episodes = _play(task_id, config, folder, progress, pool)
+    if not isinstance(parts, LoadedRun):
+        known = parts.chosen.get(task_id)
+        episodes = _play(task_id, config, folder, known, progress, pool)
     else:
         num_environments = min(num_environments, config.episodes)
-        agent, prompts = make_prompted_agent(task_id, config, folder, loaded, num_environments)
+        agent, prompts = make_prompted_agent(task_id, config, folder, parts, num_environments)
         episodes = rollout(
             task_id,
             ModelPolicy(agent),
@@ -77,13 +79,19 @@ def _play(
     task_id: str,
     config: EvaluationConfig,
     folder: Path,
+    known: Sequence[int] | None,
     progress: Progress | None,
     pool: WorkerPool | None,
 ) -> list[EpisodeResult]:
     """The episodes of a policy that needs no model, in the workers where there are any."""
     if config.policy == "retrieval":
         check_demonstrations(task_id, folder)
-    policy = {"name": config.policy, "seed": config.seed, "folder": str(folder)}
+    policy = {
+        "name": config.policy,
+        "seed": config.seed,
+        "folder": str(folder),
+        "episodes": known,
+    }
     if pool is None:
         who = make_model_free_policy(task_id, **policy)
         options = {"num_environments": 1, "max_steps": config.max_steps}

@@ -45,7 +45,9 @@ def test_results_have_the_documented_keys(run_folder: Path, data_root: Path, tmp
         "num_tasks", "num_at_least_50", "share_at_least_50", "mean_normalised",
         "interquartile_mean", "intervals", "threshold_curve",
     } <= set(results["summary"])  # fmt: skip
-    assert set(results["provenance"]) == {"checkpoint", "config", "versions", "command"}
+    assert set(results["provenance"]) == {
+        "checkpoint", "config", "few_shot", "versions", "command",
+    }  # fmt: skip
     assert results["provenance"]["checkpoint"]["tag"] == "step-00000002"
     assert {"db1", "torch", "numpy", "python", "gymnasium"} <= set(
         results["provenance"]["versions"]

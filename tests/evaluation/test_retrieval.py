@@ -40,6 +40,21 @@ def test_numbers_are_standardised(tmp_path: Path) -> None:
         assert policy.act([{"x": np.array(x, np.float32)}], ROW) == [action]
 
 
+def test_a_few_shot_run_knows_its_own_episodes_only(tmp_path: Path) -> None:
+    spec = StepSpec(observation={"x": FieldSpec(kind="continuous", shape=(1,))}, action=DISCRETE)
+    for action in range(4):  # an episode of one step each
+        point = np.array([[action]], np.float32)
+        folder = store_of(tmp_path / "s", spec, {"x": point}, [action])
+    seen = [{"x": np.array([0.1], np.float32)}]
+    assert RetrievalPolicy("toy/toy", folder).act(seen, ROW) == [0]
+    policy = make_model_free_policy(
+        "toy/toy", name="retrieval", folder=str(folder), episodes=[3, 2]
+    )
+    assert policy.act(seen, ROW) == [2]
+    with pytest.raises(DataError, match="4 episodes, and the run learned from number 7"):
+        RetrievalPolicy("toy/toy", folder, [1, 7])
+
+
 def test_texts_images_and_discrete_values(tmp_path: Path) -> None:
     spec = StepSpec(
         observation={

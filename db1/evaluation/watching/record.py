@@ -114,7 +114,7 @@ def record(
             mark_attempt(place, {"task": task, "stamp": stamp}, overwrite)
             has_prompt = config.prompt and task not in results.get("missing_prompts", {})
             mine = replace(config, prompt=has_prompt)
-            kept = _film_task(task, results["tasks"][task], mine, loaded, root, film, place)
+            kept = _film_task(task, results, mine, loaded, root, film, place)
             kept = {"task": task, "stamp": stamp} | kept
             write_entry(place, kept)
         _report(progress, task, 1)
@@ -122,14 +122,20 @@ def record(
     return recordings
 
 
-def make_policy(
-    task: str, config: EvaluationConfig, loaded: LoadedRun | None, root: Path, rows: int
+def _make_policy(
+    task: str,
+    results: Mapping[str, Any],
+    config: EvaluationConfig,
+    loaded: LoadedRun | None,
+    root: Path,
+    rows: int,
 ) -> RolloutPolicy:
     """The evaluation's policy, for `rows` episodes at once."""
     if loaded is not None:
         return ModelPolicy(make_agent(task, config, root / task, loaded, rows))
-    folder = str(root / task)
-    return make_model_free_policy(task, name=config.policy, seed=config.seed, folder=folder)
+    known = results["provenance"].get("few_shot", {}).get(task)
+    options = {"seed": config.seed, "folder": str(root / task), "episodes": known}
+    return make_model_free_policy(task, name=config.policy, **options)
 
 
 class _Camera:
@@ -149,7 +155,7 @@ class _Camera:
 
 def _film_task(
     task: str,
-    entry: Mapping[str, Any],
+    results: Mapping[str, Any],
     config: EvaluationConfig,
     loaded: LoadedRun | None,
     root: Path,
@@ -157,11 +163,12 @@ def _film_task(
     place: Path,
 ) -> dict[str, Any]:
     """Runs and films the chosen episodes; what goes wrong costs this task alone."""
+    entry = results["tasks"][task]
     picks = pick_episodes(entry["returns"])
     numbers = list(picks.values())
     camera = _Camera(film, [entry["lengths"][i] for i in numbers])
     try:
-        policy = make_policy(task, config, loaded, root, len(numbers))
+        policy = _make_policy(task, results, config, loaded, root, len(numbers))
         last = watch(task, policy, [entry["seeds"][i] for i in numbers], camera)
         episodes = {
             role: _write(place / f"{role}.webp", entry, number, moment, keeper)

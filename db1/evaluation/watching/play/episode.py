@@ -57,7 +57,11 @@ def play(
     agent = None
     if loaded is None:
         policy: RolloutPolicy = make_model_free_policy(
-            task_id, name=config.policy, seed=config.seed, folder=str(folder / task_id)
+            task_id,
+            name=config.policy,
+            seed=config.seed,
+            folder=str(folder / task_id),
+            episodes=parts.chosen.get(task_id),
         )
     else:
         agent = make_agent(task_id, config, folder / task_id, loaded, 1)
