@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+sys.path.append(str(Path(__file__).parent))  # for ports
+
 _FLAGS = (
     "--headless=new",
     "--no-sandbox",

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 from db1.experts.collect import collect
 
@@ -19,12 +20,6 @@ SCRIPTS = REPOSITORY / "scripts"
 TAG = "db1_870task_checkpoint"
 TASK = "classic_control/CartPole-v1"
 DASH = shutil.which("dash")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def run_script(

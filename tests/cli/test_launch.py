@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ports import free_port
 from two_nodes import TwoNodes, missing
 
 from db1.checkpoint.run import load_weights
@@ -20,12 +21,6 @@ from db1.runtime import read_metrics
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "scripts").glob("pretrain_*.sh"))
 SECONDS = 300
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def _environment(**more: str) -> dict[str, str]:
@@ -141,7 +136,7 @@ def _assert_same(left: Path, right: Path) -> None:
 def two_processes(experiment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of two processes on one machine."""
     runs = Runs(experiment, tmp_path_factory.mktemp("launch"))
-    runs.finish(runs.start("processes", "--port", _free_port(), "--processes", 2))
+    runs.finish(runs.start("processes", "--port", free_port(), "--processes", 2))
     return runs.folder / "processes"
 
 
@@ -152,7 +147,7 @@ def test_two_nodes_train_what_two_processes_train(runs: Runs, two_processes: Pat
     """Two launchers, each with a line of the hostfile, meet on this machine without ssh."""
     hosts = runs.folder / "hosts"
     hosts.write_text("127.0.0.1 slots=1\n127.0.0.2 slots=1  # the same machine by another name\n")
-    options = ("--port", _free_port(), "--hostfile", hosts)
+    options = ("--port", free_port(), "--hostfile", hosts)
     runs.finish(*[runs.start("nodes", *options, "--node-rank", rank) for rank in (0, 1)])
     assert len(read_metrics(runs.folder / "nodes", "train")) == 12
     _assert_same(runs.folder / "nodes", two_processes)
@@ -166,7 +161,7 @@ def test_two_machines_over_ssh_train_the_same(runs: Runs, two_processes: Path) -
     if (reason := missing()) is not None:
         pytest.skip(reason)
     with TwoNodes(runs.folder) as nodes:
-        options = ("--port", _free_port(), "--hostfile", nodes.hostfile)
+        options = ("--port", free_port(), "--hostfile", nodes.hostfile)
         runs.finish(runs.run(nodes.command("node-a", runs.words("over_ssh", *options))))
     assert len(read_metrics(runs.folder / "over_ssh", "train")) == 12
     _assert_same(runs.folder / "over_ssh", two_processes)
@@ -177,7 +172,7 @@ def test_two_machines_over_ssh_train_the_same(runs: Runs, two_processes: Path) -
 @pytest.mark.timeout(SECONDS * 2)
 def test_sigterm_saves_and_the_same_command_goes_on(runs: Runs) -> None:
     options = ("--processes", 2, "training.num_steps=400", "training.checkpoint_every=0")
-    first = runs.start("run", "--port", _free_port(), *options)
+    first = runs.start("run", "--port", free_port(), *options)
     folder = runs.folder / "run"
     while not (folder / "metrics.jsonl").is_file() or len(read_metrics(folder)) < 3:
         assert first.poll() is None, first.communicate()[0]
@@ -188,7 +183,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(runs: Runs) -> None:
     tag = (folder / "checkpoints" / "latest").read_text().strip()
     step = int(tag.removeprefix("step-"))
     assert 3 <= step < 400
-    last = ("training.num_steps=" + str(step + 2), "--port", _free_port())
+    last = ("training.num_steps=" + str(step + 2), "--port", free_port())
     resumed = runs.start("run", *options, *last)
     output, _ = resumed.communicate(timeout=SECONDS)
     assert resumed.returncode == 0 and f"going on from step {step}" in output, output

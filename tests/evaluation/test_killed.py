@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 
 from db1.evaluation.queue import FINISHED_FOLDER
 from db1.evaluation.results import RESULTS_FILE
@@ -20,12 +20,6 @@ from db1.evaluation.results import RESULTS_FILE
 REPOSITORY = Path(__file__).parents[2]
 TASKS = ("classic_control/CartPole-v1", "classic_control/Acrobot-v1")
 pytestmark = pytest.mark.slow
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def environment(**more: str) -> dict[str, str]:

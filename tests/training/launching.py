@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def rank_environment(rank: int, world_size: int, port: int) -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from fractions import Fraction
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ports import free_port
 
 from db1.config import save_yaml
 from db1.data.mixture import MixtureDataset
@@ -235,13 +235,18 @@ def test_needs_held_out_samples(root: Path) -> None:
 @pytest.mark.deepspeed
 def test_two_processes_decide_as_one(root: Path, whole: Path) -> None:
     pytest.importorskip("deepspeed", reason="pip install deepspeed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
     config = _experiment(root)
     options = ["name=two", "training.engine=deepspeed", "training.zero_stage=1"]
-    command = [*launcher, "--master_port", str(port), "-m", "db1.training", str(config), *options]
+    command = [
+        *launcher,
+        "--master_port",
+        str(free_port()),
+        "-m",
+        "db1.training",
+        str(config),
+        *options,
+    ]
     folder = Path(__file__).parents[2]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)

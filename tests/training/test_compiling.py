@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import tiny_training
 import torch
-from launching import free_port, rank_environment
+from launching import rank_environment
+from ports import free_port
 from tiny_training import make_model, settings
 
 from db1.checkpoint.run import load_weights

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 import pytest
 import tiny_training
 import torch
+from ports import free_port
 
 from db1.checkpoint.run import load_weights
 from db1.errors import ConfigError
@@ -57,18 +57,12 @@ def _launch(folder, jobs, processes=1, expected=0):
     command = [sys.executable, str(SCRIPT), str(folder), json.dumps(jobs)]
     if processes > 1:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node"]
-        command = [*launcher, str(processes), "--master_port", str(_free_port()), *command[1:]]
+        command = [*launcher, str(processes), "--master_port", str(free_port()), *command[1:]]
     done = subprocess.run(
         command, env=_environment(folder), capture_output=True, text=True, timeout=400
     )
     assert done.returncode == expected, done.stdout + done.stderr
     return done.stderr
-
-
-def _free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def _without_last_checkpoint(source, destination):
@@ -219,7 +213,7 @@ def test_an_error_of_one_process_is_raised_by_both(tmp_path):
 @pytest.mark.slow
 def test_the_launcher_hands_the_status_through(tmp_path):
     command = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", "2"]
-    command += ["--master_port", str(_free_port()), "--module", "db1.training"]
+    command += ["--master_port", str(free_port()), "--module", "db1.training"]
     command += [str(tmp_path / "missing.yaml"), "training.seed=1"]
     done = subprocess.run(
         command, env=_environment(tmp_path), capture_output=True, text=True, timeout=120

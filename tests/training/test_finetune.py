@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ports import free_port
 
 from db1.checkpoint.bundle import read_bundle
 from db1.checkpoint.convert import convert
@@ -261,13 +261,10 @@ def test_a_run_without_a_checkpoint(root: Path, tmp_path: Path) -> None:
 
 def _launch(root: Path, processes: int, *overrides: str) -> None:
     """The same fine-tuning through DeepSpeed, in processes of their own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     options = [f"init_from={root}/runs/base", "task=toy/new", "episodes=3", "lora.rank=2"]
     options += ["training.engine=deepspeed", "training.micro_batch_size=2", *overrides]
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
-    command = [sys.executable, *launcher, "--master_port", str(port), "-m", "db1.training"]
+    command = [sys.executable, *launcher, "--master_port", str(free_port()), "-m", "db1.training"]
     done = subprocess.run(
         [*command, str(root / "tuned.yaml"), *options],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},

@@ -4,6 +4,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 from db1.errors import ConfigError
 from db1.training import launch as launching
@@ -16,9 +17,7 @@ SMALL = ("training.micro_batch_size=4",)
 
 @pytest.fixture
 def port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    return free_port()
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import tiny_training
 import torch
-from launching import free_port, rank_environment
+from launching import rank_environment
+from ports import free_port
 from tiny_training import train
 
 from db1.checkpoint.run import find_checkpoint, load_weights, verify_checkpoint

@@ -12,7 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 import tiny_training
-from launching import free_port, rank_environment
+from launching import rank_environment
+from ports import free_port
 
 from db1.runtime import read_metrics
 from db1.training.watchdog import EXIT_HUNG, Watchdog, describe_hang, hung_ranks
