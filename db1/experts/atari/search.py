@@ -76,6 +76,8 @@ GUIDES: dict[str, SearchConfig] = {
         until_reward=True,
         progress=_pong_progress,
     ),
+    "RoadRunner": SearchConfig(horizon=45, num_candidates=16, habit="LEFT", habit_share=0.4),
+    "TimePilot": SearchConfig(horizon=20, num_candidates=20, commit=2),
 }
 """Settings of the games that need others than the usual ones."""
 
