@@ -14,8 +14,8 @@ from db1.errors import DataError, MissingExtra
 from db1.tokens.text import TextTokenizer
 
 needs_transformers = pytest.mark.skipif(
-    importlib.util.find_spec("transformers") is None,
-    reason='transformers is not installed; pip install "db1[tokenizers]" runs it',
+    not all(importlib.util.find_spec(name) for name in ("transformers", "sentencepiece")),
+    reason='not installed; pip install "db1[tokenizers]" runs it',
 )
 TEXTS = ["the cat sat on the mat", "a dog sat on the cat"]
 
