@@ -139,8 +139,7 @@ def eval_(
     }
     config = _preset(context, preset, given)
     out = out or run / "evaluation"
-    ranks = join_ranks()
-    with _progress(log or not ranks.is_alone) as progress:
+    with join_ranks() as ranks, _progress(log or not ranks.is_alone) as progress:
         results = evaluate(
             run,
             config,
