@@ -46,8 +46,3 @@ def check_demonstrations(task_id: str, folder: Path) -> None:
 def _is_released_cache(root: Path) -> bool:
     """Whether a folder holds demonstrations as the released model keeps them."""
     return next(root.glob("*/path_lengths.npy"), None) is not None
-
-
-def _is_released_cache(root: Path) -> bool:
-    """Whether a folder holds demonstrations as the released model keeps them."""
-    return next(root.glob("*/path_lengths.npy"), None) is not None
