@@ -73,4 +73,7 @@ def _leave_group() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    from db1.training.processes import end_process
+
+    end_process(status)

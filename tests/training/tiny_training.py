@@ -31,6 +31,7 @@ from db1.runtime import setup_logging
 from db1.sequence.sample import NO_LOCAL_POSITION, Sample
 from db1.training.config import TrainingConfig
 from db1.training.loop import Trainer, TrainingResult
+from db1.training.processes import end_process
 
 VOCABULARY = 61
 TOKENS = 24
@@ -171,3 +172,4 @@ if __name__ == "__main__":
         if file_size is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
         train(sys.argv[1] + job.pop("folder", ""), **job)
+    end_process(0)
