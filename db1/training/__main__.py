@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from db1.errors import Db1Error
-from db1.runtime import current_rank, keep_freed_memory, setup_logging
+from db1.runtime import current_rank, keep_freed_memory, run_program, setup_logging
 
 EXIT_BAD_INPUT = 2
 
@@ -73,7 +73,4 @@ def _leave_group() -> None:
 
 
 if __name__ == "__main__":
-    status = main()
-    from db1.training.processes import end_process
-
-    end_process(status)
+    run_program(main)

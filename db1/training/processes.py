@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
-import os
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any, NoReturn, TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed
@@ -192,27 +189,6 @@ def is_lost_contact(error: BaseException) -> bool:
     """True for what torch.distributed raises when another process is gone."""
     signs = ("connection closed by peer", "connection reset", "broken pipe", "nccl", "gloo")
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in signs)
-
-
-def end_process(status: int) -> NoReturn:
-    """Ends this process with its exit handlers, but without taking the interpreter down.
-
-    The threads of a gloo group (DeepSpeed keeps it to the end) may still be dropping the tensors of
-    the last messages. One that asks a closing interpreter for its lock is ended by force, in the
-    middle of C++: `terminate called without an active exception`, and work that is done counts as
-    failed.
-
-    Args:
-        status: Exit status.
-    """
-    for thread in threading.enumerate():
-        if not thread.daemon and thread is not threading.current_thread():
-            thread.join()
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # closed, or nobody reads it any more
-            stream.flush()
-    os._exit(status)
 
 
 def _skip_shared_memory_build() -> None:

@@ -27,11 +27,10 @@ from db1.config import save_yaml, to_dict
 from db1.errors import DataError
 from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
-from db1.runtime import setup_logging
+from db1.runtime import run_program, setup_logging
 from db1.sequence.sample import NO_LOCAL_POSITION, Sample
 from db1.training.config import TrainingConfig
 from db1.training.loop import Trainer, TrainingResult
-from db1.training.processes import end_process
 
 VOCABULARY = 61
 TOKENS = 24
@@ -164,7 +163,8 @@ def train(run_folder: Path | str, **changes: Any) -> TrainingResult:
     return make_trainer(run_folder, **changes).run()
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Trains what the command line says, one job after the other."""
     setup_logging(int(os.environ.get("RANK", "0")))
     jobs = json.loads(sys.argv[2])
     for job in jobs if isinstance(jobs, list) else [jobs]:
@@ -172,4 +172,8 @@ if __name__ == "__main__":
         if file_size is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
         train(sys.argv[1] + job.pop("folder", ""), **job)
-    end_process(0)
+    return 0
+
+
+if __name__ == "__main__":
+    run_program(main)
