@@ -1,4 +1,4 @@
-"""What a process needs around its work: its rank, seeds, logging, metrics and safe file writes.
+"""What a process needs around its work: rank, seeds, logging, metrics, safe file writes, its end.
 
 The only module below the command line that reads or sets environment variables.
 """
