@@ -27,6 +27,9 @@ TRIES = 2
 POLL = 0.2
 """Seconds between two looks at what lanes and other processes have finished."""
 
+PATIENCE = 10.0
+"""Seconds that lanes have to end when an evaluation is interrupted."""
+
 Play = Callable[[str, WorkerPool | None], dict[str, Any]]
 """Task id and the workers to use -> the task's entry of results.json."""
 
@@ -122,8 +125,13 @@ def _run_threads(lanes: Sequence[_Lane], tasks: Sequence[str], collect: Callable
             collect()
         if errors:
             lanes[0].stop.set()
-    except BaseException:
+    except BaseException:  # Ctrl-C: a thread that still computes would abort a closing interpreter
         lanes[0].stop.set()
+        for lane in lanes:
+            lane.close()
+        end = time.monotonic() + PATIENCE
+        for thread in threads:
+            thread.join(max(0.0, end - time.monotonic()))
         raise
     for thread in threads:
         thread.join()

@@ -17,6 +17,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,6 +67,7 @@ class EnvironmentProcess:
         self._process.start()
         theirs.close()
         self._grace = START
+        self._ending = threading.Lock()
 
     def send(self, command: str, *arguments: Any) -> None:
         """Asks for something; `receive` gives the answer."""
@@ -105,13 +107,16 @@ class EnvironmentProcess:
                 return value
 
     def kill(self) -> None:
-        """Ends the process and all that it started."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid or 0, signal.SIGKILL)
-        if self._process.exitcode is None:
-            self._process.kill()
-        self._process.join()
-        self._connection.close()
+        """Ends the process and all that it started; any thread may say so, and more than once."""
+        with self._ending:
+            if self._connection.closed:
+                return
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid or 0, signal.SIGKILL)
+            if self._process.exitcode is None:
+                self._process.kill()
+            self._process.join()
+            self._connection.close()
 
 
 class _Server:

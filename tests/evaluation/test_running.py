@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from db1.evaluation.environments import WorkerPool
 from db1.evaluation.evaluate import evaluate
 from db1.evaluation.queue import TaskQueue
 from db1.evaluation.results import read_results
-from db1.evaluation.running import Machine
+from db1.evaluation.running import Machine, play_tasks
 from db1.evaluation.settings import EvaluationConfig
 
 CARTPOLE, ACROBOT = "classic_control/CartPole-v1", "classic_control/Acrobot-v1"
@@ -106,6 +108,24 @@ def test_an_error_in_a_worker_is_an_error_here(tmp_path: Path) -> None:
             environments.step([0, 1], [0, 7])
     finally:
         pool.stop()
+
+
+def test_an_interrupt_waits_for_the_lanes(tmp_path: Path) -> None:
+    """A thread that is in the middle of the model would abort the interpreter that shuts down."""
+    ended = []
+
+    def play(task: str, _: WorkerPool | None) -> dict[str, Any]:
+        time.sleep(1.0)
+        ended.append(task)
+        return {}
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    tasks, threads = [CARTPOLE, ACROBOT, "tsp/uniform20"], threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        play_tasks(tasks, TaskQueue(tmp_path), play, Machine(lanes=2), interrupt)
+    assert sorted(ended) == sorted(tasks[:2]) and threading.active_count() == threads
 
 
 @pytest.mark.parametrize("bad", [{"workers": -1}, {"timeout": 0.0}, {"lanes": 0}, {"threads": 0}])
