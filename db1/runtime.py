@@ -1,11 +1,10 @@
-"""What a process needs around its work: rank, seeds, logging, metrics, safe file writes, its end.
+"""What a process needs around its work: its rank, seeds, logging, metrics and safe file writes.
 
 The only module below the command line that reads or sets environment variables.
 """
 
 from __future__ import annotations
 
-import atexit
 import ctypes.util
 import json
 import logging
@@ -14,11 +13,10 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -213,34 +211,6 @@ def setup_logging(rank: int = 0, level: int = logging.INFO, handler: Any = None)
     package.addHandler(handler)
     package.setLevel(level)
     package.propagate = False
-
-
-def run_program(main: Callable[[], int]) -> NoReturn:
-    """Runs a program and ends its process without taking the interpreter down.
-
-    Threads and exit handlers end as ever. But the threads of a process group (DeepSpeed keeps it to
-    the end) may still be dropping the tensors of the last messages. One that asks a closing
-    interpreter for its lock is ended by force, in the middle of C++: `terminate called without an
-    active exception`, and work that is done counts as failed.
-
-    Args:
-        main: Returns the exit status; it is 1 where an error leaves `main`.
-    """
-    status = 1
-
-    def end() -> None:
-        logging.shutdown()
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):  # closed, or nobody reads it any more
-                stream.flush()
-        os._exit(status)
-
-    atexit.register(end)  # before the work registers others: it runs behind them
-    try:
-        status = main()
-    except SystemExit as stopped:  # --help
-        status = stopped.code if isinstance(stopped.code, int) else 1
-    sys.exit(status)
 
 
 def keep_freed_memory() -> None:

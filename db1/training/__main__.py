@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 
 from db1.errors import Db1Error
-from db1.runtime import current_rank, keep_freed_memory, run_program, setup_logging
+from db1.runtime import current_rank, keep_freed_memory, setup_logging
+from db1.training.ending import run_program
 
 EXIT_BAD_INPUT = 2
 
