@@ -15,6 +15,7 @@ from rich.console import Console
 from db1.cli import acting_options as options
 from db1.cli.device import checked_device
 from db1.cli.progress import task_bars
+from db1.splits import tasks_of_splits
 
 if TYPE_CHECKING:
     from db1.evaluation.evaluate import TaskProgress
@@ -35,6 +36,7 @@ def eval_(
     ],
     task: options.Task = None,
     suite: options.Suite = None,
+    split: options.Split = None,
     preset: options.Preset = "default",
     episodes: options.Episodes = 20,
     first_episode: options.FirstEpisode = 0,
@@ -96,6 +98,8 @@ def eval_(
 
     Example: db1 eval released --preset released --data demonstrations --out results
 
+    Example: db1 eval runs/big --split ml45-test --data data/ml45 --out runs/big/unseen
+
     Example: db1 eval runs/big --reference db1 --allow-version-mismatch --out runs/big/as_db1
     """
     from db1.evaluation.evaluate import evaluate
@@ -144,7 +148,7 @@ def eval_(
             run,
             config,
             out=out,
-            tasks=task,
+            tasks=[*(task or ()), *tasks_of_splits(split)] if split else task,
             suites=suite,
             checkpoint=checkpoint,
             data=data,

@@ -7,12 +7,18 @@ from typing import Annotated
 
 import typer
 
+from db1.splits import SPLITS
+
 _MEMORY, _POLICY, _TEXT = "Prompt and memory", "Policy", "Held-out text"
 _PAIRS = "Captions and questions about held-out images"
 _MACHINE, _REFERENCE = "Data and machine", "Reference returns"
 
 Task = Annotated[list[str] | None, typer.Option(help="Only these tasks (repeatable).")]
 Suite = Annotated[list[str] | None, typer.Option(help="Only these suites.")]
+Split = Annotated[
+    list[str] | None,
+    typer.Option(help=f"The tasks of a named split (repeatable): {', '.join(SPLITS)}."),
+]
 Preset = Annotated[
     str,
     typer.Option(help="Settings to start from: default, released (DB1's) or publication."),

@@ -13,6 +13,7 @@ from rich.table import Column, Table
 
 from db1.cli.progress import running_bars
 from db1.errors import DataError
+from db1.splits import SPLITS
 
 if TYPE_CHECKING:
     from db1.experts.measure_many import MeasureSummary
@@ -22,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]}, pretty_exceptions_enable=False
 )
 MIN_WIDTH = 110
+SPLIT_NAMES = f"the named split {', '.join(SPLITS)}"
 _COUNTS = {
     "listed": "tasks",
     "runnable": "run here",
@@ -37,6 +39,9 @@ _COUNTS = {
 def tasks(
     context: typer.Context,
     suite: Annotated[list[str] | None, typer.Option(help="Only this suite (repeatable).")] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help=f"Only tasks of {SPLIT_NAMES} (repeatable).")
+    ] = None,
     counts: Annotated[bool, typer.Option("--counts", help="Only the counts by suite.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -46,13 +51,15 @@ def tasks(
 
     Example: db1 tasks --suite metaworld
 
+    Example: db1 tasks --split regent-12
+
     Example: db1 tasks --counts --json
     """
     if context.invoked_subcommand is not None:
         return
     from db1.suites.listing import count_rows, task_rows
 
-    rows = task_rows(suite or None)
+    rows = task_rows(suite or None, splits=split or None)
     by_suite = count_rows(rows)
     if as_json:
         content = by_suite if counts else [row.to_dict() for row in rows]
@@ -69,6 +76,9 @@ def measure(
     task: Annotated[list[str] | None, typer.Argument(help="Task ids; default: all.")] = None,
     suite: Annotated[
         list[str] | None, typer.Option(help="All tasks of this suite (repeatable).")
+    ] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help=f"All tasks of {SPLIT_NAMES} (repeatable).")
     ] = None,
     episodes: Annotated[int, typer.Option(help="Episodes of a policy.", min=1)] = 10,
     policy: Annotated[str, typer.Option(help="random, expert, both or planner.")] = "both",
@@ -93,7 +103,7 @@ def measure(
     from db1.suites.listing import choose_tasks
 
     request = MeasureRequest(episodes=episodes, policy=policy, max_seconds=max_seconds)
-    chosen = choose_tasks(task, suite)
+    chosen = choose_tasks(task, suite, split)
     console = Console()
     with running_bars(console, len(chosen)) as report:
         summary = measure_many(

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from db1.config import build
 from db1.data.pair_config import PairData
 from db1.errors import ConfigError, nearest
+from db1.splits import tasks_of_splits
 
 MODALITIES = ("control", "text", "pairs")
 """What `modalities` may name: tasks and suites; corpora; images with texts."""
@@ -107,6 +108,8 @@ class DataConfig:
         loss_balance: b of the weight n ** -b of each of a sequence's n targets: 0 weighs all
             targets alike (Gato), 1 all sequences, so that tasks with few actions in a sequence
             are not drowned by text.
+        held_out: Named splits (`db1.splits`) whose tasks are not learned: one that is named in
+            `tasks` or a suite is an error; one that is stored of a suite is left out.
     """
 
     root: Path
@@ -121,9 +124,11 @@ class DataConfig:
     heldout_share: float = 0.05
     evaluation_samples: int = 64
     loss_balance: float = 0.0
+    held_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "suites", _parts(SuiteData, self.suites, "suites"))
+        self._check_held_out()
         if not 0.0 <= self.loss_balance <= 1.0:
             raise ConfigError(f"loss_balance: got {self.loss_balance}, expected 0..1")
         if not (self.tasks or self.suites or self.text or self.pairs):
@@ -139,6 +144,20 @@ class DataConfig:
             for task in part.tasks:
                 if f"{suite}/{task}" in self.tasks:
                     raise ConfigError(f"{suite}/{task} is named in tasks and in suites.{suite}")
+
+    def _check_held_out(self) -> None:
+        """Raises ConfigError for an unknown split, or a named task of one."""
+        kept = self.held_out_tasks()
+        for task, data in self.named_tasks().items():
+            if task in kept and data.weight:
+                raise ConfigError(
+                    f"{task} is in the mixture and in held_out: {kept[task]}; remove it from "
+                    "data.tasks or data.suites, or the split from data.held_out"
+                )
+
+    def held_out_tasks(self) -> dict[str, str]:
+        """Tasks that are not learned, and the split that says so."""
+        return tasks_of_splits(self.held_out)
 
     def _check_modalities(self) -> None:
         present = {

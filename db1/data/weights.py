@@ -17,7 +17,7 @@ With a `temperature` T every weight w (not the modalities' shares) counts as w *
 `weights_by: size` a weight is multiplied by the size of what lies below it before that, so
 T > 1 raises small datasets as multilingual models do: share ~ size ** (1 / T).
 
-A task that `tasks` names is not counted in its suite. Shares are exact fractions of the decimal
+A task that `tasks` names is not counted in its suite, nor is one of a split in `held_out`. Shares are exact fractions of the decimal
 numbers in the configuration wherever T is 1.
 
 Source of the temperature: A. Conneau and G. Lample, "Cross-lingual language model pretraining",
@@ -181,13 +181,20 @@ def _suite(
     config: DataConfig, suite: str, part: SuiteData, size_of: Callable[[str], int] | None
 ) -> _Node:
     weights = {task: data.weight for task, data in part.tasks.items()}
+    kept = config.held_out_tasks()
     if part.others or not weights:
-        for task in stored_tasks(config.root, suite):
-            if f"{suite}/{task}" not in config.tasks:
+        stored = stored_tasks(config.root, suite)
+        left_out = [task for task in stored if f"{suite}/{task}" in kept]
+        if left_out:
+            logger.info("mixture: %s: held out: %s", suite, ", ".join(left_out))
+        for task in stored:
+            if f"{suite}/{task}" not in config.tasks and task not in left_out:
                 weights.setdefault(task, part.others)
     children = tuple(_leaf(f"{suite}/{task}", w, size_of) for task, w in sorted(weights.items()))
     if not children:
-        raise ConfigError(f"suites.{suite}: all its stored tasks are named in tasks; remove it")
+        raise ConfigError(
+            f"suites.{suite}: all its stored tasks are named in tasks or held out; remove it"
+        )
     weight = _exact(part.weight)
     if size_of is not None:
         weight *= sum(size_of(child.name) for child in children)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from db1.errors import ConfigError
+from db1.splits import splits_of, tasks_of_splits
 from db1.suites.base import SUITES
 from db1.suites.scores import (
     MEASURED,
@@ -90,24 +91,33 @@ class TaskRow:
             "standing": None if self.standing is None else self.standing.to_dict(),
             "datasets": list(self.datasets),
             "references": {name: found.to_dict() for name, found in self.references.items()},
+            "splits": list(splits_of(self.id)),
         }
 
 
-def task_rows(suites: Iterable[str] | None = None, folder: Path = FOLDER) -> list[TaskRow]:
-    """Returns all tasks, or those of some suites.
+def task_rows(
+    suites: Iterable[str] | None = None,
+    folder: Path = FOLDER,
+    splits: Iterable[str] | None = None,
+) -> list[TaskRow]:
+    """Returns all tasks, or those of some suites or splits.
 
     Args:
         suites: Names; None: all suites.
         folder: Where measured scores lie.
+        splits: Named splits (`db1.splits`); None: whether a task is in one does not matter.
 
     Raises:
-        ConfigError: For an unknown suite.
+        ConfigError: For an unknown suite or split.
     """
+    wanted = None if splits is None else tasks_of_splits(splits)
     rows = []
     for name in list(SUITES) if suites is None else suites:
         suite = SUITES[name]
         for task in suite.task_names():
             task_id = f"{name}/{task}"
+            if wanted is not None and task_id not in wanted:
+                continue
             expert, references = suite.expert_name(task), references_of(task_id, folder)
             rows.append(
                 TaskRow(
@@ -156,13 +166,17 @@ def count_rows(rows: Sequence[TaskRow]) -> dict[str, dict[str, int]]:
     }
 
 
-def choose_tasks(tasks: Sequence[str] | None, suites: Sequence[str] | None) -> list[str]:
-    """Returns the tasks named and all tasks of the suites named; all there are for neither.
+def choose_tasks(
+    tasks: Sequence[str] | None,
+    suites: Sequence[str] | None,
+    splits: Sequence[str] | None = None,
+) -> list[str]:
+    """Returns the tasks named and all tasks of the suites and splits named; all there are for none.
 
     Raises:
-        ConfigError: For an unknown task or suite; names near matches.
+        ConfigError: For an unknown task, suite or split; names near matches.
     """
-    chosen = dict.fromkeys(tasks or ())
+    chosen = dict.fromkeys([*(tasks or ()), *tasks_of_splits(splits or ())])
     for task_id in chosen:
         suite, slash, name = task_id.partition("/")
         if not slash:
@@ -170,7 +184,7 @@ def choose_tasks(tasks: Sequence[str] | None, suites: Sequence[str] | None) -> l
                 f"task id {task_id!r}, expected suite/task with a suite out of {sorted(SUITES)}"
             )
         SUITES[suite].check_task(name)
-    for suite in (suites or ()) if suites or tasks else sorted(SUITES):
+    for suite in (suites or ()) if suites or chosen else sorted(SUITES):
         chosen |= dict.fromkeys(f"{suite}/{name}" for name in SUITES[suite].task_names())
     return list(chosen)
 

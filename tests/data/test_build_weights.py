@@ -169,3 +169,31 @@ def test_no_dataset_is_left_without_a_sample(caplog: pytest.LogCaptureFixture) -
     assert dict(at_least_one(shares, 3)) == dict.fromkeys("abc", Fraction(1, 3))
     with pytest.raises(ConfigError, match="2 sequences cannot hold one of each of 3 datasets"):
         at_least_one(shares, 2)
+
+
+def test_tasks_of_a_held_out_split_are_left_out_of_their_suite(tmp_path: Path) -> None:
+    for task in ("reach-v3", "door-lock-v3"):
+        with EpisodeWriter(
+            tmp_path / "metaworld" / task, StoreHeader(task=f"metaworld/{task}", spec=SPEC)
+        ):
+            pass
+    both = _shares(tmp_path, suites={"metaworld": 1})
+    assert both == _fractions(**{"metaworld/door-lock-v3": "1/2", "metaworld/reach-v3": "1/2"})
+    seen = _shares(tmp_path, suites={"metaworld": 1}, held_out=["ml45-test"])
+    assert seen == _fractions(**{"metaworld/reach-v3": "1"})
+    only = {"metaworld": {"tasks": {"door-lock-v3": 0}, "others": 0}}
+    with pytest.raises(ConfigError, match="all 0"):
+        _shares(tmp_path, suites=only, held_out=["ml45-test"])
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"tasks": {"metaworld/hand-insert-v3": {}}}, "held_out: ml45-test; remove"),
+        ({"suites": {"metaworld": {"tasks": {"door-lock-v3": 2}}}}, "door-lock-v3 is in"),
+        ({"tasks": {"atari/Pong": {}}, "held_out": ["ml45-tset"]}, "did you mean 'ml45-test'"),
+    ],
+)
+def test_a_task_of_a_held_out_split_is_refused(data: dict, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        build(DataConfig, {"root": "data", "held_out": ["ml45-test"], **data})
