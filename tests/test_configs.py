@@ -16,8 +16,8 @@ from db1.model.transformer_xl import TransformerXL
 from db1.suites import SUITES, parse_task_id
 from db1.tokens.vocabulary import Vocabulary, VocabularyConfig
 from db1.training.experiment import ExperimentConfig, load_experiment
-from db1.training.footprint import meta_model
-from db1.training.plan import plan
+from db1.training.sizing.footprint import meta_model
+from db1.training.sizing.plan import plan
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 PROMISES = {"db1_79m": 79e6, "db1_364m": 364e6, "db1_1.2b": 1.18e9, "released_1.2b": 1.18e9}

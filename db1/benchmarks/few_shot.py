@@ -47,7 +47,7 @@ class FewShotBenchmark:
     """What is swept, and how a point is evaluated.
 
     Args:
-        config: A fine-tuning experiment (see `db1.training.finetune`).
+        config: A fine-tuning experiment (see `db1.training.state.finetune`).
         out: Folder of runs and results.
         overrides: Dotted overrides of all points.
         episodes: Numbers of episodes.

@@ -18,7 +18,7 @@ from db1.benchmarks.timing import machine
 from db1.errors import ConfigError, nearest
 from db1.runtime import atomic_write_text, launch_environment
 from db1.training.experiment import ExperimentConfig, load_experiment
-from db1.training.plan import plan
+from db1.training.sizing.plan import plan
 
 USABLE = 0.85
 """Of the memory; the rest is for fragments, workspaces and the context."""

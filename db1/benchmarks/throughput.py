@@ -24,14 +24,14 @@ from db1.errors import Db1Error
 from db1.runtime import keep_freed_memory
 from db1.sequence.sample import NO_LOCAL_POSITION, Sample
 from db1.tokens.vocabulary import Vocabulary
-from db1.training.drawing import BatchDrawer
-from db1.training.engine import make_engine
+from db1.training.engines import make_engine
 from db1.training.experiment import ExperimentConfig, build_model, load_experiment, watch_of
-from db1.training.hardware import peak_flops, peak_memory
+from db1.training.metrics.records import Window, train_record
+from db1.training.metrics.tally import Tally
 from db1.training.processes import Processes
-from db1.training.records import Window, train_record
 from db1.training.schedule import learning_rate_at
-from db1.training.tally import Tally
+from db1.training.sizing.hardware import peak_flops, peak_memory
+from db1.training.step_loader import BatchDrawer
 
 WARM_UP_STEPS = 2
 OUT_OF_MEMORY = 3

@@ -42,7 +42,7 @@ def launch(
 
     Example: db1 launch configs/db1_1.2b.yaml --hostfile hosts --node-rank 1
     """
-    from db1.training import launch as launching
+    from db1.training.launch import launcher as launching
 
     check_rollout_tasks(config, override or [])
     wanted = launching.Launch(
@@ -84,7 +84,7 @@ def plot(
 
     Example: db1 plot runs/narrow runs/wide --out widths.png
     """
-    from db1.training.curves import write_curves
+    from db1.training.metrics.curves import write_curves
 
     out = out or runs[0] / "curves.html"
     write_curves(runs, out)

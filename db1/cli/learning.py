@@ -52,7 +52,7 @@ def train(
 def _plan(config: Path, overrides: list[str], world_size: int, as_json: bool) -> None:
     from db1.cli.plan import show_plan
     from db1.training.experiment import load_experiment
-    from db1.training.plan import plan
+    from db1.training.sizing.plan import plan
 
     planned = plan(load_experiment(config, overrides), world_size)
     if as_json:

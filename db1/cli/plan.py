@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from db1.training.plan import SourcePlan, TrainingPlan
+from db1.training.sizing.plan import SourcePlan, TrainingPlan
 
 _MANY_SOURCES = 30
 
@@ -16,7 +16,7 @@ def show_plan(plan: TrainingPlan, console: Console) -> None:
     """Prints a plan.
 
     Args:
-        plan: From `db1.training.plan.plan`.
+        plan: From `db1.training.sizing.plan.plan`.
         console: Where to.
     """
     console.print(_parameters(plan))

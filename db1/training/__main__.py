@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from db1.errors import Db1Error
 from db1.runtime import current_rank, keep_freed_memory, setup_logging
-from db1.training.ending import run_program
+from db1.training.faults.ending import run_program
 
 EXIT_BAD_INPUT = 2
 
@@ -53,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return EXIT_BAD_INPUT
     except RuntimeError as error:
+        from db1.training.faults.watchdog import EXIT_HUNG
         from db1.training.processes import is_lost_contact
-        from db1.training.watchdog import EXIT_HUNG
 
         if options.debug or not is_lost_contact(error):
             raise

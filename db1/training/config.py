@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from db1.errors import ConfigError, nearest
-from db1.training.rollouts import RolloutConfig
-from db1.training.watch import WatchConfig
+from db1.training.callbacks.rollouts import RolloutConfig
+from db1.training.metrics.context import WatchConfig
 
 ENGINES = ("deepspeed", "torch")
 PRECISIONS = ("fp32", "bf16", "fp16")

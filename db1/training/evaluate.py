@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 
 from db1.data.loader import SampleDataset, load_batches
-from db1.training.engine import TrainingEngine
-from db1.training.images import image_sizes, with_image_sizes
-from db1.training.tally import Tally
+from db1.training.engines.engine import TrainingEngine
+from db1.training.engines.images import image_sizes, with_image_sizes
+from db1.training.metrics.tally import Tally
 
 
 def evaluate_sets(engine: TrainingEngine, sets: Mapping[str, SampleDataset]) -> dict[str, Tally]:

@@ -21,12 +21,12 @@ from db1.sequence.episode import SequenceConfig
 from db1.tokens.vocabulary import Vocabulary, VocabularyConfig
 from db1.training.adaptive import AdaptiveConfig, check_heldout
 from db1.training.config import TrainingConfig
-from db1.training.finetune import FinetuneConfig, expand, model_files, start_model
-from db1.training.footprint import meta_model
+from db1.training.metrics.context import FlopsPerToken, SourceGroup, Watch
+from db1.training.metrics.trackers import check_trackers
 from db1.training.mixture import RunMixture
-from db1.training.trackers import check_trackers
-from db1.training.watch import FlopsPerToken, SourceGroup, Watch
-from db1.training.work import parameters_by_part, work
+from db1.training.sizing.footprint import meta_model
+from db1.training.sizing.work import parameters_by_part, work
+from db1.training.state.finetune import FinetuneConfig, expand, model_files, start_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class ExperimentConfig:
         data: Stores and mixture.
         model: Architecture.
         training: Optimizer, schedule, engine, checkpoints.
-        finetune: Where the weights come from; None: they are drawn. See `db1.training.finetune`.
+        finetune: Where the weights come from; None: they are drawn. See `state/finetune.py`.
         adaptive: How the mixture follows learning progress; None: its shares stay as configured.
     """
 

@@ -19,22 +19,23 @@ from db1.data.loader import SampleDataset
 from db1.errors import DataError
 from db1.runtime import random_states, restore_random_states, seed_everything
 from db1.training.config import TrainingConfig
-from db1.training.drawing import BatchDrawer
-from db1.training.engine import TrainingEngine, make_engine
+from db1.training.engines import make_engine
+from db1.training.engines.engine import TrainingEngine
 from db1.training.evaluate import evaluate_sets
-from db1.training.guard import EVENT as EVENT_SKIPPED
-from db1.training.guard import Slot, StepGuard, faulty_sources, skip_record, slots_of
+from db1.training.faults.guard import EVENT as EVENT_SKIPPED
+from db1.training.faults.guard import Slot, StepGuard, faulty_sources, skip_record, slots_of
+from db1.training.faults.stopping import StopRequest
+from db1.training.faults.watchdog import Watchdog
+from db1.training.metrics.context import Watch
+from db1.training.metrics.progress import TrainingProgress
+from db1.training.metrics.reporter import Reporter
+from db1.training.metrics.tally import Tally
 from db1.training.mixture import EVENT, RunMixture
 from db1.training.processes import Processes
-from db1.training.progress import TrainingProgress
-from db1.training.reporter import Reporter
-from db1.training.resume import config_hash, prepare_folder
-from db1.training.saving import Saver, check_resumable, restore_training
 from db1.training.schedule import learning_rate_at
-from db1.training.stopping import StopRequest
-from db1.training.tally import Tally
-from db1.training.watch import Watch
-from db1.training.watchdog import Watchdog
+from db1.training.state.resume import config_hash, prepare_folder
+from db1.training.state.saving import Saver, check_resumable, restore_training
+from db1.training.step_loader import BatchDrawer
 
 logger = logging.getLogger(__name__)
 

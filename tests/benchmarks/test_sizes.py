@@ -18,7 +18,7 @@ from db1.benchmarks.sizes import batches, bench_sizes, config_of
 from db1.benchmarks.throughput import OUT_OF_MEMORY, SyntheticText, matmul_flops
 from db1.errors import ConfigError
 from db1.training.experiment import load_experiment
-from db1.training.plan import plan
+from db1.training.sizing.plan import plan
 
 ROOT = Path(__file__).parents[2]
 GIB = 2**30

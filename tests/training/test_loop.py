@@ -18,7 +18,7 @@ from db1.checkpoint.run import load_weights
 from db1.data.collate import collate
 from db1.errors import CheckpointError, ConfigError, DataError
 from db1.runtime import read_metrics, seed_everything
-from db1.training.engine import make_optimizer
+from db1.training.engines.engine import make_optimizer
 
 SCRIPT = Path(tiny_training.__file__)
 

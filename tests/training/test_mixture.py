@@ -15,7 +15,7 @@ from db1.errors import ConfigError
 from db1.runtime import read_metrics
 from db1.store.episodes import EpisodeWriter, StoreHeader
 from db1.tokens.spec import Episode, FieldSpec, StepSpec
-from db1.training import drawing, loop
+from db1.training import loop, step_loader
 from db1.training.experiment import run_experiment
 
 SPEC = StepSpec(
@@ -76,7 +76,7 @@ class _Stopped(Exception):
 def seen(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
     """Hashes of the samples that the training drew, by number."""
     hashes: dict[int, str] = {}
-    real = drawing.make_loader
+    real = step_loader.make_loader
 
     class Recording:
         def __init__(self, dataset):
@@ -93,7 +93,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
     def make_loader(dataset, **settings):
         return real(Recording(dataset), **settings)
 
-    monkeypatch.setattr(drawing, "make_loader", make_loader)
+    monkeypatch.setattr(step_loader, "make_loader", make_loader)
     return hashes
 
 

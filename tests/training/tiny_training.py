@@ -30,7 +30,7 @@ from db1.model.transformer_xl import TransformerXL
 from db1.runtime import setup_logging
 from db1.sequence.sample import NO_LOCAL_POSITION, Sample
 from db1.training.config import TrainingConfig
-from db1.training.ending import run_program
+from db1.training.faults.ending import run_program
 from db1.training.loop import Trainer, TrainingResult
 
 VOCABULARY = 61

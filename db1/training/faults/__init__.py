@@ -1,0 +1,1 @@
+"""Broken batches, hung processes, SIGTERM, and the end of a process."""

@@ -1,0 +1,1 @@
+"""Records of a run: sums of losses, metrics.jsonl, trackers, curves, the progress bar."""

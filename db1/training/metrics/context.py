@@ -1,0 +1,96 @@
+"""What is watched of a training, and where it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from db1.errors import ConfigError, nearest
+
+TRACKERS = ("tensorboard", "wandb")
+WANDB_MODES = ("online", "offline")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchConfig:
+    """Where records go beside metrics.jsonl; all of it may change when a run is resumed.
+
+    Args:
+        trackers: `tensorboard`, `wandb`, both or none.
+        peak_flops: Operations a second of one process's device at best, for `mfu`; None: that of
+            the GPU's data sheet, and no `mfu` on a CPU or an unknown GPU.
+        wandb_project: Project in Weights & Biases.
+        wandb_entity: Team or user there; None: its own default.
+        wandb_mode: `online` or `offline` (kept in the run folder, `wandb sync` sends it later);
+            None: what the environment variable WANDB_MODE says.
+    """
+
+    trackers: tuple[str, ...] = ("tensorboard",)
+    peak_flops: float | None = None
+    wandb_project: str = "db1"
+    wandb_entity: str | None = None
+    wandb_mode: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.trackers:
+            if name not in TRACKERS:
+                raise ConfigError(
+                    f"trackers: got {name!r}, expected names out of {list(TRACKERS)}"
+                    f"{nearest(name, TRACKERS)}"
+                )
+        if self.peak_flops is not None and not self.peak_flops > 0:
+            raise ConfigError(f"peak_flops: got {self.peak_flops}, expected above 0 or null")
+        if self.wandb_mode is not None and self.wandb_mode not in WANDB_MODES:
+            raise ConfigError(
+                f"wandb_mode: got {self.wandb_mode!r}, expected one of {list(WANDB_MODES)} or null"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceGroup:
+    """What a dataset's loss is summed up under.
+
+    Args:
+        suite: A task's suite; `text` or `pairs` for others.
+        modality: `control`, `text` or `pairs`.
+    """
+
+    suite: str
+    modality: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlopsPerToken:
+    """Floating point operations of training, see `db1.training.sizing.work.Work`.
+
+    Args:
+        token: Of each token, predicted or not.
+        target: Of each predicted token on top of that.
+    """
+
+    token: float
+    target: float
+
+    def of(self, tokens: int, targets: int) -> float:
+        """Operations of so many tokens, of which so many are predicted."""
+        return self.token * tokens + self.target * targets
+
+
+def group_by_name(source: str) -> SourceGroup:
+    """Group of a dataset that only its name is known of: `suite/task`, else text."""
+    if "/" in source:
+        return SourceGroup(suite=source.split("/", 1)[0], modality="control")
+    return SourceGroup(suite="text", modality="text")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """What the loop needs to know for its records.
+
+    Args:
+        group_of: Name of a dataset -> its group.
+        flops: Operations a token; None: records have no `mfu`.
+    """
+
+    group_of: Callable[[str], SourceGroup] = group_by_name
+    flops: FlopsPerToken | None = None

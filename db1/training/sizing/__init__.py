@@ -1,0 +1,1 @@
+"""Parameters, memory and operations of a training, before it starts."""

@@ -1,0 +1,1 @@
+"""Checkpoints of a run: writing, resuming, other layouts, weights to start from."""
