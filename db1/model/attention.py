@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from db1.model.config import ModelConfig
@@ -28,6 +29,27 @@ Biases = tuple[Tensor, Tensor | None]
 """Content bias u and position bias v, each (H, K); v is None where the encoding does not use it."""
 
 
+class QueryKeyValue(nn.Linear):
+    """One matrix for queries, keys and values, (3 * D, D)."""
+
+    def forward(self, x_BTD: Tensor, at_N: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """(B, T, D) -> (B, T, 3 * D), or the parts of it that single queries need.
+
+        Args:
+            x_BTD: Inputs.
+            at_N: int64, the places of the queries in the flattened (B * T) tokens; None: all.
+
+        Returns:
+            Queries, keys and values; with `at_N`, queries (N, D) there, and all keys and values
+            (B, T, 2 * D).
+        """
+        if at_N is None:
+            return super().forward(x_BTD)
+        width = self.in_features
+        queries_ND = F.linear(x_BTD.flatten(0, 1).index_select(0, at_N), self.weight[:width])
+        return queries_ND, F.linear(x_BTD, self.weight[width:])
+
+
 class RelativeAttention(nn.Module):
     """The attention sub-layer.
 
@@ -40,7 +62,7 @@ class RelativeAttention(nn.Module):
         self.num_heads = config.num_heads
         self.scale = config.head_dim**-0.5
         self.dropout = config.attention_dropout
-        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.qkv = QueryKeyValue(config.width, 3 * config.width, bias=False)
         self.output = nn.Linear(config.width, config.width, bias=False)
         self.positions = POSITION_ENCODINGS[config.position_encoding](config)
         if not config.share_biases:
@@ -52,6 +74,20 @@ class RelativeAttention(nn.Module):
         q, k, v = qkv.transpose(1, 3).unbind(2)
         return q, k, v
 
+    def project_at(self, x_BTD: Tensor, at_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `project`, with queries of zero everywhere but at some tokens.
+
+        Args:
+            x_BTD: Inputs.
+            at_N: int64, these tokens' places in the flattened (B * T) tokens.
+        """
+        if not isinstance(self.qkv, QueryKeyValue):  # an adapter, which sees all of its input
+            return self.project(x_BTD)
+        queries_ND, kv = self.qkv(x_BTD, at_N)
+        q_BTD = _placed(queries_ND, at_N, x_BTD.shape[:2])
+        k, v = kv.unflatten(-1, (2, self.num_heads, -1)).transpose(1, 3).unbind(2)
+        return q_BTD.unflatten(-1, (self.num_heads, -1)).transpose(1, 2), k, v
+
     def forward(
         self,
         x_BTD: Tensor,
@@ -59,6 +95,7 @@ class RelativeAttention(nn.Module):
         biases: Biases | None,
         visibility: Visibility,
         extend: ExtendKeys | None = None,
+        at_N: Tensor | None = None,
     ) -> Tensor:
         """Attends from x to itself and to the memory.
 
@@ -68,12 +105,13 @@ class RelativeAttention(nn.Module):
             biases: Shared u and v, each (H, K); None: the layer's own.
             visibility: Which keys are seen.
             extend: Puts the memory's keys and values before the new ones; None: no memory.
+            at_N: int64, places in the flattened (B * T) tokens of those that are wanted; None: all.
 
         Returns:
-            (B, T, D).
+            (B, T, D), or (N, D) with `at_N`.
         """
         u, v = biases if biases is not None else (self.content_bias, self.position_bias)
-        q, keys, values = self.project(x_BTD)
+        q, keys, values = self.project(x_BTD) if at_N is None else self.project_at(x_BTD, at_N)
         if extend is not None:
             keys, values = extend(keys, values)
         q = q * self.scale
@@ -84,7 +122,17 @@ class RelativeAttention(nn.Module):
             keys = turn(keys, terms.turns[:-1])
         dropout = self.dropout if self.training else 0.0
         mixed = attend(qu, qv, keys, values, terms, visibility, dropout)
-        return self.output(mixed.transpose(1, 2).flatten(2))
+        mixed_BTD = mixed.transpose(1, 2).flatten(2)
+        if at_N is not None:
+            mixed_BTD = mixed_BTD.flatten(0, 1).index_select(0, at_N)
+        return self.output(mixed_BTD)
+
+
+def _placed(x_ND: Tensor, at_N: Tensor, size: tuple[int, int]) -> Tensor:
+    """Tokens (N, D) at their places in (B, T, D), zeros elsewhere."""
+    batch_size, length = size
+    x_BTD = x_ND.new_zeros(batch_size * length, x_ND.shape[1]).index_copy(0, at_N, x_ND)
+    return x_BTD.unflatten(0, (batch_size, length))
 
 
 def attention_biases(config: ModelConfig) -> tuple[nn.Parameter, nn.Parameter | None]:

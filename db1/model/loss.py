@@ -37,8 +37,14 @@ class TrainOutput:
     sample_targets: Tensor
 
 
+def target_places(loss_mask_BT: Tensor) -> Tensor:
+    """Places of the tokens under the mask in the flattened (B * T) tokens, int64 (N,)."""
+    return loss_mask_BT.flatten().nonzero().squeeze(1)
+
+
 def masked_loss(
-    hidden_BTD: Tensor,
+    hidden_ND: Tensor,
+    places_N: Tensor,
     labels_BT: Tensor,
     loss_mask_BT: Tensor,
     score: Callable[[Tensor], Tensor],
@@ -48,20 +54,19 @@ def masked_loss(
     """Cross-entropy of the labels under the mask.
 
     Args:
-        hidden_BTD: Last hidden states.
+        hidden_ND: Last hidden states of the tokens under the mask.
+        places_N: Their places, from `target_places`.
         labels_BT: int64; ignored outside the mask.
         loss_mask_BT: bool.
         score: Hidden states (N, D) -> logits (N, V).
         vocabulary_size: V.
         weights_B: Weight of each sequence's targets; None: all 1.
     """
-    chosen_N = loss_mask_BT.flatten().nonzero().squeeze(1)
-    hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, chosen_N)
-    labels_N = labels_BT.flatten().index_select(0, chosen_N)
+    labels_N = labels_BT.flatten().index_select(0, places_N)
     losses_N = _cross_entropy(hidden_ND, labels_N, score, vocabulary_size)
     sample_targets = loss_mask_BT.sum(dim=1)
     num_targets = sample_targets.sum()
-    rows_N = torch.div(chosen_N, loss_mask_BT.shape[1], rounding_mode="floor")
+    rows_N = torch.div(places_N, loss_mask_BT.shape[1], rounding_mode="floor")
     sample_loss = losses_N.new_zeros(len(sample_targets)).index_add(0, rows_N, losses_N.detach())
     if weights_B is None:
         loss_sum, total = losses_N.sum(), num_targets

@@ -25,11 +25,17 @@ from db1.model.attention import Biases, ExtendKeys, RelativeAttention, attention
 from db1.model.config import ModelConfig
 from db1.model.embedding import Embedding
 from db1.model.feed_forward import FeedForward
-from db1.model.loss import TrainOutput, masked_loss
+from db1.model.loss import TrainOutput, masked_loss, target_places
 from db1.model.memory import Memory
 from db1.model.positions import PositionTerms, descending_distances
 from db1.model.visibility import Visibility
 from db1.sequence.sample import Batch, ImageGroup
+
+MOST_TARGETS = 0.7
+"""Share of targets up to which the last layer is computed at them alone: picking costs, too."""
+
+Places = tuple[Tensor, tuple[int, int]]
+"""Places int64 (N,) in the flattened tokens of a batch, and the size (B, T) of that batch."""
 
 
 class DecoderLayer(nn.Module):
@@ -58,27 +64,41 @@ class DecoderLayer(nn.Module):
         biases: Biases | None,
         visibility: Visibility,
         extend: ExtendKeys | None = None,
+        at_N: Tensor | None = None,
     ) -> Tensor:
-        """Arguments as `RelativeAttention.forward`; returns (B, T, D)."""
+        """Arguments as `RelativeAttention.forward`; returns (B, T, D), or (N, D) with `at_N`."""
+        places = None if at_N is None else (at_N, x_BTD.shape[:2])
         inputs = self.attention_norm(x_BTD) if self.pre else x_BTD
-        mixed = self.attention(inputs, terms, biases, visibility, extend)
-        x_BTD = self._join(x_BTD, mixed, self.attention_norm)
-        inputs = self.feed_forward_norm(x_BTD) if self.pre else x_BTD
-        return self._join(x_BTD, self.feed_forward(inputs), self.feed_forward_norm)
+        mixed = self.attention(inputs, terms, biases, visibility, extend, at_N)
+        x = x_BTD if at_N is None else x_BTD.flatten(0, 1).index_select(0, at_N)
+        x = self._join(x, mixed, self.attention_norm, places)
+        inputs = self.feed_forward_norm(x) if self.pre else x
+        return self._join(x, self.feed_forward(inputs), self.feed_forward_norm, places)
 
     def memory_keys(self, memory_BMD: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, H, M, K) of remembered inputs of this layer."""
         inputs = self.attention_norm(memory_BMD) if self.pre else memory_BMD
         return self.attention.project(inputs)[1:]
 
-    def _join(self, x: Tensor, update: Tensor, norm: nn.LayerNorm) -> Tensor:
+    def _join(
+        self, x: Tensor, update: Tensor, norm: nn.LayerNorm, places: Places | None = None
+    ) -> Tensor:
+        """Residual sum of (B, T, D), or of (N, D): tokens at these places of a (B, T) batch."""
         if self.dropout and self.training:
             update = F.dropout(update, self.dropout)
         if self.skip_rate and self.training:
-            update = update * F.dropout(update.new_ones(len(update), 1, 1), self.skip_rate)
+            update = update * self._kept(len(update) if places is None else places[1][0], places)
         if self.pre:
             return x + update
         return norm(x + update if self.residual_scale == 1.0 else self.residual_scale * x + update)
+
+    def _kept(self, batch_size: int, places: Places | None) -> Tensor:
+        """Draws which sequences keep a sub-layer: (B, 1, 1), or (N, 1) at places; scaled."""
+        kept_B = F.dropout(self.attention_norm.weight.new_ones(batch_size), self.skip_rate)
+        if places is None:
+            return kept_B[:, None, None]
+        at_N, (_, num_tokens) = places
+        return kept_B[torch.div(at_N, num_tokens, rounding_mode="floor")][:, None]
 
 
 class TransformerXL(nn.Module):
@@ -110,9 +130,15 @@ class TransformerXL(nn.Module):
         self._initialize()
 
     def forward(self, batch: Batch) -> TrainOutput:
-        """Loss of a batch; logits are computed under the loss mask only."""
+        """Loss of a batch; the last layer and the logits are computed under the loss mask only."""
+        places_N = target_places(batch.loss_mask)
+        if len(places_N) <= MOST_TARGETS * batch.loss_mask.numel():
+            hidden_ND = self._hidden(batch, places_N)
+        else:
+            hidden_ND = self.hidden(batch).flatten(0, 1).index_select(0, places_N)
         return masked_loss(
-            self.hidden(batch),
+            hidden_ND,
+            places_N,
             batch.labels,
             batch.loss_mask,
             self.logits,
@@ -122,11 +148,19 @@ class TransformerXL(nn.Module):
 
     def hidden(self, batch: Batch) -> Tensor:
         """Last hidden states (B, T, D) of a batch, without memory."""
+        return self._hidden(batch, None)
+
+    def _hidden(self, batch: Batch, at_N: Tensor | None) -> Tensor:
+        """Last hidden states of all tokens (B, T, D), or (N, D) of those at some places."""
         x_BTD = self._embed(batch.ids, batch.local_positions, batch.images)
         num_tokens = x_BTD.shape[1]
         visibility = self._visibility(x_BTD, num_tokens, None)
-        for layer, terms in zip(self.layers, self.position_terms(num_tokens), strict=True):
+        last = len(self.layers) - 1
+        all_terms = self.position_terms(num_tokens)
+        for index, (layer, terms) in enumerate(zip(self.layers, all_terms, strict=True)):
             arguments = (x_BTD, terms, self._biases, visibility)
+            if index == last and at_N is not None:
+                arguments = (*arguments, None, at_N)
             if self.config.activation_checkpointing and torch.is_grad_enabled():
                 x_BTD = checkpoint(layer, *arguments, use_reentrant=False)
             else:

@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from db1.model import loss
-from db1.model.loss import masked_loss
+from db1.model.loss import TrainOutput, masked_loss, target_places
+
+
+def _loss(
+    hidden_BTD: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor, *arguments: object
+) -> TrainOutput:
+    """`masked_loss` of hidden states at all tokens."""
+    places = target_places(mask)
+    return masked_loss(hidden_BTD.flatten(0, 1)[places], places, labels, mask, *arguments)
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,7 +32,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
             n.append(len(x))
             return x @ w.t()
 
-        out = masked_loss(hidden, labels, mask, score, 30)
+        out = _loss(hidden, labels, mask, score, 30)
         out.loss.backward()
         results.append((out.loss.detach(), out.sample_loss, hidden.grad, weight.grad))
         assert max(scored) == {1 << 26: int(mask.sum()), 90: 3, 1: 1}[limit]
@@ -40,8 +48,8 @@ def test_target_weights_weigh_whole_sequences() -> None:
     mask = torch.rand(3, 8, generator=generator) < 0.7
     table = torch.randn(30, 4, generator=generator)
     weights = torch.tensor([1.0, 0.25, 3.0])
-    plain = masked_loss(hidden, labels, mask, lambda x: x @ table.t(), 30)
-    weighted = masked_loss(hidden, labels, mask, lambda x: x @ table.t(), 30, weights)
+    plain = _loss(hidden, labels, mask, lambda x: x @ table.t(), 30)
+    weighted = _loss(hidden, labels, mask, lambda x: x @ table.t(), 30, weights)
     total = (weights * plain.sample_loss).sum()
     torch.testing.assert_close(weighted.loss_sum, total)
     torch.testing.assert_close(weighted.loss, total / (weights * plain.sample_targets).sum())
