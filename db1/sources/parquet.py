@@ -12,6 +12,7 @@ from db1.errors import DataError, MissingExtra
 from db1.sources.fields import BadEpisode
 
 _BUFFER = 1 << 20
+_BATCH_ROWS = 256
 
 
 class ParquetRows:
@@ -105,6 +106,95 @@ class ParquetRows:
             raise DataError(f"{file}: no parquet file, or truncated ({error})") from None
 
 
+class RowCursor:
+    """Runs of rows of parquet files that are read forward.
+
+    What is left of a batch is kept for the next call, so that a file is decoded once however its
+    rows are grouped, and no more of it is in memory than a run and a batch.
+
+    Args:
+        columns: Columns that are read.
+    """
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._columns = list(columns)
+        self._path: Path | None = None
+        self._file: Any = None
+        self._batches: Iterator[Any] = iter(())
+        self._rest: Any = None
+        self._next = 0
+
+    def rows(self, path: Path, first: int, count: int) -> Any:
+        """Rows [first, first + count) of a file, a `pyarrow.Table`.
+
+        Raises:
+            MissingExtra: pyarrow is not installed.
+            BadEpisode: The file cannot be read there, lacks a column, or ends early.
+        """
+        try:
+            import pyarrow
+            import pyarrow.parquet as parquet
+        except ImportError:
+            raise MissingExtra("pyarrow", "import", f"reading {path}") from None
+        try:
+            if self._path != path or first < self._next:
+                self.close()
+                self._file = parquet.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
+                self._path = path
+                self._start_at(first)
+            return pyarrow.Table.from_batches(list(self._take(first, count)))
+        except (OSError, pyarrow.ArrowException) as error:
+            self.close()
+            raise BadEpisode(f"{path}: no parquet file, or truncated ({error})") from None
+
+    def close(self) -> None:
+        """Lets the file go."""
+        if self._file is not None:
+            self._file.close()
+        self._path = self._file = self._rest = None
+        self._batches, self._next = iter(()), 0
+
+    def _start_at(self, first: int) -> None:
+        """Begins at the row group that holds row `first`."""
+        missing = set(self._columns) - set(self._file.schema_arrow.names)
+        if missing:
+            raise BadEpisode(
+                f"{self._path}: no column {sorted(missing)[0]!r}, it has "
+                f"{', '.join(self._file.schema_arrow.names)}"
+            )
+        metadata, start, group = self._file.metadata, 0, 0
+        while group < metadata.num_row_groups:
+            size = metadata.row_group(group).num_rows
+            if start + size > first:
+                break
+            start, group = start + size, group + 1
+        self._next = start
+        self._batches = self._file.iter_batches(
+            batch_size=_BATCH_ROWS,
+            row_groups=list(range(group, metadata.num_row_groups)),
+            columns=self._columns,
+            use_threads=False,
+        )
+
+    def _take(self, first: int, count: int) -> Iterator[Any]:
+        """Yields the batches, cut to the rows asked for."""
+        last = first + count
+        while self._next < last:
+            batch = self._rest if self._rest is not None else next(self._batches, None)
+            self._rest = None
+            if batch is None:
+                raise BadEpisode(
+                    f"{self._path}: {self._next} rows, expected {last} or more; it was cut short"
+                )
+            begin = max(first - self._next, 0)
+            end = min(last - self._next, batch.num_rows)
+            if begin < end:
+                yield batch.slice(begin, end - begin)
+            if end < batch.num_rows and end > 0:
+                self._rest = batch.slice(end)
+            self._next += max(end, 0) if end < batch.num_rows else batch.num_rows
+
+
 def find_parquet(path: Path, split: str) -> list[str]:
     """The parquet files of a split: those named `<split>-*.parquet` (or `<split>.parquet`) in the
     folder or below it, else all of them; or the file itself.
@@ -152,3 +242,33 @@ def dense(array: Any, where: str) -> np.ndarray:
     if array.null_count:
         raise BadEpisode(f"{where}: {array.null_count} missing values")
     return np.asarray(array.to_numpy(zero_copy_only=False)).reshape(shape)
+
+
+def shaped(column: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
+    """Rows of numbers, or of lists of any depth, as an array (rows, *shape).
+
+    Args:
+        column: A pyarrow array or chunked array.
+        shape: Of one row.
+        where: Names the column.
+
+    Raises:
+        BadEpisode: A missing value, or another number of values.
+    """
+    import pyarrow
+
+    array = column.combine_chunks() if isinstance(column, pyarrow.ChunkedArray) else column
+    num_rows = len(array)
+    lists = (pyarrow.types.is_list, pyarrow.types.is_large_list, pyarrow.types.is_fixed_size_list)
+    while any(is_one(array.type) for is_one in lists):
+        if array.null_count:
+            raise BadEpisode(f"{where}: {array.null_count} missing values")
+        array = array.flatten()
+    if array.null_count:
+        raise BadEpisode(f"{where}: {array.null_count} missing values")
+    size = num_rows * int(np.prod(shape, dtype=np.int64))
+    if len(array) != size:
+        raise BadEpisode(
+            f"{where}: {len(array)} values in {num_rows} rows, expected shape {shape} a row"
+        )
+    return np.asarray(array.to_numpy(zero_copy_only=False)).reshape(num_rows, *shape)
