@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from db1.model.attention_kernels import AttentionInputs
+from db1.model.attention_plan import AttentionPlan
 from db1.model.config import ModelConfig
-from db1.model.kernels import BlockedAttention, token_attention, whole_attention
 from db1.model.positions import POSITION_ENCODINGS, PositionTerms, turn
-from db1.model.visibility import Visibility
 
 ExtendKeys = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Puts the memory's keys and values (B, H, M, K) before those of the new tokens."""
@@ -93,7 +93,7 @@ class RelativeAttention(nn.Module):
         x_BTD: Tensor,
         terms: PositionTerms,
         biases: Biases | None,
-        visibility: Visibility,
+        plan: AttentionPlan,
         extend: ExtendKeys | None = None,
         at_N: Tensor | None = None,
     ) -> Tensor:
@@ -103,7 +103,7 @@ class RelativeAttention(nn.Module):
             x_BTD: Input of the sub-layer.
             terms: What the position encoding adds.
             biases: Shared u and v, each (H, K); None: the layer's own.
-            visibility: Which keys are seen.
+            plan: Which keys are seen, and the kernel.
             extend: Puts the memory's keys and values before the new ones; None: no memory.
             at_N: int64, places in the flattened (B * T) tokens of those that are wanted; None: all.
 
@@ -114,14 +114,23 @@ class RelativeAttention(nn.Module):
         q, keys, values = self.project(x_BTD) if at_N is None else self.project_at(x_BTD, at_N)
         if extend is not None:
             keys, values = extend(keys, values)
-        q = q * self.scale
-        qu = q + (u * self.scale)[:, None]
-        qv = None if terms.vectors is None else q + (v * self.scale)[:, None]
+        scale = self.scale
         if terms.turns is not None:
-            qu = turn(qu, terms.turns[-(q.shape[2] + 1) : -1])
+            q = turn(q * scale + (u * scale)[:, None], terms.turns[-(q.shape[2] + 1) : -1])
             keys = turn(keys, terms.turns[:-1])
+            u, scale = None, 1.0
+        inputs = AttentionInputs(
+            q=q,
+            k=keys,
+            v=values,
+            scale=scale,
+            content_bias=u,
+            position_bias=v,
+            vectors=terms.vectors,
+            scores=terms.scores,
+        )
         dropout = self.dropout if self.training else 0.0
-        mixed = attend(qu, qv, keys, values, terms, visibility, dropout)
+        mixed = plan.kernel(inputs, plan.visibility, dropout)
         mixed_BTD = mixed.transpose(1, 2).flatten(2)
         if at_N is not None:
             mixed_BTD = mixed_BTD.flatten(0, 1).index_select(0, at_N)
@@ -141,23 +150,3 @@ def attention_biases(config: ModelConfig) -> tuple[nn.Parameter, nn.Parameter | 
     has_position_bias = POSITION_ENCODINGS[config.position_encoding].uses_position_bias
     v = nn.Parameter(torch.zeros(shape)) if has_position_bias else None
     return nn.Parameter(torch.zeros(shape)), v
-
-
-def attend(
-    qu_BHTK: Tensor,
-    qv_BHTK: Tensor | None,
-    k_BHSK: Tensor,
-    v_BHSK: Tensor,
-    terms: PositionTerms,
-    visibility: Visibility,
-    dropout: float,
-) -> Tensor:
-    """`whole_attention`, or on a CPU its faster forms for learning and for a single token."""
-    arguments = (qu_BHTK, qv_BHTK, k_BHSK, v_BHSK, terms.vectors, terms.scores, visibility)
-    if qu_BHTK.device.type != "cpu" or dropout:
-        return whole_attention(*arguments, dropout)
-    if visibility.num_queries == 1:
-        return token_attention(*arguments)
-    if torch.is_grad_enabled() and visibility.valid_keys is None:
-        return BlockedAttention.apply(*arguments)
-    return whole_attention(*arguments, dropout)

@@ -11,6 +11,7 @@ _CHOICES = {
     "normalization": ("post", "pre"),
     "activation": ("geglu", "gelu", "relu"),
     "memory_start": ("empty", "zeros"),
+    "attention": ("auto", "reference", "sdpa", "blocked"),
     "bin_init": ("normal", "smooth"),
     "stochastic_depth_rule": ("constant", "linear"),
     "pixels": ("standardized", "scaled"),
@@ -47,6 +48,10 @@ class ModelConfig:
         memory_start: What stands in a memory before tokens do: nothing (`empty`), or vectors of
             zeros that are attended to (`zeros`, the released model).
         position_encoding: Name in `db1.model.positions.POSITION_ENCODINGS`.
+        attention: Kernel that computes attention (`db1.model.attention_kernels`): `auto` chooses by
+            device; `reference`, `sdpa`, `blocked` (CPU) or `fused` (NVIDIA GPU, Triton). One that
+            cannot serve is replaced, with a warning that names the reason. Weights and results
+            are the same with all of them, up to rounding.
         share_biases: One content bias u and position bias v for all layers, not one a layer;
             v only where the position encoding uses it.
         normalization: LayerNorm after each residual sum (`post`) or before each sub-layer (`pre`).
@@ -91,6 +96,7 @@ class ModelConfig:
     clamp_length: int | None = None
     memory_start: str = "empty"
     position_encoding: str = "transformer_xl"
+    attention: str = "auto"
     share_biases: bool = True
     normalization: str = "post"
     deepnorm: bool = False

@@ -92,7 +92,7 @@ def descending_distances(span: int, like: Tensor) -> Tensor:
     """Distances span - 1, ..., 1, 0 and one -1 behind them, (span + 1,).
 
     The column of -1 is never seen by a query; it gives a row of scores the width that turns the
-    shift of `db1.model.kernels` into a plain view.
+    shift of `db1.model.attention_kernels` into a plain view.
 
     Args:
         span: Number of keys.

@@ -22,6 +22,8 @@ from torch.utils.checkpoint import checkpoint
 
 from db1.errors import ConfigError
 from db1.model.attention import Biases, ExtendKeys, RelativeAttention, attention_biases
+from db1.model.attention_kernels import AttentionRequest
+from db1.model.attention_plan import AttentionPlan, attention_plan
 from db1.model.config import ModelConfig
 from db1.model.embedding import Embedding
 from db1.model.feed_forward import FeedForward
@@ -34,8 +36,10 @@ from db1.sequence.sample import Batch, ImageGroup
 MOST_TARGETS = 0.7
 """Share of targets up to which the last layer is computed at them alone: picking costs, too."""
 
-Places = tuple[Tensor, tuple[int, int]]
-"""Places int64 (N,) in the flattened tokens of a batch, and the size (B, T) of that batch."""
+Kept = tuple[Tensor | None, Tensor | None]
+"""Factors of the two sub-layers' outputs under stochastic depth, each (B, 1, 1) or None."""
+
+NOTHING_SKIPPED: Kept = (None, None)
 
 
 class DecoderLayer(nn.Module):
@@ -62,43 +66,62 @@ class DecoderLayer(nn.Module):
         x_BTD: Tensor,
         terms: PositionTerms,
         biases: Biases | None,
-        visibility: Visibility,
+        plan: AttentionPlan,
         extend: ExtendKeys | None = None,
         at_N: Tensor | None = None,
+        kept: Kept = NOTHING_SKIPPED,
     ) -> Tensor:
-        """Arguments as `RelativeAttention.forward`; returns (B, T, D), or (N, D) with `at_N`."""
-        places = None if at_N is None else (at_N, x_BTD.shape[:2])
+        """As `RelativeAttention.forward`, with draws of `draw_kept`.
+
+        Returns:
+            (B, T, D), or (N, D) with `at_N`.
+        """
         inputs = self.attention_norm(x_BTD) if self.pre else x_BTD
-        mixed = self.attention(inputs, terms, biases, visibility, extend, at_N)
+        mixed = self.attention(inputs, terms, biases, plan, extend, at_N)
         x = x_BTD if at_N is None else x_BTD.flatten(0, 1).index_select(0, at_N)
-        x = self._join(x, mixed, self.attention_norm, places)
+        x = self._join(x, mixed, self.attention_norm, kept[0])
         inputs = self.feed_forward_norm(x) if self.pre else x
-        return self._join(x, self.feed_forward(inputs), self.feed_forward_norm, places)
+        return self._join(x, self.feed_forward(inputs), self.feed_forward_norm, kept[1])
+
+    def draw_kept(self, x_BTD: Tensor, at_N: Tensor | None = None) -> Kept:
+        """Draws which sequences keep their sub-layers, and by what these are multiplied.
+
+        Drawn outside of `forward`, so that torch.compile sees numbers in place of a rate that
+        differs by layer, and compiles one layer for all.
+
+        Args:
+            x_BTD: Input of the layer.
+            at_N: As in `forward`.
+
+        Returns:
+            For attention and feed-forward 0 or 1 / (1 - rate), each (B, 1, 1), or (N, 1) with
+            `at_N`; None without stochastic depth and in evaluation.
+        """
+        if not (self.skip_rate and self.training):
+            return NOTHING_SKIPPED
+        return self._draw_kept(x_BTD, at_N), self._draw_kept(x_BTD, at_N)
+
+    def _draw_kept(self, x_BTD: Tensor, at_N: Tensor | None) -> Tensor:
+        batch_size, num_tokens, _ = x_BTD.shape
+        kept_B = F.dropout(x_BTD.new_ones(batch_size), self.skip_rate)
+        if at_N is None:
+            return kept_B[:, None, None]
+        return kept_B[torch.div(at_N, num_tokens, rounding_mode="floor")][:, None]
 
     def memory_keys(self, memory_BMD: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, H, M, K) of remembered inputs of this layer."""
         inputs = self.attention_norm(memory_BMD) if self.pre else memory_BMD
         return self.attention.project(inputs)[1:]
 
-    def _join(
-        self, x: Tensor, update: Tensor, norm: nn.LayerNorm, places: Places | None = None
-    ) -> Tensor:
-        """Residual sum of (B, T, D), or of (N, D): tokens at these places of a (B, T) batch."""
+    def _join(self, x: Tensor, update: Tensor, norm: nn.LayerNorm, kept: Tensor | None) -> Tensor:
+        """Residual sum of (B, T, D), or of (N, D)."""
         if self.dropout and self.training:
             update = F.dropout(update, self.dropout)
-        if self.skip_rate and self.training:
-            update = update * self._kept(len(update) if places is None else places[1][0], places)
+        if kept is not None:
+            update = update * kept
         if self.pre:
             return x + update
         return norm(x + update if self.residual_scale == 1.0 else self.residual_scale * x + update)
-
-    def _kept(self, batch_size: int, places: Places | None) -> Tensor:
-        """Draws which sequences keep a sub-layer: (B, 1, 1), or (N, 1) at places; scaled."""
-        kept_B = F.dropout(self.attention_norm.weight.new_ones(batch_size), self.skip_rate)
-        if places is None:
-            return kept_B[:, None, None]
-        at_N, (_, num_tokens) = places
-        return kept_B[torch.div(at_N, num_tokens, rounding_mode="floor")][:, None]
 
 
 class TransformerXL(nn.Module):
@@ -154,13 +177,12 @@ class TransformerXL(nn.Module):
         """Last hidden states of all tokens (B, T, D), or (N, D) of those at some places."""
         x_BTD = self._embed(batch.ids, batch.local_positions, batch.images)
         num_tokens = x_BTD.shape[1]
-        visibility = self._visibility(x_BTD, num_tokens, None)
+        plan = self._plan(x_BTD, num_tokens, None)
         last = len(self.layers) - 1
         all_terms = self.position_terms(num_tokens)
         for index, (layer, terms) in enumerate(zip(self.layers, all_terms, strict=True)):
-            arguments = (x_BTD, terms, self._biases, visibility)
-            if index == last and at_N is not None:
-                arguments = (*arguments, None, at_N)
+            at = at_N if index == last else None
+            arguments = (x_BTD, terms, self._biases, plan, None, at, layer.draw_kept(x_BTD, at))
             if self.config.activation_checkpointing and torch.is_grad_enabled():
                 x_BTD = checkpoint(layer, *arguments, use_reentrant=False)
             else:
@@ -196,10 +218,10 @@ class TransformerXL(nn.Module):
             memory = Memory.empty(self, len(ids_BT), self.config.memory_length, ids_BT.device)
         x_BTD = self._embed(ids_BT, local_positions_BT, images)
         extension = memory.extended(x_BTD.shape[1], lengths)
-        visibility = self._visibility(x_BTD, extension.num_keys, extension.valid_keys)
+        plan = self._plan(x_BTD, extension.num_keys, extension.valid_keys)
         all_terms = memory.positions.terms(extension.num_keys)
         for index, (layer, terms) in enumerate(zip(self.layers, all_terms, strict=True)):
-            x_BTD = layer(x_BTD, terms, self._biases, visibility, extension.appender(index))
+            x_BTD = layer(x_BTD, terms, self._biases, plan, extension.appender(index))
         return x_BTD, extension.finish()
 
     def recur(
@@ -231,13 +253,14 @@ class TransformerXL(nn.Module):
             length = self.config.memory_length if self.config.memory_start == "zeros" else 0
             memory_LBMD = x_BTD.new_zeros(len(self.layers), x_BTD.shape[0], length, x_BTD.shape[2])
         num_keys = memory_LBMD.shape[2] + x_BTD.shape[1]
-        visibility = self._visibility(x_BTD, num_keys, None)
+        plan = self._plan(x_BTD, num_keys, None)
         inputs = []
         all_terms = self.position_terms(num_keys)
         for layer, terms, memory in zip(self.layers, all_terms, memory_LBMD, strict=True):
             inputs.append(x_BTD.detach())
             past = layer.memory_keys(memory)
-            x_BTD = layer(x_BTD, terms, self._biases, visibility, _prepend(past))
+            kept = layer.draw_kept(x_BTD)
+            x_BTD = layer(x_BTD, terms, self._biases, plan, _prepend(past), kept=kept)
         grown = torch.cat([memory_LBMD, torch.stack(inputs)], dim=2)
         keep = self.config.memory_length if keep is None else keep
         return x_BTD, grown[:, :, max(0, num_keys - keep) :]
@@ -281,15 +304,26 @@ class TransformerXL(nn.Module):
             x_BTD = F.dropout(x_BTD, self.config.embedding_dropout)
         return x_BTD
 
-    def _visibility(self, x_BTD: Tensor, num_keys: int, valid_keys: Tensor | None) -> Visibility:
-        return Visibility(
+    def _plan(self, x_BTD: Tensor, num_keys: int, valid_keys: Tensor | None) -> AttentionPlan:
+        """The attention kernel and which keys are seen, settled before the layers."""
+        config = self.config
+        request = AttentionRequest(
+            device=x_BTD.device,
+            dtype=x_BTD.dtype,
+            head_dim=config.head_dim,
+            num_queries=x_BTD.shape[1],
+            dropout=config.attention_dropout if self.training else 0.0,
+            needs_grad=torch.is_grad_enabled(),
+        )
+        visibility = Visibility(
             num_queries=x_BTD.shape[1],
             num_keys=num_keys,
-            span=self.config.attention_span,
+            span=config.attention_span,
             valid_keys=valid_keys,
             dtype=x_BTD.dtype,
             device=x_BTD.device,
         )
+        return attention_plan(config.attention, request, visibility)
 
     def _initialize(self) -> None:
         """Normal weights; DeepNorm shrinks what feeds the residuals (Wang et al. 2022).

@@ -5,8 +5,8 @@ Shapes: B batch, T query tokens, M memory tokens, S = M + T key tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ QUERY_BLOCK = 64
 
 
 def masked_score(dtype: torch.dtype) -> float:
-    """Score of a hidden key: finite, so that a padding query that sees no key yields no NaN."""
+    """Score of a hidden key: finite, so that sums of it with other scores stay numbers."""
     return torch.finfo(dtype).min / 2
 
 
@@ -48,9 +48,10 @@ class KeyBlock:
 
 @dataclass(frozen=True, kw_only=True)
 class Visibility:
-    """Built once a forward pass and shared by the layers.
+    """The rule of one forward pass, shared by the layers.
 
-    Query i sees key j when 0 <= M + i - j < span, and key j belongs to the row.
+    Query i sees key j when 0 <= M + i - j < span, and key j belongs to the row. The tensors that a
+    kernel reads are made before the layers, by its `prepare`: nothing is computed at a look.
 
     Args:
         num_queries: T.
@@ -59,6 +60,10 @@ class Visibility:
         valid_keys: int64 (B,): keys of each row, at the right; None when all S are.
         dtype: Type of the scores.
         device: Where they are.
+        additive: 0 or `masked_score`, (T, S), or (B, 1, T, S) when rows hold different numbers of
+            keys; None when every query sees every key. Filled in by `with_additive`.
+        blind: bool (B, 1, T, 1), True for queries that see no key; None where there can be none.
+            Filled in by `with_additive`.
     """
 
     num_queries: int
@@ -67,53 +72,77 @@ class Visibility:
     valid_keys: Tensor | None
     dtype: torch.dtype
     device: torch.device
+    additive: Tensor | None = None
+    blind: Tensor | None = None
 
-    @cached_property
-    def additive(self) -> Tensor | None:
-        """0 or `masked_score`, (T, S), or (B, 1, T, S) when rows hold different numbers of keys.
-
-        None when every query sees every key.
-        """
+    def with_additive(self) -> Visibility:
+        """The rule with `additive` and `blind`; a blind query's scores are left as they are."""
         sees_all = self.num_queries == 1 and (self.span is None or self.num_keys <= self.span)
-        if self.valid_keys is None and sees_all:
-            return None
-        hidden = self._hidden(slice(0, self.num_queries), slice(0, self.num_keys))
-        if self.valid_keys is not None:
-            first = self.num_keys - self.valid_keys[:, None, None, None]
-            hidden = hidden | (torch.arange(self.num_keys, device=self.device) < first)
-        return self._as_scores(hidden)
+        if self.valid_keys is None:
+            additive = None if sees_all else _as_scores(self.hidden(), self.dtype)
+            return replace(self, additive=additive)
+        hidden = self.hidden()
+        blind = hidden.all(dim=-1, keepdim=True)
+        return replace(self, additive=_as_scores(hidden & ~blind, self.dtype), blind=blind)
 
-    @cached_property
+    def distances(self) -> Tensor:
+        """Distance of each query from each key, int64 (T, S); below 0 for later keys."""
+        places = torch.arange(self.num_keys - self.num_queries, self.num_keys, device=self.device)
+        return places[:, None] - torch.arange(self.num_keys, device=self.device)
+
+    def hidden(self) -> Tensor:
+        """True for the keys that a query does not see, bool (T, S) or (B, 1, T, S)."""
+        hidden = _beyond(self.distances(), self.span)
+        if self.valid_keys is None:
+            return hidden
+        first = self.num_keys - self.valid_keys[:, None, None, None]
+        return hidden | (torch.arange(self.num_keys, device=self.device) < first)
+
     def blocks(self) -> tuple[KeyBlock, ...]:
         """The queries in runs of `QUERY_BLOCK`, each with the keys that any of its queries sees.
 
-        Leaves `valid_keys` out.
+        Leaves `valid_keys` out. Kept for the next call with the same sizes.
         """
-        starts = range(0, self.num_queries, QUERY_BLOCK)
-        return tuple(self._block(a, min(a + QUERY_BLOCK, self.num_queries)) for a in starts)
+        return key_blocks(self.num_queries, self.num_keys, self.span, self.dtype, QUERY_BLOCK)
 
-    def _block(self, start: int, stop: int) -> KeyBlock:
-        memory = self.num_keys - self.num_queries
-        first = 0 if self.span is None else max(0, memory + start - self.span + 1)
-        queries, keys = slice(start, stop), slice(first, memory + stop)
-        added = self._as_scores(self._hidden(queries, keys))
-        partly = (added != 0).any(dim=0).nonzero().squeeze(1).tolist()
-        return KeyBlock(
-            queries=queries,
-            keys=keys,
-            hidden=tuple((run, added[:, run].contiguous()) for run in _runs(partly)),
+
+@lru_cache(maxsize=16)
+def key_blocks(
+    num_queries: int, num_keys: int, span: int | None, dtype: torch.dtype, query_block: int
+) -> tuple[KeyBlock, ...]:
+    """Blocks on the CPU; see `Visibility.blocks`."""
+    starts = range(0, num_queries, query_block)
+    memory = num_keys - num_queries
+    with torch.inference_mode(False):  # what is kept must serve learning, too
+        return tuple(
+            _key_block(a, min(a + query_block, num_queries), memory, span, dtype) for a in starts
         )
 
-    def _hidden(self, queries: slice, keys: slice) -> Tensor:
-        memory = self.num_keys - self.num_queries
-        places = torch.arange(queries.start, queries.stop, device=self.device) + memory
-        distance = places[:, None] - torch.arange(keys.start, keys.stop, device=self.device)
-        hidden = distance < 0
-        return hidden if self.span is None else hidden | (distance >= self.span)
 
-    def _as_scores(self, hidden: Tensor) -> Tensor:
-        scores = torch.zeros(hidden.shape, dtype=self.dtype, device=self.device)
-        return scores.masked_fill_(hidden, masked_score(self.dtype))
+def _key_block(
+    start: int, stop: int, memory: int, span: int | None, dtype: torch.dtype
+) -> KeyBlock:
+    first = 0 if span is None else max(0, memory + start - span + 1)
+    queries, keys = slice(start, stop), slice(first, memory + stop)
+    places = torch.arange(start, stop) + memory
+    hidden = _beyond(places[:, None] - torch.arange(keys.start, keys.stop), span)
+    added = _as_scores(hidden, dtype)
+    partly = hidden.any(dim=0).nonzero().squeeze(1).tolist()
+    return KeyBlock(
+        queries=queries,
+        keys=keys,
+        hidden=tuple((run, added[:, run].contiguous()) for run in _runs(partly)),
+    )
+
+
+def _beyond(distance: Tensor, span: int | None) -> Tensor:
+    hidden = distance < 0
+    return hidden if span is None else hidden | (distance >= span)
+
+
+def _as_scores(hidden: Tensor, dtype: torch.dtype) -> Tensor:
+    scores = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+    return scores.masked_fill_(hidden, masked_score(dtype))
 
 
 def _runs(places: list[int]) -> list[slice]:

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from db1.model import kernels, visibility
+from db1.model import visibility
 from db1.model.attention import RelativeAttention
+from db1.model.attention_kernels import ATTENTION_KERNELS, shift
+from db1.model.attention_plan import AttentionPlan
 from db1.model.config import ModelConfig
 from db1.model.positions import (
     POSITION_ENCODINGS,
@@ -113,6 +115,7 @@ def tiny_attention(
 ) -> tuple[ModelConfig, RelativeAttention, Callable[[Tensor], Tensor]]:
     """An attention sub-layer with weights of its own, and the call that runs it."""
     sizes = {"num_heads": 2, "width": 8, "memory_length": 4, "share_biases": False}
+    sizes["attention"] = "blocked"
     config = ModelConfig(**{**sizes, "position_encoding": encoding, **options})
     attention = RelativeAttention(config).double()
     torch.manual_seed(0)
@@ -128,14 +131,16 @@ def tiny_attention(
         dtype=torch.float64,
         device=x.device,
     )
+    kernel = ATTENTION_KERNELS[config.attention]
+    plan = AttentionPlan(kernel=kernel, visibility=kernel.prepare(rule))
 
     def run(x_BTD: Tensor) -> Tensor:
-        return attention(x_BTD, attention.positions(features, torch.float64), None, rule)
+        return attention(x_BTD, attention.positions(features, torch.float64), None, plan)
 
     return config, attention, run
 
 
-@pytest.mark.parametrize("blocked", [True, False])
+@pytest.mark.parametrize("kernel", ["blocked", "sdpa", "reference"])
 @pytest.mark.parametrize(
     ("encoding", "options"),
     [(encoding, options) for encoding in ENCODINGS for options in OPTIONS]
@@ -143,17 +148,12 @@ def tiny_attention(
     ids=str,
 )
 def test_attention_is_its_formula(
-    monkeypatch: pytest.MonkeyPatch, encoding: str, blocked: bool, options: dict
+    monkeypatch: pytest.MonkeyPatch, encoding: str, kernel: str, options: dict
 ) -> None:
-    """Output and all gradients, through the blocked kernel and the plain one."""
+    """Output and all gradients, through each kernel that learns on a CPU."""
     monkeypatch.setattr(visibility, "QUERY_BLOCK", 3)
-    config, attention, run = tiny_attention(encoding, 7, **options)
+    config, attention, run = tiny_attention(encoding, 7, attention=kernel, **options)
     x = torch.randn(2, 7, config.width, dtype=torch.float64, requires_grad=True)
-    if not blocked:
-        monkeypatch.setattr(
-            "db1.model.attention.BlockedAttention.apply",
-            lambda *arguments: kernels.whole_attention(*arguments, 0.0),
-        )
     got, expected = run(x), plain_attention(attention, config, x, config.attention_span)
     torch.testing.assert_close(got, expected, atol=1e-12, rtol=0)
     leaves = [x, *attention.parameters()]
@@ -230,7 +230,7 @@ def test_transformer_xl_position_scores_depend_on_distance_alone(
     features = positions.features(config, descending_distances(num_keys, like))
     r = positions(features, torch.float64).vectors
     qv = torch.randn(1, 2, 1, 4, dtype=torch.float64).expand(-1, -1, num_queries, -1)
-    scores = kernels.shift(qv @ r.transpose(1, 2))[0]
+    scores = shift(qv @ r.transpose(1, 2))[0]
     by_distance: dict[int, Tensor] = {}
     for i in range(num_queries):
         for j in range(memory + i + 1):

@@ -64,7 +64,7 @@ def test_skipped_sub_layers_are_those_of_whole_sequences(make_model: Callable) -
     layer = make_model(stochastic_depth=0.5).train().layers[0]
     places = torch.tensor([0, 1, 4, 6, 7])
     torch.manual_seed(0)
-    kept_N = layer._kept(3, (places, (3, 3)))[:, 0]
+    kept_N = layer._draw_kept(torch.zeros(3, 3, 1), places)[:, 0]
     torch.manual_seed(0)
-    kept_B = layer._kept(3, None)[:, 0, 0]
+    kept_B = layer._draw_kept(torch.zeros(3, 3, 1), None)[:, 0, 0]
     assert torch.equal(kept_N, kept_B[torch.tensor([0, 0, 1, 2, 2])])

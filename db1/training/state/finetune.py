@@ -54,6 +54,7 @@ FREE_MODEL_KEYS = frozenset(
         "stochastic_depth",
         "stochastic_depth_rule",
         "activation_checkpointing",
+        "attention",
     }
 )
 """Options of a model that may differ from those of `init_from`: they touch training only."""

@@ -19,7 +19,7 @@ CONFIG_FILE = "config.yaml"
 NEUTRAL = frozenset(
     {f"training.{key}" for key in NEUTRAL_KEYS}
     | {"name", "runs", "data.root", "data.evaluation_samples", "data.tokenizer"}
-    | {"model.activation_checkpointing"}
+    | {"model.activation_checkpointing", "model.attention"}
 )
 """Dotted keys of an experiment that may change between a run and its resumption.
 
