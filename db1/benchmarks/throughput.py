@@ -25,6 +25,7 @@ from db1.runtime import keep_freed_memory
 from db1.sequence.sample import NO_LOCAL_POSITION, Sample
 from db1.tokens.vocabulary import Vocabulary
 from db1.training.engines import make_engine
+from db1.training.engines.engine import read_losses
 from db1.training.experiment import ExperimentConfig, build_model, load_experiment, watch_of
 from db1.training.metrics.records import Window, train_record
 from db1.training.metrics.tally import Tally
@@ -108,9 +109,9 @@ def measure(config: ExperimentConfig, seconds: float) -> dict[str, Any]:
         drawn = drawer.draw(step)
         waited = time.perf_counter() - started
         tally, scale = Tally(), engine.loss_scale(drawn.total_targets)
-        for batch in drawn.micro_batches:
-            losses = engine.train_micro_batch(batch, scale)
-            tally.add(losses, batch.sources, batch.ids.numel())
+        losses = [engine.train_micro_batch(batch, scale) for batch in drawn.micro_batches]
+        for batch, values in zip(drawn.micro_batches, read_losses(losses), strict=True):
+            tally.add(values, batch.sources, batch.ids.numel())
         norm = engine.step(learning_rate_at(step, training))
         window.add(tally, norm, time.perf_counter() - started, waited)
         if time.perf_counter() >= end:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from db1.data.loader import SampleDataset, load_batches
-from db1.training.engines.engine import TrainingEngine
+from db1.training.engines.engine import TrainingEngine, read_losses
 from db1.training.engines.images import image_sizes, with_image_sizes
 from db1.training.metrics.tally import Tally
 
@@ -36,14 +36,18 @@ def _evaluate_set(engine: TrainingEngine, dataset: SampleDataset) -> Tally:
     mine = [turn * processes.world_size + processes.rank for turn in range(rounds)]
     numbers = [_batch_numbers(min(index, count - 1), size, len(dataset)) for index in mine]
     batches = load_batches(dataset, numbers)
-    tally = Tally()
+    counted, losses = [], []
     for index in mine:
         batch, sizes = processes.together(lambda: next(batches), image_sizes)
         if processes.world_size > 1:
             batch = with_image_sizes(batch, frozenset().union(*sizes))
-        losses = engine.evaluate(batch)
+        measured = engine.evaluate(batch)
         if index < count:
-            tally.add(losses, batch.sources, batch.ids.numel())
+            counted.append((batch.sources, batch.ids.numel()))
+            losses.append(measured)
+    tally = Tally()
+    for (sources, tokens), values in zip(counted, read_losses(losses), strict=True):
+        tally.add(values, sources, tokens)
     return Tally.merged(processes.gather(tally))
 
 

@@ -20,7 +20,7 @@ from db1.errors import DataError
 from db1.runtime import random_states, restore_random_states, seed_everything
 from db1.training.config import TrainingConfig
 from db1.training.engines import make_engine
-from db1.training.engines.engine import TrainingEngine
+from db1.training.engines.engine import TrainingEngine, read_losses
 from db1.training.evaluate import evaluate_sets
 from db1.training.faults.guard import EVENT as EVENT_SKIPPED
 from db1.training.faults.guard import Slot, StepGuard, faulty_sources, skip_record, slots_of
@@ -264,12 +264,16 @@ class Trainer:
         drawn = drawer.draw(step)
         waited = time.perf_counter() - started
         scale = self._engine.loss_scale(drawn.total_targets)
-        tally, slots = Tally(), []
-        for batch, first_slot in zip(drawn.micro_batches, drawn.first_slots, strict=True):
+        losses = []
+        for batch in drawn.micro_batches:
             self._watchdog.now(f"step {step}: forward and backward")
-            losses = self._engine.train_micro_batch(batch, scale)
-            tally.add(losses, batch.sources, batch.ids.numel())
-            slots += slots_of(losses, batch.sources, first_slot)
+            losses.append(self._engine.train_micro_batch(batch, scale))
+        tally, slots = Tally(), []
+        for batch, values, first_slot in zip(
+            drawn.micro_batches, read_losses(losses), drawn.first_slots, strict=True
+        ):
+            tally.add(values, batch.sources, batch.ids.numel())
+            slots += slots_of(values, batch.sources, first_slot)
         self._watchdog.now(f"step {step}: summing losses")
         loss, stop = self._processes.sum([sum(tally.losses.values()), float(self._stop.asked)])
         norm, fault = self._step_or_skip(step, loss / drawn.total_targets)

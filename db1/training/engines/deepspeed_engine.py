@@ -111,7 +111,7 @@ class DeepSpeedEngine(TrainingEngine):
             self._engine.step()  # between micro-batches it only counts
         loss_sum, losses_B, targets_B = self._engine(batch)
         self._engine.backward(loss_sum * scale, scale_wrt_gas=False)
-        return detached_losses(loss_sum, losses_B, targets_B)
+        return detached_losses(losses_B, targets_B)
 
     def _step(self, learning_rate: float, accept: Callable[[float], bool]) -> float:
         set_learning_rate(self._engine.optimizer, learning_rate)
@@ -155,7 +155,7 @@ class DeepSpeedEngine(TrainingEngine):
             out = self._engine.module(to_device(batch, self.processes.device))
         finally:
             self._engine.train()
-        return detached_losses(*out)
+        return detached_losses(*out[1:])
 
     def save(self, folder: Path) -> None:
         """As `TrainingEngine.save`; what fails is raised when no process waits for another."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,17 +41,47 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True, kw_only=True)
 class MicroBatchLoss:
-    """Losses of one micro-batch of B sequences, detached, on the CPU, float64.
+    """Losses of one micro-batch of B sequences, detached, still on the device that computed them.
 
     Args:
-        loss_sum: Sum of the losses of all its targets.
-        sample_losses: (B,) sum of each sequence's losses.
-        sample_targets: (B,) number of each sequence's targets.
+        sample_losses: Floating (B,): sum of each sequence's losses.
+        sample_targets: int64 (B,): number of each sequence's targets.
     """
 
-    loss_sum: float
-    sample_losses: tuple[float, ...]
-    sample_targets: tuple[int, ...]
+    sample_losses: Tensor
+    sample_targets: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossValues:
+    """The same as numbers.
+
+    Args:
+        losses: Sum of each sequence's losses, length B.
+        targets: Number of each sequence's targets, length B.
+    """
+
+    losses: tuple[float, ...]
+    targets: tuple[int, ...]
+
+
+def read_losses(micro_batches: Sequence[MicroBatchLoss]) -> list[LossValues]:
+    """Copies the losses of several micro-batches to the host in one transfer.
+
+    The host waits for the device here, and nowhere between the micro-batches of a step.
+    """
+    if not micro_batches:
+        return []
+    losses_N = torch.cat([each.sample_losses.double() for each in micro_batches])
+    targets_N = torch.cat([each.sample_targets.double() for each in micro_batches])
+    losses, targets = torch.stack((losses_N, targets_N)).tolist()
+    values, first = [], 0
+    for each in micro_batches:
+        rows = slice(first, first + len(each.sample_losses))
+        counts = tuple(int(count) for count in targets[rows])
+        values.append(LossValues(losses=tuple(losses[rows]), targets=counts))
+        first = rows.stop
+    return values
 
 
 class TrainingEngine(ABC):
@@ -87,7 +117,7 @@ class TrainingEngine(ABC):
         """Runs the model forward and backward, adding to the gradients.
 
         Args:
-            batch: One micro-batch on the CPU.
+            batch: One micro-batch, on the CPU or the device.
             scale: From `loss_scale`.
         """
         if self.is_boundary:
@@ -186,7 +216,7 @@ class TorchEngine(TrainingEngine):
                 gradient = weight.grad.float()
                 master.grad = gradient if master.grad is None else master.grad + gradient
                 weight.grad = None
-        return detached_losses(out.loss_sum, out.sample_loss, out.sample_targets)
+        return detached_losses(out.sample_loss, out.sample_targets)
 
     @torch.no_grad()
     def _step(self, learning_rate: float, accept: Callable[[float], bool]) -> float:
@@ -218,7 +248,7 @@ class TorchEngine(TrainingEngine):
             out = self._model(to_device(batch, self._device))
         finally:
             self._model.train()
-        return detached_losses(out.loss_sum, out.sample_loss, out.sample_targets)
+        return detached_losses(out.sample_loss, out.sample_targets)
 
     def save(self, folder: Path) -> None:
         self.files.write(folder, self._model.state_dict())
@@ -294,13 +324,9 @@ def set_learning_rate(optimizer: Any, learning_rate: float) -> None:
         group["lr"] = learning_rate
 
 
-def detached_losses(loss_sum: Tensor, losses_B: Tensor, targets_B: Tensor) -> MicroBatchLoss:
-    """Copies the losses of a micro-batch to the CPU."""
-    return MicroBatchLoss(
-        loss_sum=float(loss_sum.detach().double()),
-        sample_losses=tuple(losses_B.detach().double().tolist()),
-        sample_targets=tuple(int(count) for count in targets_B.tolist()),
-    )
+def detached_losses(losses_B: Tensor, targets_B: Tensor) -> MicroBatchLoss:
+    """Keeps the losses of a micro-batch without what computed them."""
+    return MicroBatchLoss(sample_losses=losses_B.detach(), sample_targets=targets_B.detach())
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -19,7 +19,7 @@ from typing import Any
 
 from db1.errors import DataError
 from db1.training.config import TrainingConfig
-from db1.training.engines.engine import MicroBatchLoss
+from db1.training.engines.engine import LossValues
 
 EVENT = "skipped"
 """Kind of the record in metrics.jsonl that tells of a skipped batch."""
@@ -161,15 +161,15 @@ def skip_record(
     }
 
 
-def slots_of(losses: MicroBatchLoss, sources: Sequence[str], first_slot: int) -> list[Slot]:
+def slots_of(values: LossValues, sources: Sequence[str], first_slot: int) -> list[Slot]:
     """The sequences of a micro-batch.
 
     Args:
-        losses: Of B sequences.
+        values: Of B sequences.
         sources: Where each of them is from.
         first_slot: Slot of the first.
     """
-    rows = zip(sources, losses.sample_losses, losses.sample_targets, strict=True)
+    rows = zip(sources, values.losses, values.targets, strict=True)
     return [
         Slot(slot=first_slot + index, source=source, loss=loss, targets=targets)
         for index, (source, loss, targets) in enumerate(rows)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from db1.training.engines.engine import MicroBatchLoss
+from db1.training.engines.engine import LossValues
 
 
 @dataclass
@@ -23,15 +23,15 @@ class Tally:
     targets: dict[str, int] = field(default_factory=dict)
     tokens: int = 0
 
-    def add(self, losses: MicroBatchLoss, sources: Iterable[str], tokens: int) -> None:
+    def add(self, values: LossValues, sources: Iterable[str], tokens: int) -> None:
         """Enters one micro-batch.
 
         Args:
-            losses: Of B sequences.
+            values: Of B sequences.
             sources: The source of each of them.
             tokens: Tokens in the micro-batch.
         """
-        rows = zip(sources, losses.sample_losses, losses.sample_targets, strict=True)
+        rows = zip(sources, values.losses, values.targets, strict=True)
         for source, loss, targets in rows:
             self.losses[source] = self.losses.get(source, 0.0) + loss
             self.targets[source] = self.targets.get(source, 0) + targets
