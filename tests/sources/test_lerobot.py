@@ -4,8 +4,8 @@
     v21_video, v21_image    lerobot 0.3.3 (format v2.1), AV1 and PNG
 
 Three episodes of 5, 3 and 4 steps at 10 frames a second. Step t of episode e has the state
-(e, t, e + t / 8), the action (t / 8 - 1 / 2, e / 4), the reward t + 1 and a picture of 32x48 that is
-(40 e + 60, 0, 0) on the left and (0, 40 t + 40, 0) on the right; episodes 0 and 2 succeed.
+(e, t, e + t / 8), the action (t / 8 - 1 / 2, e / 4), the reward t + 1 and a picture of 32x48 that
+is (40 e + 60, 0, 0) on the left and (0, 40 t + 40, 0) on the right; episodes 0 and 2 succeed.
 """
 
 from __future__ import annotations
@@ -109,10 +109,8 @@ def test_one_of_the_tasks_and_its_text_as_an_observation(folder: Path, tmp_path:
 def test_statistics_are_bounds_of_the_actions(folder: Path, tmp_path: Path, name: str) -> None:
     imported(folder / name, tmp_path / "out", action_bounds="statistics")
     store = EpisodeStore(tmp_path / "out")
-    assert store.header.origin["action_low"] == [-0.5, 0] and store.header.origin["action_high"] == [
-        0,
-        0.5,
-    ]
+    assert store.header.origin["action_low"] == [-0.5, 0]
+    assert store.header.origin["action_high"] == [0, 0.5]
     assert store.read(1).actions.tolist() == [[-1, 0], [-0.5, 0], [0, 0]]
 
 
