@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from db1.errors import ConfigError, nearest
+from db1.ranges import RangeError
 
 T = TypeVar("T")
 
@@ -100,6 +101,8 @@ def build(cls: type[T], data: Mapping[str, Any] | None, where: str = "") -> T:
             raise ConfigError(f"{_join(where, name)}: missing, and it has no default")
     try:
         return cls(**values)
+    except RangeError as error:
+        raise RangeError(f"{where}.{error}" if where else str(error)) from error
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}" if where else str(error)) from error
 

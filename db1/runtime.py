@@ -14,6 +14,7 @@ import random
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from db1.errors import ConfigError
+from db1.failures import writing
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -272,18 +274,27 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
 
 
 def atomic_write_bytes(path: Path | str, data: bytes) -> None:
-    """Writes a file so that a crash at any moment leaves the old file or the new one, whole."""
+    """Writes a file so that a crash at any moment leaves the old file or the new one, whole.
+
+    Folders above it are made.
+
+    Raises:
+        WriteError: When it cannot be written; nothing is left behind then.
+    """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
 
 
 def atomic_write_text(path: Path | str, text: str) -> None:

@@ -12,12 +12,14 @@ import pytest
 import db1
 
 PACKAGE = Path(db1.__file__).parent
-BASE = {"errors", "config", "registry", "runtime", "splits"}
+BASE = {"errors", "failures", "ranges", "config", "registry", "runtime", "splits"}
 MAY_IMPORT = {
     "errors": set(),
-    "config": {"errors"},
+    "failures": {"errors"},
+    "ranges": {"errors"},
+    "config": {"errors", "ranges"},
     "registry": {"errors"},
-    "runtime": {"errors"},
+    "runtime": {"errors", "failures"},
     "splits": {"errors"},
     "tokens": set(),
     "suites": {"tokens"},

@@ -17,16 +17,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from db1.benchmarks.timing import OURS, Comparison, Contender, compare
-from db1.errors import ConfigError, Db1Error
+from db1.errors import Db1Error
 from db1.model.config import ModelConfig
 from db1.model.memory import Memory
 from db1.model.positions import sinusoids
 from db1.model.transformer_xl import DecoderLayer, TransformerXL
+from db1.ranges import Checked, Count, Range, Seed
 from db1.sequence.sample import NO_LOCAL_POSITION
 
 TOLERANCE = 1e-4
@@ -37,7 +39,7 @@ _CHECKED_TOKENS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodeBenchmark:
+class DecodeBenchmark(Checked):
     """Sizes of the measurement.
 
     Args:
@@ -53,23 +55,16 @@ class DecodeBenchmark:
         seed: Of weights and tokens.
     """
 
-    width: int = 2_048
-    num_layers: int = 2
-    num_heads: int = 16
-    memory_length: int = 1_024
-    batch_size: int = 1
-    num_tokens: int = 16
-    rounds: int = 5
+    width: Count = 2_048
+    num_layers: Count = 2
+    num_heads: Count = 16
+    memory_length: Count = 1_024
+    batch_size: Count = 1
+    num_tokens: Count = 16
+    rounds: Count = 5
     whole: bool = True
-    threads: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "num_tokens", "rounds", "memory_length"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: got {getattr(self, name)}, expected at least 1")
-        if self.threads is not None and self.threads < 1:
-            raise ConfigError(f"threads: got {self.threads}, expected at least 1")
+    threads: Annotated[int, Range(least=1, most=4_096)] | None = None
+    seed: Seed = 0
 
     @property
     def model(self) -> ModelConfig:

@@ -24,6 +24,7 @@ from typing import Any
 
 from db1.benchmarks.intervals import mean_interval
 from db1.errors import ConfigError, DataError, Db1Error, nearest
+from db1.ranges import Checked, Count, Natural, Seed
 from db1.runtime import atomic_write_text
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FewShotBenchmark:
+class FewShotBenchmark(Checked):
     """What is swept, and how a point is evaluated.
 
     Args:
@@ -62,15 +63,16 @@ class FewShotBenchmark:
     config: Path
     out: Path
     overrides: tuple[str, ...] = ()
-    episodes: tuple[int, ...] = (10,)
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    episodes: tuple[Count, ...] = (10,)
+    seeds: tuple[Seed, ...] = (0, 1, 2, 3, 4)
     starts: tuple[str, ...] = ("pretrained", "scratch")
-    evaluation_episodes: int = 20
+    evaluation_episodes: Count = 20
     prompt: bool = False
-    memory_length: int | None = None
-    processes: int = 2
+    memory_length: Natural | None = None
+    processes: Count = 2
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in self.starts:
             if name not in STARTS:
                 raise ConfigError(

@@ -20,6 +20,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ from db1.errors import ConfigError, Db1Error
 from db1.model.config import ModelConfig
 from db1.model.memory import Memory
 from db1.model.transformer_xl import TransformerXL
+from db1.ranges import Checked, Count, Range, Seed
 from db1.sequence.sample import NO_LOCAL_POSITION
 
 WINDOW, HIDDEN = "recomputed window", "hidden-state memory"
@@ -42,7 +44,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PerplexityBenchmark:
+class PerplexityBenchmark(Checked):
     """Sizes of the measurement.
 
     Args:
@@ -56,23 +58,21 @@ class PerplexityBenchmark:
         seed: Of weights and tokens.
     """
 
-    attention_lengths: tuple[int, ...] = (800, 1_800, 2_800, 3_800)
-    target_length: int = 128
-    width: int = 256
-    num_layers: int = 4
-    num_heads: int = 8
-    rounds: int = 3
-    threads: int | None = 1
-    seed: int = 0
+    attention_lengths: tuple[Count, ...] = (800, 1_800, 2_800, 3_800)
+    target_length: Count = 128
+    width: Count = 256
+    num_layers: Count = 4
+    num_heads: Count = 8
+    rounds: Count = 3
+    threads: Annotated[int, Range(least=1, most=4_096)] | None = 1
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.attention_lengths or min(self.attention_lengths) < 1:
             raise ConfigError(
                 f"lengths: got {list(self.attention_lengths)}, expected numbers of at least 1"
             )
-        for name in ("target_length", "rounds"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: got {getattr(self, name)}, expected at least 1")
 
 
 @torch.no_grad()

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from db1.checkpoint.run import WEIGHTS_FILE, file_sha256
 from db1.checkpoint.weights import read_weights, write_weights
 from db1.errors import CheckpointError, ConfigError, MissingExtra, nearest
+from db1.ranges import Checked, Count, Positive, Rate
 from db1.runtime import atomic_write_text
 
 FOLDER = "adapter"
@@ -47,7 +48,7 @@ _A, _B, _BASE = ".lora_A.default.weight", ".lora_B.default.weight", ".base_layer
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoraConfig:
+class LoraConfig(Checked):
     """Shape of the low-rank updates.
 
     Args:
@@ -60,18 +61,13 @@ class LoraConfig:
         ConfigError: For values that cannot be used.
     """
 
-    rank: int = 8
-    alpha: float = 16.0
-    dropout: float = 0.0
+    rank: Count = 8
+    alpha: Positive = 16.0
+    dropout: Rate = 0.0
     targets: tuple[str, ...] = TARGETS[:4]
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ConfigError(f"rank: got {self.rank}, expected at least 1")
-        if not self.alpha > 0:
-            raise ConfigError(f"alpha: got {self.alpha}, expected above 0")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(f"dropout: got {self.dropout}, expected [0, 1)")
+        super().__post_init__()
         if not self.targets:
             raise ConfigError(f"targets: none, expected some of {list(TARGETS)}")
         for name in self.targets:

@@ -13,15 +13,18 @@ from rich.table import Table
 
 from db1.cli.few_shot import few_shot
 from db1.cli.progress import task_bars
+from db1.cli.verbs import Verb, VerbGroup
 
 if TYPE_CHECKING:
     from db1.benchmarks.timing import Comparison
 
 app = typer.Typer(
-    no_args_is_help=True, help="Measures db1 side by side with a reference; prints ratios."
+    cls=VerbGroup,
+    no_args_is_help=True,
+    help="Measures db1 side by side with a reference; prints ratios.",
 )
 
-app.command("few-shot")(few_shot)
+app.command("few-shot", cls=Verb)(few_shot)
 
 Quick = Annotated[
     bool, typer.Option("--quick", help="Small sizes in place of those given; seconds.")
@@ -31,7 +34,7 @@ JsonFile = Annotated[
 ]
 
 
-@app.command("decode")
+@app.command("decode", cls=Verb)
 def decode(
     width: Annotated[int, typer.Option(help="Width of the model.", min=2)] = 2_048,
     layers: Annotated[int, typer.Option(help="Its layers.", min=1)] = 2,
@@ -71,7 +74,7 @@ def decode(
     show([comparison], json_file)
 
 
-@app.command("perplexity")
+@app.command("perplexity", cls=Verb)
 def perplexity(
     length: Annotated[
         list[int] | None,
@@ -113,7 +116,7 @@ def perplexity(
     show(comparisons, json_file)
 
 
-@app.command("data")
+@app.command("data", cls=Verb)
 def data(quick: Quick = False, json_file: JsonFile = None) -> None:
     """Loader, index builder and stores against their references.
 
@@ -134,7 +137,7 @@ def data(quick: Quick = False, json_file: JsonFile = None) -> None:
     show(comparisons, json_file)
 
 
-@app.command("training")
+@app.command("training", cls=Verb)
 def training(
     sizes: Annotated[
         list[str] | None,
@@ -173,7 +176,7 @@ def training(
         raise typer.Exit(1)
 
 
-@app.command("eval")
+@app.command("eval", cls=Verb)
 def eval_(
     run: Annotated[Path, typer.Argument(help="A run folder, such as runs/db1_small.")],
     task: Annotated[list[str] | None, typer.Option(help="Only these tasks (repeatable).")] = None,

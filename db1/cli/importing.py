@@ -14,19 +14,23 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from db1.cli.verbs import Verb, VerbGroup
 from db1.errors import MissingExtra
+from db1.ranges import range_of
 from db1.sources import IMPORTERS, ImportContext, ImportKind
-from db1.sources.registry import OPTION_HELP, OPTION_MIN, OpenTask, Progress, is_option
+from db1.sources.registry import OPTION_HELP, OpenTask, Progress, is_option
 from db1.tokens.spec import StepSpec
 
 logger = logging.getLogger(__name__)
 
 app = typer.Typer(
+    cls=VerbGroup,
     no_args_is_help=True,
     help="Imports foreign data into a store of db1. A run that was stopped goes on with the same "
     "command. Example: db1 import d4rl hopper_expert-v2.hdf5 --out data/hopper",
 )
 export_app = typer.Typer(
+    cls=VerbGroup,
     no_args_is_help=True,
     help="Exports a store of db1. Example: db1 export minari data/hopper minari/hopper",
 )
@@ -108,8 +112,9 @@ def _command(kind: ImportKind) -> Callable[..., None]:
     for field in dataclasses.fields(kind.options):
         if is_option(field):
             flag = f"--{field.name.replace('_', '-')}"
+            allowed = range_of(kind.options, field.name)
             given = typer.Option(
-                flag, help=field.metadata[OPTION_HELP], min=field.metadata[OPTION_MIN]
+                flag, help=field.metadata[OPTION_HELP], min=allowed.least, max=allowed.most
             )
             annotations[field.name] = Annotated[types[field.name], given]
             defaults[field.name] = field.default
@@ -130,10 +135,10 @@ def _command(kind: ImportKind) -> Callable[..., None]:
 
 
 for _name in sorted(IMPORTERS):
-    app.command(_name)(_command(IMPORTERS[_name]))
+    app.command(_name, cls=Verb)(_command(IMPORTERS[_name]))
 
 
-@export_app.command("minari")
+@export_app.command("minari", cls=Verb)
 def export_minari_(
     store: Annotated[Path, typer.Argument(help="Folder of an episode store.")],
     out: Annotated[Path, typer.Argument(help="Folder of the new data set.")],

@@ -10,7 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from db1.cli.verbs import Verb, VerbGroup
+
 app = typer.Typer(
+    cls=VerbGroup,
     no_args_is_help=True,
     help="Scores result files of COCO captions and VQA, from db1 or from elsewhere.",
 )
@@ -22,7 +25,7 @@ _Partial = Annotated[
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 
 
-@app.command("captions")
+@app.command("captions", cls=Verb)
 def score_captions_file(
     annotations: Annotated[
         Path,
@@ -69,7 +72,7 @@ def score_captions_file(
         typer.echo(f"not run: {name}: {reason}", err=True)
 
 
-@app.command("vqa")
+@app.command("vqa", cls=Verb)
 def score_vqa_file(
     annotations: Annotated[
         Path,

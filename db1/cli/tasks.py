@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from db1.cli.progress import running_bars
+from db1.cli.verbs import Verb, VerbGroup
 from db1.errors import DataError
 from db1.splits import SPLITS
 
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from db1.suites.listing import TaskRow
 
 app = typer.Typer(
-    context_settings={"help_option_names": ["-h", "--help"]}, pretty_exceptions_enable=False
+    cls=VerbGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
 )
 MIN_WIDTH = 110
 SPLIT_NAMES = f"the named split {', '.join(SPLITS)}"
@@ -71,7 +74,7 @@ def tasks(
     console.print(_count_table(by_suite))
 
 
-@app.command()
+@app.command(cls=Verb)
 def measure(
     task: Annotated[list[str] | None, typer.Argument(help="Task ids; default: all.")] = None,
     suite: Annotated[

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from db1.config import build
 from db1.data.pair_config import PairData
 from db1.errors import ConfigError, nearest
+from db1.ranges import Checked, Count, Natural, NonNegative, Positive, Rate, Share
 from db1.splits import tasks_of_splits
 
 MODALITIES = ("control", "text", "pairs")
@@ -22,7 +23,7 @@ Part = TypeVar("Part")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskData:
+class TaskData(Checked):
     """One control task of the mixture.
 
     Args:
@@ -34,20 +35,15 @@ class TaskData:
             None: all that are not held out.
     """
 
-    weight: float = 1.0
-    episodes: int = 100
-    action_noise: float = 0.0
-    max_steps: int | None = None
-    learn_from: int | None = None
-
-    def __post_init__(self) -> None:
-        check_weight(self.weight, "weight")
-        if self.learn_from is not None and self.learn_from < 1:
-            raise ConfigError(f"learn_from: got {self.learn_from}, expected at least 1 or null")
+    weight: NonNegative = 1.0
+    episodes: Count = 100
+    action_noise: NonNegative = 0.0
+    max_steps: Count | None = None
+    learn_from: Count | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class SuiteData:
+class SuiteData(Checked):
     """All stored tasks of one suite.
 
     Args:
@@ -57,18 +53,17 @@ class SuiteData:
         others: Weight of each task that is stored and not named in `tasks`; 0 leaves them out.
     """
 
-    weight: float = 1.0
+    weight: NonNegative = 1.0
     tasks: Mapping[str, Any] = field(default_factory=dict)
-    others: float = 1.0
+    others: NonNegative = 1.0
 
     def __post_init__(self) -> None:
-        check_weight(self.weight, "weight")
-        check_weight(self.others, "others")
+        super().__post_init__()
         object.__setattr__(self, "tasks", _parts(TaskData, self.tasks, "tasks"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextData:
+class TextData(Checked):
     """One text corpus of the mixture.
 
     Args:
@@ -76,15 +71,12 @@ class TextData:
         source: A built-in corpus (`kjv`) or the path of a .txt or .jsonl file.
     """
 
-    weight: float = 1.0
+    weight: NonNegative = 1.0
     source: str = "kjv"
-
-    def __post_init__(self) -> None:
-        check_weight(self.weight, "weight")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class DataConfig(Checked):
     """Where the data lies and how it is mixed; weights.py says what the weights mean.
 
     Args:
@@ -117,24 +109,21 @@ class DataConfig:
     suites: Mapping[str, Any] = field(default_factory=dict)
     text: dict[str, TextData] = field(default_factory=dict)
     pairs: dict[str, PairData] = field(default_factory=dict)
-    modalities: dict[str, float] = field(default_factory=dict)
-    temperature: float = 1.0
+    modalities: dict[str, NonNegative] = field(default_factory=dict)
+    temperature: Positive = 1.0
     weights_by: str = "given"
     tokenizer: Path | None = None
-    heldout_share: float = 0.05
-    evaluation_samples: int = 64
-    loss_balance: float = 0.0
+    heldout_share: Rate = 0.05
+    evaluation_samples: Natural = 64
+    loss_balance: Share = 0.0
     held_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "suites", _parts(SuiteData, self.suites, "suites"))
         self._check_held_out()
-        if not 0.0 <= self.loss_balance <= 1.0:
-            raise ConfigError(f"loss_balance: got {self.loss_balance}, expected 0..1")
         if not (self.tasks or self.suites or self.text or self.pairs):
             raise ConfigError("tasks, suites, text and pairs are all empty: nothing to learn from")
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise ConfigError(f"temperature: got {self.temperature}, expected above 0")
         if self.weights_by not in WEIGHTS_BY:
             raise ConfigError(
                 f"weights_by: got {self.weights_by!r}, expected one of {list(WEIGHTS_BY)}"
@@ -171,7 +160,6 @@ class DataConfig:
                     f"modalities: unknown key {name!r}, expected some of {list(MODALITIES)}"
                     f"{nearest(name, MODALITIES)}"
                 )
-            check_weight(share, f"modalities.{name}")
             if share and not present[name]:
                 raise ConfigError(f"modalities.{name}: got {share}, and there is no such data")
         missing = [name for name in MODALITIES if present[name] and name not in self.modalities]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from db1.errors import ConfigError, nearest
+from db1.ranges import Checked, Count, NonNegative, Range
 from db1.sequence.image_text import ImageTextConfig
 from db1.store.pair_layout import CAPTION, KINDS, QUESTION
 from db1.tokens.image_fit import Augmentation, check_fit
@@ -15,7 +16,7 @@ DEFAULT_PROMPTS = {CAPTION: "Describe the image:", QUESTION: "Answer the questio
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairData:
+class PairData(Checked):
     """One set of images with texts in the mixture.
 
     Args:
@@ -37,12 +38,12 @@ class PairData:
         max_pixels: Larger images are an error.
     """
 
-    weight: float = 1.0
+    weight: NonNegative = 1.0
     source: str = ""
     kind: str = CAPTION
     train_splits: tuple[str, ...] = ("train",)
     heldout_split: str | None = None
-    image_size: int = 224
+    image_size: Annotated[int, Range(least=1, most=16_384)] = 224
     fit: str = "crop"
     augment: Augmentation | None = field(default_factory=Augmentation)
     prompt: str | None = None
@@ -50,11 +51,10 @@ class PairData:
     answer_prefix: str = "Answer:"
     answers: str = "soft_score"
     pack: bool = False
-    max_pixels: int = 64_000_000
+    max_pixels: Count = 64_000_000
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.weight) and self.weight >= 0):
-            raise ConfigError(f"weight: got {self.weight}, expected a finite number of at least 0")
+        super().__post_init__()
         for name, known in (("kind", KINDS), ("answers", ANSWERS)):
             value = getattr(self, name)
             if value not in known:
@@ -63,8 +63,6 @@ class PairData:
                 )
         if not self.train_splits:
             raise ConfigError("train_splits: empty, expected at least one split")
-        if self.max_pixels < 1:
-            raise ConfigError(f"max_pixels: got {self.max_pixels}, expected at least 1")
         check_fit(self.image_size, self.fit)
 
     def texts(self) -> ImageTextConfig:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
@@ -25,6 +25,7 @@ from db1.policy.generate import Writer
 from db1.policy.image_text import ImageTextWriter, WritingConfig
 from db1.policy.load import LoadedRun
 from db1.policy.pair_sets import learned_sets, settings_of
+from db1.ranges import Checked, Positive, Range
 from db1.store.pair_layout import CAPTION, QUESTION
 from db1.suites import TaskEnv, parse_task_id
 from db1.suites.seeds import EVALUATION, seed_for
@@ -40,7 +41,7 @@ Emit = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoConfig:
+class DemoConfig(Checked):
     """How the page's run writes and acts.
 
     Args:
@@ -50,8 +51,8 @@ class DemoConfig:
     """
 
     data: Path | None = None
-    beams: int = 3
-    frames_per_second: float = 20.0
+    beams: Annotated[int, Range(least=1, most=4_096)] = 3
+    frames_per_second: Positive = 20.0
 
 
 class Brain:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from db1.errors import ConfigError, nearest
 from db1.evaluation.caption_measures import check_tokenizer
 from db1.evaluation.vqa import MODES
 from db1.policy.image_text import WritingConfig
+from db1.ranges import Checked, Count, Natural, NonNegative, Range
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairScoring:
+class PairScoring(Checked):
     """What decides the scores of captions and answers.
 
     Args:
@@ -27,22 +29,17 @@ class PairScoring:
     """
 
     split: str | None = None
-    max_captions: int | None = None
-    max_questions: int | None = None
-    beams: int = 3
-    length_penalty: float = 1.0
-    closed_answers: int = 0
+    max_captions: Count | None = None
+    max_questions: Count | None = None
+    beams: Annotated[int, Range(least=1, most=4_096)] = 3
+    length_penalty: NonNegative = 1.0
+    closed_answers: Natural = 0
     vqa_mode: str = "official"
     tokenizer: str = "auto"
     java: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("max_captions", "max_questions"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name}: got {value}, expected at least 1")
-        if self.closed_answers < 0:
-            raise ConfigError(f"closed_answers: got {self.closed_answers}, expected at least 0")
+        super().__post_init__()
         if self.vqa_mode not in MODES:
             raise ConfigError(
                 f"vqa_mode: got {self.vqa_mode!r}, expected one of {MODES}"

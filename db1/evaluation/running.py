@@ -14,12 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from db1.errors import ConfigError, Db1Error
+from db1.errors import Db1Error
 from db1.evaluation.environments import WorkerPool
 from db1.evaluation.queue import TaskQueue
 from db1.evaluation.workers import EnvironmentLost
+from db1.ranges import Checked, Positive, Range
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ Play = Callable[[str, WorkerPool | None], dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Machine:
+class Machine(Checked):
     """What an evaluation may use of this machine; no result depends on it.
 
     Args:
@@ -45,19 +46,10 @@ class Machine:
         threads: torch threads of each lane; None: as they are.
     """
 
-    workers: int = 0
-    timeout: float = 300.0
-    lanes: int | None = None
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.workers < 0:
-            raise ConfigError(f"workers: got {self.workers}, expected at least 0")
-        if not self.timeout > 0:
-            raise ConfigError(f"timeout: got {self.timeout} seconds, expected more than 0")
-        for name in ("lanes", "threads"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ConfigError(f"{name}: got {getattr(self, name)}, expected at least 1")
+    workers: Annotated[int, Range(least=0, most=4_096)] = 0
+    timeout: Positive = 300.0
+    lanes: Annotated[int, Range(least=1, most=4_096)] | None = None
+    threads: Annotated[int, Range(least=1, most=4_096)] | None = None
 
     @property
     def num_lanes(self) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 from db1.errors import ConfigError, nearest
 from db1.evaluation.pair_scoring import PairScoring
 from db1.evaluation.policies import POLICIES
 from db1.evaluation.references import check_choice
 from db1.policy.agent import PROMPT_PARTS, PROMPT_STRATEGIES
+from db1.ranges import Checked, Count, Natural, Positive, Range, Seed
 from db1.suites.seeds import EVALUATION, seed_for
 
 PROMPT_RULES = ("top", "sample_peak", "uniform")
@@ -19,7 +20,7 @@ PRECISIONS = ("float32", "float64", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
+class EvaluationConfig(Checked):
     """Everything that decides an evaluation's numbers; results.json keeps it as `settings`.
 
     Args:
@@ -55,30 +56,31 @@ class EvaluationConfig:
             published one, or `none`; None: the store's, else the measured ones.
     """
 
-    episodes: int = 20
-    first_episode: int = 0
-    max_steps: int | None = None
+    episodes: Count = 20
+    first_episode: Natural = 0
+    max_steps: Count | None = None
     policy: str = "model"
     prompt: bool = True
     prompt_rule: str = "top"
     prompt_strategy: str = "moving"
     prompt_part: str = "start"
     prompt_fill: bool = False
-    prompt_tokens: int | None = None
-    num_prompts: int = 16
-    memory_length: int | None = None
+    prompt_tokens: Natural | None = None
+    num_prompts: Count = 16
+    memory_length: Natural | None = None
     greedy: bool = True
-    temperature: float = 1.0
-    seed: int = 0
+    temperature: Positive = 1.0
+    seed: Seed = 0
     precision: str = "float32"
     random_weights: bool = False
     text: bool = True
-    text_memory_length: int | None = None
-    max_text_tokens: int | None = None
+    text_memory_length: Natural | None = None
+    max_text_tokens: Annotated[int, Range(least=2)] | None = None
     pairs: PairScoring | None = field(default_factory=PairScoring)
     reference: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.pairs, Mapping):  # as results.json has them
             object.__setattr__(self, "pairs", PairScoring(**self.pairs))
         for name, known in (
@@ -91,14 +93,6 @@ class EvaluationConfig:
             got = getattr(self, name)
             if got not in known:
                 raise ConfigError(f"{name}: got {got!r}, expected one of {known}")
-        for name, least in (("episodes", 1), ("first_episode", 0), ("num_prompts", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}: got {getattr(self, name)}, expected {least} or more")
-        for name in ("prompt_tokens", "memory_length", "text_memory_length", "max_text_tokens"):
-            if getattr(self, name) is not None and getattr(self, name) < 0:
-                raise ConfigError(f"{name}: got {getattr(self, name)}, expected at least 0")
-        if self.max_steps is not None and self.max_steps < 1:
-            raise ConfigError(f"max_steps: got {self.max_steps}, expected at least 1")
         if self.first_episode + self.episodes > len(EVALUATION):
             raise ConfigError(f"episodes: there are only {len(EVALUATION)} evaluation seeds")
         check_choice(self.reference)

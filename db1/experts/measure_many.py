@@ -17,6 +17,7 @@ from db1.experts.measurement import measure
 from db1.experts.planning import has_objective
 from db1.experts.references import RANDOM_POLICY
 from db1.experts.workers import Job, Report, run_jobs
+from db1.ranges import Checked, Count, Positive
 from db1.suites import parse_task_id
 from db1.suites.scores import Measured, add_measurement, measured_of
 
@@ -25,7 +26,7 @@ POLICIES = ("random", "expert", "both", PLANNER)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasureRequest:
+class MeasureRequest(Checked):
     """What is wanted of every task.
 
     Args:
@@ -35,17 +36,14 @@ class MeasureRequest:
         max_seconds: No episode of a policy starts after this time; None: all are played.
     """
 
-    episodes: int = 10
+    episodes: Count = 10
     policy: str = "both"
-    max_seconds: float | None = None
+    max_seconds: Positive | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.policy not in POLICIES:
             raise ConfigError(f"policy: got {self.policy!r}, expected one of {POLICIES}")
-        if self.episodes < 1:
-            raise ConfigError(f"episodes: got {self.episodes}, expected at least 1")
-        if self.max_seconds is not None and not self.max_seconds > 0:
-            raise ConfigError(f"max_seconds: got {self.max_seconds}, expected more than 0")
 
 
 class MeasureSummary(NamedTuple):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from db1.errors import ConfigError
 from db1.model.positions import POSITION_ENCODINGS
+from db1.ranges import Checked, Count, Natural, NonNegative, Positive, Range, Rate
 
 _CHOICES = {
     "normalization": ("post", "pre"),
@@ -16,22 +18,10 @@ _CHOICES = {
     "stochastic_depth_rule": ("constant", "linear"),
     "pixels": ("standardized", "scaled"),
 }
-_COUNTS = (
-    "num_layers",
-    "num_heads",
-    "width",
-    "num_local_positions",
-    "patch_size",
-    "image_channels",
-    "num_image_positions",
-    "vision_channels",
-    "vision_groups",
-)
-_RATES = ("embedding_dropout", "residual_dropout", "attention_dropout", "stochastic_depth")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(Checked):
     """What a `TransformerXL` is built from.
 
     Args:
@@ -87,40 +77,41 @@ class ModelConfig:
         released DB1 model.
     """
 
-    num_layers: int = 24
-    num_heads: int = 16
-    width: int = 2_048
-    inner_width: int | None = None
-    memory_length: int = 1_024
+    num_layers: Annotated[int, Range(least=1, most=4_096)] = 24
+    num_heads: Annotated[int, Range(least=1, most=4_096)] = 16
+    width: Annotated[int, Range(least=1, most=2**24)] = 2_048
+    inner_width: Annotated[int, Range(least=1, most=2**24)] | None = None
+    memory_length: Natural = 1_024
     same_length: bool = True
-    clamp_length: int | None = None
+    clamp_length: Count | None = None
     memory_start: str = "empty"
     position_encoding: str = "transformer_xl"
     attention: str = "auto"
     share_biases: bool = True
     normalization: str = "post"
     deepnorm: bool = False
-    layer_norm_epsilon: float = 1e-5
+    layer_norm_epsilon: Positive = 1e-5
     activation: str = "geglu"
     tie_embeddings: bool = True
-    embedding_dropout: float = 0.0
-    residual_dropout: float = 0.0
-    attention_dropout: float = 0.0
-    stochastic_depth: float = 0.0
+    embedding_dropout: Rate = 0.0
+    residual_dropout: Rate = 0.0
+    attention_dropout: Rate = 0.0
+    stochastic_depth: Rate = 0.0
     stochastic_depth_rule: str = "constant"
-    num_local_positions: int = 513
-    patch_size: int = 16
-    image_channels: int = 3
+    num_local_positions: Annotated[int, Range(least=1, most=2**24)] = 513
+    patch_size: Annotated[int, Range(least=1, most=4_096)] = 16
+    image_channels: Annotated[int, Range(least=1, most=4_096)] = 3
     pixels: str = "standardized"
-    num_image_positions: int = 128
-    vision_channels: int = 64
-    vision_groups: int = 32
-    init_std: float = 0.02
+    num_image_positions: Annotated[int, Range(least=1, most=2**24)] = 128
+    vision_channels: Annotated[int, Range(least=1, most=2**24)] = 64
+    vision_groups: Annotated[int, Range(least=1, most=2**24)] = 32
+    init_std: NonNegative = 0.02
     bin_init: str = "normal"
     activation_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        self._check_ranges()
+        super().__post_init__()
+        self._check_choices()
         self._check_combinations()
 
     @property
@@ -153,29 +144,12 @@ class ModelConfig:
             return self.stochastic_depth * (layer + 1) / self.num_layers
         return self.stochastic_depth
 
-    def _check_ranges(self) -> None:
+    def _check_choices(self) -> None:
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise ConfigError(
                     f"model.{name}: got {getattr(self, name)!r}, expected one of {known}"
                 )
-        for name in _COUNTS:
-            if getattr(self, name) < 1:
-                raise ConfigError(f"model.{name}: got {getattr(self, name)}, expected at least 1")
-        for name in _RATES:
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ConfigError(f"model.{name}: got {getattr(self, name)}, expected [0, 1)")
-        for name in ("memory_length", "init_std"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"model.{name}: got {getattr(self, name)}, expected at least 0")
-        for name in ("inner_width", "clamp_length"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"model.{name}: got {value}, expected at least 1 or null")
-        if self.layer_norm_epsilon <= 0:
-            raise ConfigError(
-                f"model.layer_norm_epsilon: got {self.layer_norm_epsilon}, expected > 0"
-            )
 
     def _check_combinations(self) -> None:
         if self.width % self.num_heads:

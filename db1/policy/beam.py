@@ -13,16 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from db1.errors import ConfigError, DataError
+from db1.errors import DataError
 from db1.policy.rows import Rows
+from db1.ranges import Checked, Count, NonNegative, Range
 
 
 @dataclass(frozen=True, kw_only=True)
-class BeamConfig:
+class BeamConfig(Checked):
     """How far and how wide to search.
 
     Args:
@@ -33,17 +35,10 @@ class BeamConfig:
             none can become it.
     """
 
-    num_beams: int = 3
-    max_tokens: int = 32
-    length_penalty: float = 1.0
+    num_beams: Annotated[int, Range(least=1, most=4_096)] = 3
+    max_tokens: Count = 32
+    length_penalty: NonNegative = 1.0
     early: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("num_beams", "max_tokens"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: got {getattr(self, name)}, expected at least 1")
-        if not self.length_penalty >= 0:
-            raise ConfigError(f"length_penalty: got {self.length_penalty}, expected at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 
-from db1.errors import ConfigError, DataError
+from db1.errors import DataError
+from db1.ranges import Checked, Count, Positive, Range
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodeConfig:
+class DecodeConfig(Checked):
     """How an id is chosen from its scores.
 
     Args:
@@ -27,17 +29,9 @@ class DecodeConfig:
     """
 
     greedy: bool = True
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-
-    def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ConfigError(f"temperature: got {self.temperature}, expected above 0")
-        if self.top_k is not None and self.top_k < 1:
-            raise ConfigError(f"top_k: got {self.top_k}, expected at least 1")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ConfigError(f"top_p: got {self.top_p}, expected in (0, 1]")
+    temperature: Positive = 1.0
+    top_k: Count | None = None
+    top_p: Annotated[float, Range(above=0, most=1)] | None = None
 
 
 def draw_uniforms(generators: Sequence[torch.Generator]) -> torch.Tensor:

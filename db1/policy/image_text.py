@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from db1.policy.decode import DecodeConfig, choose
 from db1.policy.load import LoadedRun
 from db1.policy.ragged import Piece
 from db1.policy.rows import Rows, TextRows
+from db1.ranges import Checked, Count, NonNegative, Range, Seed
 from db1.sequence.image_text import ImageTextCodec, PromptTokens
 from db1.tokens.image_file import ImageFile
 from db1.tokens.image_fit import fit_image
@@ -32,7 +34,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class WritingConfig:
+class WritingConfig(Checked):
     """How a text is written.
 
     Args:
@@ -43,13 +45,14 @@ class WritingConfig:
         seed: Of the sampling, with the number of the prompt.
     """
 
-    max_tokens: int = 32
-    beams: int = 1
-    length_penalty: float = 1.0
+    max_tokens: Count = 32
+    beams: Annotated[int, Range(least=1, most=4_096)] = 1
+    length_penalty: NonNegative = 1.0
     decode: DecodeConfig = field(default_factory=DecodeConfig)
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.search()
         if self.beams > 1 and not self.decode.greedy:
             raise ConfigError(

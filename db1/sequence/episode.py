@@ -11,17 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 
-from db1.errors import ConfigError
+from db1.ranges import Checked, NonNegative, Range, Share
 from db1.sequence.sample import NO_LOCAL_POSITION, Sample
 from db1.sequence.step import StepCodec
 from db1.tokens.spec import Episode
 
 
 @dataclass(frozen=True, kw_only=True)
-class SequenceConfig:
+class SequenceConfig(Checked):
     """Shape of the training sequences.
 
     Args:
@@ -35,20 +36,11 @@ class SequenceConfig:
             repeat its last action instead of looking (causal confusion, de Haan et al. 2019).
     """
 
-    length: int = 1_024
-    prompt_probability: float = 0.25
-    prompt_goal_share: float = 0.5
-    prompt_steps_share: float = 0.5
-    history_noise: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.length < 8:
-            raise ConfigError(f"length: got {self.length}, expected at least 8 tokens")
-        for name in ("prompt_probability", "prompt_goal_share", "prompt_steps_share"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"{name}: got {getattr(self, name)}, expected 0..1")
-        if not self.history_noise >= 0.0:
-            raise ConfigError(f"history_noise: got {self.history_noise}, expected at least 0")
+    length: Annotated[int, Range(least=8)] = 1_024
+    prompt_probability: Share = 0.25
+    prompt_goal_share: Share = 0.5
+    prompt_steps_share: Share = 0.5
+    history_noise: NonNegative = 0.0
 
 
 def encode_episode(codec: StepCodec, episode: Episode, source: str) -> Sample:

@@ -55,6 +55,7 @@ class CocoOptions(PairOptions):
     karpathy: bool = option(False, f"Use the splits of {KARPATHY_FILE} (images of 2014).")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.year not in (None, *YEARS):
             raise ConfigError(f"--year: got {self.year!r}, expected one of {YEARS}")
         if self.karpathy and self.year not in (None, "2014"):

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from db1.errors import ConfigError, DataError, nearest
+from db1.ranges import Count
 from db1.sources.episode_import import import_episodes
 from db1.sources.episode_source import (
     EpisodeOptions,
@@ -52,8 +53,8 @@ class D4rlOptions(EpisodeOptions):
     dataset: str | None = option(
         None, "D4RL's name of the data set, such as hopper-medium-v2; default: from the file name."
     )
-    max_steps: int | None = option(
-        None, "Without timeouts: an episode ends after this many steps.", minimum=1
+    max_steps: Count | None = option(
+        None, "Without timeouts: an episode ends after this many steps."
     )
     cut_at_jumps: bool = option(
         False, "Without timeouts: an episode ends where next_observations does not go on."

@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from db1.errors import ConfigError
+from db1.ranges import Checked, Count, NonNegative, Range
 from db1.sources.fields import SourceField
 from db1.sources.pictures import FRAMES
 from db1.sources.registry import option
@@ -18,7 +19,7 @@ from db1.store.frames import IMAGE_FORMATS, RAW
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpisodeOptions:
+class EpisodeOptions(Checked):
     """Options of all kinds of episodes.
 
     `clip_actions`, `skip_bad` and `max_episodes` may differ between runs that fill one store; the
@@ -28,9 +29,9 @@ class EpisodeOptions:
     task: str | None = option(
         None, "Task id suite/task of the store; a task of db1 fixes the fields of its steps."
     )
-    max_episodes: int | None = option(None, "Store at most this many episodes.", minimum=1)
-    min_return_share: float | None = option(
-        None, "Keep only episodes with this share of the expert's return (Gato: 0.8).", minimum=0.0
+    max_episodes: Count | None = option(None, "Store at most this many episodes.")
+    min_return_share: NonNegative | None = option(
+        None, "Keep only episodes with this share of the expert's return (Gato: 0.8)."
     )
     expert_return: float | None = option(
         None, "The expert's return, instead of a published one or the best of the data."
@@ -39,10 +40,10 @@ class EpisodeOptions:
     skip_bad: bool = option(False, "Leave out broken episodes (counted) instead of stopping.")
     action_low: float | None = option(None, "Smallest action value, instead of the source's.")
     action_high: float | None = option(None, "Largest action value, instead of the source's.")
-    num_actions: int | None = option(
-        None, "Number of discrete actions, instead of the source's or the largest found.", minimum=1
+    num_actions: Count | None = option(
+        None, "Number of discrete actions, instead of the source's or the largest found."
     )
-    image_size: int | None = option(
+    image_size: Annotated[int, Range(least=16, most=16_384)] | None = option(
         None, "Resize pictures to this many pixels a side; default: fill up with zeros to 16s."
     )
     frames: str = option(
@@ -51,6 +52,7 @@ class EpisodeOptions:
     image_format: str = option(RAW, f"How images lie on disk: {', '.join(IMAGE_FORMATS)}.")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.frames not in FRAMES:
             raise ConfigError(f"--frames: got {self.frames!r}, expected one of {FRAMES}")
         if (self.action_low is None) != (self.action_high is None):

@@ -19,12 +19,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
 
 from db1.errors import ConfigError, DataError
+from db1.ranges import Count, Range
 from db1.sources.pair_import import import_pairs
 from db1.sources.pair_source import PairOptions, PairSet, PairSplit, SourcePair
 from db1.sources.registry import (
@@ -46,10 +47,12 @@ _PLACES = {"train": range(8), "val": range(8, 9), "test": range(9, 10)}
 class FrameOptions(PairOptions):
     """Options of `db1 import frames`."""
 
-    episodes: int = option(100, "Episodes of each task.", minimum=10)
-    frames: int = option(1, "Frames of each episode; the first shows its start.", minimum=1)
-    every: int = option(8, "Random actions from one frame to the next.", minimum=1)
-    side: int = option(128, "Longest side of the stored frames in pixels.", minimum=16)
+    episodes: Annotated[int, Range(least=10)] = option(100, "Episodes of each task.")
+    frames: Count = option(1, "Frames of each episode; the first shows its start.")
+    every: Count = option(8, "Random actions from one frame to the next.")
+    side: Annotated[int, Range(least=16, most=16_384)] = option(
+        128, "Longest side of the stored frames in pixels."
+    )
 
 
 def import_frames(

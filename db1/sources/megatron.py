@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from db1.errors import ConfigError, DataError
+from db1.ranges import Checked, Range
 from db1.sources.fingerprint import fingerprint
 from db1.sources.registry import IMPORTERS, ImportContext, ImportKind, ImportSummary, option
 from db1.sources.text import text_import
@@ -32,13 +34,15 @@ _REPORT_EVERY = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class MegatronOptions:
+class MegatronOptions(Checked):
     """Options of `db1 import megatron`."""
 
-    tokenizer: Path | None = option(  # noqa: RUF009  (a field)
+    tokenizer: Path | None = option(
         None, "The tokenizer of the ids: tokenizer.json or its folder; needed."
     )
-    heldout_share: float = option(0.05, "Share of the documents held out for evaluation.")
+    heldout_share: Annotated[float, Range(above=0, most=0.5)] = option(
+        0.05, "Share of the documents held out for evaluation."
+    )
 
 
 def import_megatron(

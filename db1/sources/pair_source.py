@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from db1.errors import DataError
+from db1.ranges import Checked, Count, Range
 from db1.sources.registry import option
 from db1.store.pairs import Pair
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairOptions:
+class PairOptions(Checked):
     """Options of all kinds of images with texts.
 
     `max_pairs`, `skip_bad` and `check_images` may differ between runs that fill one store; the
@@ -21,17 +22,17 @@ class PairOptions:
     """
 
     splits: str | None = option(None, "Splits to import, with commas between them; default: all.")
-    max_pairs: int | None = option(None, "Store at most this many pairs a split.", minimum=1)
+    max_pairs: Count | None = option(None, "Store at most this many pairs a split.")
     skip_bad: bool = option(
         False, "Leave out pairs whose image is missing or broken (counted) instead of stopping."
     )
     check_images: bool = option(False, "Decode every image once, to find those cut off.")
-    shrink_to: int | None = option(
-        None,
-        "Shrink images to this shortest side and store them as JPEG; default: as they are.",
-        minimum=16,
+    shrink_to: Annotated[int, Range(least=16, most=16_384)] | None = option(
+        None, "Shrink images to this shortest side and store them as JPEG; default: as they are."
     )
-    jpeg_quality: int = option(90, "Quality of shrunk images, 1 to 95.", minimum=1)
+    jpeg_quality: Annotated[int, Range(least=1, most=95)] = option(
+        90, "Quality of shrunk images, 1 to 95."
+    )
 
     def lasting(self) -> dict[str, Any]:
         """The options that shape the stored pairs, where they are not the default."""

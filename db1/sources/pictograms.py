@@ -19,8 +19,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 from db1.errors import ConfigError, DataError, MissingExtra
+from db1.ranges import Range
 from db1.sources.pair_import import import_pairs
 from db1.sources.pair_source import PairOptions, PairSet, PairSplit, SourcePair
 from db1.sources.registry import IMPORTERS, ImportContext, ImportKind, ImportSummary, option
@@ -40,7 +42,9 @@ _WITHOUT_PICTURE = "names without a picture in OpenMoji"
 class PictogramOptions(PairOptions):
     """Options of `db1 import pictograms`."""
 
-    size: int = option(64, "Side of the drawn pictures in pixels.", minimum=16)
+    size: Annotated[int, Range(least=16, most=16_384)] = option(
+        64, "Side of the drawn pictures in pixels."
+    )
 
 
 def import_pictograms(

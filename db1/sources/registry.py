@@ -3,8 +3,8 @@
 A kind is a frozen dataclass of options and a function, entered in `IMPORTERS`:
 
     @dataclass(frozen=True, kw_only=True)
-    class CocoOptions:
-        image_size: int = option(224, "Side of the stored images in pixels.")
+    class CocoOptions(Checked):
+        image_size: Count = option(224, "Side of the stored images in pixels.")
 
     def import_coco(source: str, out: Path, options: CocoOptions, context: ImportContext):
         for i, pair in enumerate(...):
@@ -40,7 +40,6 @@ from db1.registry import Registry
 from db1.tokens.spec import StepSpec
 
 OPTION_HELP = "db1_option_help"
-OPTION_MIN = "db1_option_min"
 
 Progress = Callable[[str, int, int | None], None]
 """`progress(name, done, total)`; total is None while nobody knows it."""
@@ -73,16 +72,15 @@ def no_task(task: str) -> OpenTask:
     raise ConfigError(f"{task}: no task can be opened here")
 
 
-def option(default: Any, help: str, *, minimum: float | None = None) -> Any:
+def option(default: Any, help: str) -> Any:
     """A field of an options dataclass that is an option of the command line.
 
     Args:
         default: Its default; the field's type is one of str, int, float, bool, Path, or one of
-            these or None.
+            these or None. Numbers have their range in it, see `db1.ranges`.
         help: One sentence for `--help`.
-        minimum: Smallest value of a number.
     """
-    return field(default=default, metadata={OPTION_HELP: help, OPTION_MIN: minimum})
+    return field(default=default, metadata={OPTION_HELP: help})
 
 
 def is_option(declared: dataclasses.Field[Any]) -> bool:

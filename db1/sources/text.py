@@ -14,10 +14,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from db1.errors import DataError
+from db1.ranges import Checked, Range
 from db1.sources.corpora import corpus_digest, corpus_documents, source_name
 from db1.sources.registry import (
     IMPORTERS,
@@ -47,15 +49,19 @@ FORMAT = "db1-text"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextOptions:
+class TextOptions(Checked):
     """Options of `db1 import text`."""
 
-    text_size: int = option(2_048, "Ids of the tokenizer to train.", minimum=257)
-    tokenizer: Path | None = option(  # noqa: RUF009  (a field)
-        None, "Use this tokenizer instead (file or folder)."
+    text_size: Annotated[int, Range(least=257, most=2**24)] = option(
+        2_048, "Ids of the tokenizer to train."
     )
-    heldout_share: float = option(0.05, "Share of the documents held out for evaluation.")
-    workers: int = option(1, "Processes that tokenise; the files are the same.", minimum=1)
+    tokenizer: Path | None = option(None, "Use this tokenizer instead (file or folder).")
+    heldout_share: Annotated[float, Range(above=0, most=0.5)] = option(
+        0.05, "Share of the documents held out for evaluation."
+    )
+    workers: Annotated[int, Range(least=1, most=4_096)] = option(
+        1, "Processes that tokenise; the files are the same."
+    )
 
 
 def prepare_text(

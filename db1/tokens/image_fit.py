@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from PIL import Image, ImageEnhance
 
 from db1.errors import ConfigError, nearest
+from db1.ranges import Checked, Range, Rate
 from db1.tokens.image import PATCH_SIZE
 from db1.tokens.image_file import ImageFile
 
@@ -31,7 +33,7 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Augmentation:
+class Augmentation(Checked):
     """Random changes to training pictures.
 
     Args:
@@ -45,18 +47,10 @@ class Augmentation:
             uniformly from [1 - color_jitter, 1 + color_jitter].
     """
 
-    min_area: float = 0.6
-    max_aspect: float = 4 / 3
+    min_area: Annotated[float, Range(above=0, most=1)] = 0.6
+    max_aspect: Annotated[float, Range(least=1)] = 4 / 3
     flip: bool = False
-    color_jitter: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.min_area <= 1.0:
-            raise ConfigError(f"min_area: got {self.min_area}, expected above 0 and at most 1")
-        if not 1.0 <= self.max_aspect < math.inf:
-            raise ConfigError(f"max_aspect: got {self.max_aspect}, expected at least 1")
-        if not 0.0 <= self.color_jitter < 1.0:
-            raise ConfigError(f"color_jitter: got {self.color_jitter}, expected 0 up to 1")
+    color_jitter: Rate = 0.1
 
 
 def check_fit(image_size: int, fit: str) -> None:

@@ -12,17 +12,19 @@ With the released numbers (32,000 text ids, 1,024 bins) the separator is 33,024.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from db1.errors import ConfigError, DataError
+from db1.ranges import Checked, Positive, Range
 
 IMAGE_PLACEHOLDER = -1
 """Stands in an id sequence where an image patch goes; never a row of the embedding table."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class VocabularyConfig:
+class VocabularyConfig(Checked):
     """Sizes of the id ranges and the number of values behind them.
 
     Args:
@@ -35,24 +37,22 @@ class VocabularyConfig:
         max_magnitude: M of the mu-law, the magnitude mapped to 1 (Gato: 256).
     """
 
-    text_size: int = 32_000
-    num_continuous_bins: int = 1_024
-    num_discrete: int = 1_024
+    text_size: Annotated[int, Range(least=1, most=2**24)] = 32_000
+    num_continuous_bins: Annotated[int, Range(least=1, most=2**24)] = 1_024
+    num_discrete: Annotated[int, Range(least=1, most=2**24)] = 1_024
     discrete_ids: str = "own_range"
     continuous_decode: str = "centre"
-    mu: float = 100.0
-    max_magnitude: float = 256.0
+    mu: Positive = 100.0
+    max_magnitude: Positive = 256.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, known in (
             ("discrete_ids", ("own_range", "shared_with_text")),
             ("continuous_decode", ("centre", "left_edge")),
         ):
             if getattr(self, name) not in known:
                 raise ConfigError(f"{name}: got {getattr(self, name)!r}, expected one of {known}")
-        for name in ("text_size", "num_continuous_bins", "num_discrete"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: got {getattr(self, name)}, expected at least 1")
         if self.discrete_ids == "shared_with_text" and self.num_discrete > self.text_size:
             raise ConfigError(
                 f"discrete_ids shared_with_text needs num_discrete <= text_size, "

@@ -27,15 +27,17 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Annotated
 
 from db1.data.schedule import Stretch
 from db1.errors import ConfigError
+from db1.ranges import Checked, Count, Range, Rate
 
 STEPS_PER_NAT = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaptiveConfig:
+class AdaptiveConfig(Checked):
     """When and how far shares follow progress, see the module's docstring.
 
     Args:
@@ -44,17 +46,9 @@ class AdaptiveConfig:
         smoothing: Weight of the past in the progress.
     """
 
-    period: int
-    floor: float = 0.5
-    smoothing: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.period < 1:
-            raise ConfigError(f"period: got {self.period}, expected at least 1")
-        if not 0.0 < self.floor <= 1.0:
-            raise ConfigError(f"floor: got {self.floor}, expected above 0 and at most 1")
-        if not 0.0 <= self.smoothing < 1.0:
-            raise ConfigError(f"smoothing: got {self.smoothing}, expected [0, 1)")
+    period: Count
+    floor: Annotated[float, Range(above=0, most=1)] = 0.5
+    smoothing: Rate = 0.5
 
 
 def check_heldout(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from db1.errors import ConfigError, nearest
+from db1.ranges import Checked, Count, Natural, NonNegative, Positive, Range, Rate, Seed, Share
 from db1.training.callbacks.rollouts import RolloutConfig
 from db1.training.metrics.context import WatchConfig
 
@@ -36,7 +38,7 @@ NEUTRAL_KEYS = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
+class TrainingConfig(Checked):
     """Settings of one training run.
 
     Args:
@@ -80,42 +82,43 @@ class TrainingConfig:
         rollouts: Acting during training.
     """
 
-    num_steps: int
-    global_batch_size: int
-    micro_batch_size: int
-    learning_rate: float
-    warmup_steps: int = 0
-    min_learning_rate_ratio: float = 0.1
-    initial_learning_rate: float = 1e-7
-    weight_decay: float = 0.1
-    betas: tuple[float, ...] = (0.9, 0.95)
-    epsilon: float = 1e-8
-    gradient_clipping: float = 1.0
+    num_steps: Count
+    global_batch_size: Count
+    micro_batch_size: Count
+    learning_rate: Positive
+    warmup_steps: Natural = 0
+    min_learning_rate_ratio: Share = 0.1
+    initial_learning_rate: NonNegative = 1e-7
+    weight_decay: NonNegative = 0.1
+    betas: tuple[Rate, ...] = (0.9, 0.95)
+    epsilon: Positive = 1e-8
+    gradient_clipping: NonNegative = 1.0
     precision: str = "fp32"
     engine: str = "deepspeed"
     zero_stage: int = 1
-    seed: int = 0
-    log_every: int = 10
-    eval_every: int = 0
-    eval_batches: int = 8
-    checkpoint_every: int = 0
-    keep_checkpoints: int = 2
-    keep_checkpoints_every: int = 0
+    seed: Seed = 0
+    log_every: Count = 10
+    eval_every: Natural = 0
+    eval_batches: Count = 8
+    checkpoint_every: Natural = 0
+    keep_checkpoints: Count = 2
+    keep_checkpoints_every: Natural = 0
     save_in_background: bool = True
-    max_skips_in_a_row: int = 10
-    max_skips: int = 100
-    loss_spike: float = 0.0
-    norm_spike: float = 0.0
-    hang_timeout: float = 1200.0
+    max_skips_in_a_row: Natural = 10
+    max_skips: Natural = 100
+    loss_spike: NonNegative = 0.0
+    norm_spike: NonNegative = 0.0
+    hang_timeout: NonNegative = 1200.0
     compile: bool = False
-    num_workers: int = 0
-    num_threads: int | None = None
+    num_workers: Annotated[int, Range(least=0, most=4_096)] = 0
+    num_threads: Annotated[int, Range(least=1, most=4_096)] | None = None
     watch: WatchConfig = field(default_factory=WatchConfig)
     rollouts: RolloutConfig = field(default_factory=RolloutConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._check_choices()
-        self._check_ranges()
+        self._check_combinations()
         if self.engine == "deepspeed" and self.precision == "bf16" and self.zero_stage == 0:
             raise ConfigError(
                 "precision bf16 with zero_stage 0: DeepSpeed computes wrong Adam steps there; "
@@ -138,33 +141,14 @@ class TrainingConfig:
                 )
         if self.zero_stage not in (0, 1, 2, 3):
             raise ConfigError(f"zero_stage: got {self.zero_stage}, expected 0, 1, 2 or 3")
-        if len(self.betas) != 2 or not all(0.0 <= beta < 1.0 for beta in self.betas):
+        if len(self.betas) != 2:
             raise ConfigError(f"betas: got {self.betas}, expected two numbers in [0, 1)")
 
-    def _check_ranges(self) -> None:
-        minima = {
-            **dict.fromkeys(("num_steps", "global_batch_size", "micro_batch_size", "log_every"), 1),
-            **dict.fromkeys(("eval_batches", "keep_checkpoints"), 1),
-            **dict.fromkeys(("warmup_steps", "eval_every", "checkpoint_every"), 0),
-            **dict.fromkeys(("num_workers", "seed", "weight_decay", "gradient_clipping"), 0),
-            **dict.fromkeys(("initial_learning_rate", "min_learning_rate_ratio"), 0),
-            **dict.fromkeys(("keep_checkpoints_every", "max_skips_in_a_row", "max_skips"), 0),
-            "hang_timeout": 0,
-        }
-        for name, minimum in minima.items():
-            if not getattr(self, name) >= minimum:
-                raise ConfigError(f"{name}: got {getattr(self, name)}, expected >= {minimum}")
-        for name in ("learning_rate", "epsilon"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}: got {getattr(self, name)}, expected above 0")
+    def _check_combinations(self) -> None:
         for name in ("loss_spike", "norm_spike"):
             value = getattr(self, name)
             if not (value == 0 or value > 1):
                 raise ConfigError(f"{name}: got {value}, expected 0 (off) or a multiple above 1")
-        if self.min_learning_rate_ratio > 1:
-            raise ConfigError(
-                f"min_learning_rate_ratio: got {self.min_learning_rate_ratio}, expected at most 1"
-            )
         if self.warmup_steps > self.num_steps:
             raise ConfigError(
                 f"warmup_steps: got {self.warmup_steps}, expected at most num_steps "
@@ -175,8 +159,6 @@ class TrainingConfig:
                 f"rollouts.every: got {self.rollouts.every} without checkpoints to act; set "
                 "checkpoint_every, too"
             )
-        if self.num_threads is not None and self.num_threads < 1:
-            raise ConfigError(f"num_threads: got {self.num_threads}, expected >= 1 or null")
 
     def _batch_message(self, world_size: int) -> str:
         unit = self.micro_batch_size * world_size

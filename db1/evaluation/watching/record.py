@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from db1.evaluation.watching.picture import Painter
 from db1.evaluation.watching.selection import choose_tasks, pick_episodes
 from db1.evaluation.watching.watch import Moment, watch
 from db1.policy.load import LoadedRun
+from db1.ranges import Checked, Range
 from db1.suites import TaskEnv
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FilmConfig:
+class FilmConfig(Checked):
     """How films are made.
 
     Args:
@@ -55,13 +56,8 @@ class FilmConfig:
         size: Pixels of its longer side at most.
     """
 
-    frames: int = 80
-    size: int = 240
-
-    def __post_init__(self) -> None:
-        for name in ("frames", "size"):
-            if getattr(self, name) < 16:
-                raise ConfigError(f"{name}: got {getattr(self, name)}, expected at least 16")
+    frames: Annotated[int, Range(least=16, most=100_000)] = 80
+    size: Annotated[int, Range(least=16, most=16_384)] = 240
 
 
 def record(

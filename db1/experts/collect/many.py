@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from db1.experts.collect.task import CollectSummary, collect
 from db1.experts.workers import Job, Report, run_jobs
+from db1.ranges import Checked, Count, NonNegative
 
 TaskProgress = Callable[[str, int], None]
 """Called with (task id, episodes in its store)."""
@@ -32,12 +33,12 @@ class CollectManySummary(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CollectRequest:
+class CollectRequest(Checked):
     """What is wanted of one task; see `db1.experts.collect.collect`."""
 
-    episodes: int
-    action_noise: float = 0.0
-    max_steps: int | None = None
+    episodes: Count
+    action_noise: NonNegative = 0.0
+    max_steps: Count | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from db1.checkpoint.bundle import (
     FORMAT,
@@ -36,7 +36,7 @@ from db1.checkpoint.bundle import (
     VERSION,
 )
 from db1.checkpoint.run import FOLDER, WEIGHTS_FILE, tag_of
-from db1.errors import ConfigError
+from db1.ranges import Checked, Count, Natural, Positive, Range
 from db1.runtime import METRICS_FILE, atomic_write_text, launch_environment, read_metrics
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class RolloutConfig:
+class RolloutConfig(Checked):
     """Acting during training; all of it may change when a run is resumed.
 
     Args:
@@ -64,22 +64,13 @@ class RolloutConfig:
         timeout: Seconds after which a process is ended, and given up.
     """
 
-    every: int = 0
+    every: Natural = 0
     tasks: tuple[str, ...] = ()
-    episodes: int = 5
-    max_share: float = 0.1
-    threads: int = 1
+    episodes: Count = 5
+    max_share: Annotated[float, Range(above=0, most=0.5)] = 0.1
+    threads: Count = 1
     device: str = "cpu"
-    timeout: float = 3600.0
-
-    def __post_init__(self) -> None:
-        for name, least in (("every", 0), ("episodes", 1), ("threads", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}: got {getattr(self, name)}, expected >= {least}")
-        if not 0 < self.max_share <= 0.5:
-            raise ConfigError(f"max_share: got {self.max_share}, expected above 0, at most 0.5")
-        if not self.timeout > 0:
-            raise ConfigError(f"timeout: got {self.timeout}, expected seconds above 0")
+    timeout: Positive = 3600.0
 
     @property
     def nice(self) -> int:

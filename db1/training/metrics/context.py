@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from db1.errors import ConfigError, nearest
+from db1.ranges import Checked, Positive
 
 TRACKERS = ("tensorboard", "wandb")
 WANDB_MODES = ("online", "offline")
 
 
 @dataclass(frozen=True, kw_only=True)
-class WatchConfig:
+class WatchConfig(Checked):
     """Where records go beside metrics.jsonl; all of it may change when a run is resumed.
 
     Args:
@@ -26,20 +27,19 @@ class WatchConfig:
     """
 
     trackers: tuple[str, ...] = ("tensorboard",)
-    peak_flops: float | None = None
+    peak_flops: Positive | None = None
     wandb_project: str = "db1"
     wandb_entity: str | None = None
     wandb_mode: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in self.trackers:
             if name not in TRACKERS:
                 raise ConfigError(
                     f"trackers: got {name!r}, expected names out of {list(TRACKERS)}"
                     f"{nearest(name, TRACKERS)}"
                 )
-        if self.peak_flops is not None and not self.peak_flops > 0:
-            raise ConfigError(f"peak_flops: got {self.peak_flops}, expected above 0 or null")
         if self.wandb_mode is not None and self.wandb_mode not in WANDB_MODES:
             raise ConfigError(
                 f"wandb_mode: got {self.wandb_mode!r}, expected one of {list(WANDB_MODES)} or null"

@@ -41,6 +41,7 @@ from db1.checkpoint.weights import read_weights
 from db1.config import build, to_dict
 from db1.errors import ConfigError
 from db1.model.config import ModelConfig
+from db1.ranges import Checked, Count
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import VocabularyConfig
 
@@ -61,7 +62,7 @@ FREE_MODEL_KEYS = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneConfig:
+class FinetuneConfig(Checked):
     """Where a run's weights come from, and what little it learns.
 
     Args:
@@ -78,15 +79,14 @@ class FinetuneConfig:
     init_from: str
     tag: str | None = None
     task: str | None = None
-    episodes: int | None = None
+    episodes: Count | None = None
     from_scratch: bool = False
     lora: LoraConfig | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.episodes is not None and self.task is None:
             raise ConfigError(f"episodes: got {self.episodes} without a task; give task=SUITE/TASK")
-        if self.episodes is not None and self.episodes < 1:
-            raise ConfigError(f"episodes: got {self.episodes}, expected at least 1 or null")
         if self.from_scratch and self.lora is not None:
             raise ConfigError(
                 "from_scratch and lora exclude each other: random weights stay random"
