@@ -144,7 +144,7 @@ def action_field(inferred: SourceField, options: EpisodeOptions) -> SourceField:
     """Applies --action-low, --action-high and --num-actions to what the source says."""
     if inferred.kind == "continuous" and options.action_low is not None:
         return replace(inferred, low=None, high=None).with_bounds(
-            options.action_low, options.action_high
+            options.action_low, options.action_high, "--action-low and --action-high"
         )
     if inferred.kind == "discrete" and options.num_actions is not None:
         return replace(inferred, num_values=options.num_actions)

@@ -60,14 +60,29 @@ class SourceField:
             return FieldSpec(kind="image", shape=self.picture.stored_shape)
         return FieldSpec(kind=self.kind, shape=self.shape, num_values=self.num_values)
 
-    def with_bounds(self, low: Any, high: Any) -> SourceField:
-        """The field with bounds that differ from [-1, 1] everywhere or nowhere; None if not."""
+    def with_bounds(self, low: Any, high: Any, where: str = "action bounds") -> SourceField:
+        """The field with bounds; as it is where they are infinite, or [-1, 1] everywhere.
+
+        A number whose bounds are equal never moves: it is stored as 0.
+
+        Args:
+            low: Smallest values, broadcast to the shape.
+            high: Largest values.
+            where: Names them in errors.
+
+        Raises:
+            DataError: A low above its high.
+        """
         low = np.broadcast_to(np.asarray(low, np.float64), self.shape)
         high = np.broadcast_to(np.asarray(high, np.float64), self.shape)
         if not (np.isfinite(low).all() and np.isfinite(high).all()):
             return self
-        if not (low < high).all():
-            raise DataError(f"action bounds {low.min()}..{high.max()}: expected low below high")
+        if not (low <= high).all():
+            bad = tuple(int(i) for i in np.argwhere(low > high)[0])
+            raise DataError(
+                f"{where}: low {low[bad]:g} above high {high[bad]:g} in dimension {list(bad)}; "
+                "give --action-low and --action-high"
+            )
         if (low == -1.0).all() and (high == 1.0).all():
             return self
         return replace(self, low=low, high=high)
@@ -182,8 +197,16 @@ def convert_actions(field: SourceField, values: Any, where: str, *, clip: bool) 
     if field.low is None and not num_outside:
         return Converted(values=array.astype(np.float32))
     clipped = np.clip(array.astype(np.float64), low, high)
-    scaled = clipped if field.low is None else (clipped - low) / (high - low) * 2.0 - 1.0
+    scaled = clipped if field.low is None else _scaled(clipped, low, high)
     return Converted(values=scaled.astype(np.float32), num_clipped=num_outside)
+
+
+def _scaled(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Values between bounds -> [-1, 1]; 0 where both bounds are one number."""
+    span = np.asarray(high - low)
+    is_fixed = np.broadcast_to(span == 0.0, values.shape)
+    scaled = (values - low) / np.where(span == 0.0, 1.0, span) * 2.0 - 1.0
+    return np.where(is_fixed, 0.0, scaled)
 
 
 def restore_actions(field: SourceField, values: np.ndarray) -> np.ndarray:
@@ -207,13 +230,28 @@ def _array(field: SourceField, values: Any, where: str) -> np.ndarray:
     except ValueError as error:
         raise BadEpisode(f"{where}: ragged shapes ({error})") from None
     expected = {"continuous": "fiub", "discrete": "iub", "image": "u"}[field.kind]
+    if field.kind == "discrete" and array.dtype.kind == "f" and field.dtype.startswith("float"):
+        array = _whole(array, where)
     if array.dtype.kind not in expected or (field.kind == "image" and array.dtype != np.uint8):
         raise DataError(f"{where}: dtype {array.dtype}, expected {field.dtype or field.kind}")
-    if array.shape[1:] != field.shape and array.shape[1:] in ((*field.shape, 1), (1, *field.shape)):
+    if array.ndim > 0 and is_same_shape(array.shape[1:], field.shape):
         array = array.reshape(len(array), *field.shape)
     if array.shape[1:] != field.shape:
         raise BadEpisode(f"{where}: shape {array.shape[1:]} a step, expected {field.shape}")
     return array
+
+
+def is_same_shape(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """True for shapes that differ in axes of length one only, which say nothing."""
+    return [n for n in one if n != 1] == [n for n in other if n != 1]
+
+
+def _whole(array: np.ndarray, where: str) -> np.ndarray:
+    """Floats that are whole numbers, as integers."""
+    is_bad = ~np.isfinite(array) | (array != np.rint(array)) | (np.abs(array) > 2**31)
+    if is_bad.any():
+        raise BadEpisode(f"{where}: value {array[is_bad].flat[0]}, expected whole numbers")
+    return array.astype(np.int64)
 
 
 def _texts(values: Any, where: str) -> np.ndarray:

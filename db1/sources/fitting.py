@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from db1.errors import DataError
-from db1.sources.fields import BadEpisode, SourceField
+from db1.sources.fields import BadEpisode, SourceField, is_same_shape
 from db1.tokens.spec import KINDS, FieldSpec, StepSpec
 
 
@@ -92,6 +92,7 @@ def fit(
             observation={key: field.spec for key, field in observation.items()}, action=action.spec
         )
         return Fitting(observation=observation, action=action, spec=spec, by_key=True)
+    action = _shaped_like(action, known.action)
     by_key = set(observation) == set(known.observation)
     problem = _action_problem(action, known.action) or (
         _key_problem(observation, known) if by_key else _kind_problem(observation, known)
@@ -119,8 +120,24 @@ def _sized_like(
             target = known.observation[key] if by_key else next(targets)
             if target.shape != field.picture.stored_shape:
                 field = replace(field, picture=field.picture.resized(*target.shape[:2]))
+        elif by_key and field.kind != "text":
+            field = replace(field, shape=known.observation[key].shape)
         fitted[key] = field
     return fitted
+
+
+def _shaped_like(action: SourceField, known: FieldSpec) -> SourceField:
+    """The action with the task's shape and kind, where only axes of one or whole floats differ."""
+    if action.shape != known.shape and is_same_shape(action.shape, known.shape):
+        bounds = {
+            name: None if bound is None else np.reshape(bound, known.shape)
+            for name, bound in (("low", action.low), ("high", action.high))
+        }
+        action = replace(action, shape=known.shape, **bounds)
+    is_whole = known.kind == "discrete" and action.dtype.startswith("float")
+    if is_whole and action.kind == "continuous" and action.low is None:
+        action = replace(action, kind="discrete", num_values=known.num_values)
+    return action
 
 
 def _action_problem(action: SourceField, known: FieldSpec) -> str | None:
@@ -135,7 +152,7 @@ def _key_problem(observation: Mapping[str, SourceField], known: StepSpec) -> str
     for key, target in known.observation.items():
         field = observation[key]
         is_same = field.kind == target.kind and (
-            field.kind == "image" or field.shape == target.shape
+            field.kind == "image" or is_same_shape(field.shape, target.shape)
         )
         if not is_same:
             return f"another observation {key!r}"

@@ -11,6 +11,9 @@ import numpy as np
 from db1.errors import DataError, MissingExtra
 
 _CHUNK_CACHE = 8 << 20
+_MOST_PACKED = 1_100
+"""No filter of HDF5 makes values smaller than by this factor (deflate: 1,032)."""
+_MOST_MISSING = 64 << 20
 
 
 def open_hdf5(path: Path) -> Any:
@@ -39,6 +42,11 @@ def array_of(file: Any, key: str, path: Path) -> Any:
     import h5py
 
     found = file.get(key)
+    if isinstance(found, h5py.Group):
+        parts = ", ".join(sorted(found)) or "nothing"
+        raise DataError(
+            f"{path}: {key!r} is a group with {parts} (a goal task?), expected one array"
+        )
     if not isinstance(found, h5py.Dataset):
         listed = ", ".join(sorted(file)) or "nothing"
         raise DataError(f"{path}: no array {key!r}; the file has {listed}")
@@ -46,7 +54,22 @@ def array_of(file: Any, key: str, path: Path) -> Any:
         raise DataError(
             f"{path}: array {key!r} has dtype {found.dtype}, expected floats, integers or booleans"
         )
+    _check_shape(found, key, path)
     return found
+
+
+def _check_shape(array: Any, key: str, path: Path) -> None:
+    """Refuses what is not one row a step, or much larger than what the file holds of it."""
+    if array.shape is None or (array.shape and 0 in array.shape):
+        raise DataError(f"{path}: array {key!r} is empty (shape {array.shape}), expected steps")
+    if array.shape == ():
+        raise DataError(f"{path}: {key!r} is a single number, expected an array of one row a step")
+    declared, held = array.size * array.dtype.itemsize, array.id.get_storage_size()
+    if declared > max(_MOST_MISSING, _MOST_PACKED * held):
+        raise DataError(
+            f"{path}: array {key!r} declares {declared:,} bytes (shape {array.shape}), and the "
+            f"file holds {held:,} of it; the file is broken, or was never filled"
+        )
 
 
 def check_lengths(arrays: Sequence[Any], path: Path) -> int:

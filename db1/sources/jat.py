@@ -41,7 +41,7 @@ from db1.sources.episode_source import (
 from db1.sources.fields import MAX_DISCRETE, BadEpisode, SourceField, infer_field
 from db1.sources.fingerprint import fingerprint
 from db1.sources.jat_tasks import ACTION_BOUND, jat_task_id
-from db1.sources.parquet import ParquetRows, dense, find_parquet
+from db1.sources.parquet import ParquetRows, dense, find_parquet, innermost
 from db1.sources.registry import IMPORTERS, ImportContext, ImportKind, ImportSummary, option
 
 OBSERVATIONS: Mapping[str, str] = MappingProxyType(
@@ -94,6 +94,7 @@ class JatSource(EpisodeSource):
         self._observation_columns, self._action_column, self.notes = _columns(
             self._rows.schema.names, name
         )
+        _check_types(self._rows.schema, self.columns, name)
         local = [Path(file) for file in files if "://" not in file]
         self.origin = {
             "kind": "jat",
@@ -232,6 +233,35 @@ def _columns(names: list[str], where: str) -> tuple[list[str], str, tuple[str, .
     others = sorted({*names} - {*observations, *actions, REWARDS})
     notes = (f"left aside the columns {', '.join(others)}",) if others else ()
     return observations, actions[0], notes
+
+
+def _check_types(schema: Any, columns: list[str], where: str) -> None:
+    """Refuses columns that do not hold one list a row.
+
+    Raises:
+        DataError: Naming the column, its type and the one that is expected.
+    """
+    from pyarrow import types
+
+    for column in columns:
+        kind = schema.field(column).type
+        inside, depth = innermost(kind)
+        if column == "text_observations":
+            expected = "list<string>"
+            is_right = depth == 1 and (types.is_string(inside) or types.is_large_string(inside))
+        elif column == "image_observations":
+            expected = "list<struct<bytes: binary, path: string>>"
+            names = [field.name for field in inside] if types.is_struct(inside) else []
+            is_right = depth == 1 and "bytes" in names
+        else:
+            expected = "list<list<float>> or list<float>"
+            is_number = types.is_floating(inside) or types.is_integer(inside)
+            is_right = depth >= 1 and (is_number or types.is_boolean(inside))
+        if not is_right:
+            raise DataError(
+                f"{where}: the column {column!r} is {kind}, expected {expected}: a row is one "
+                "episode, and each of its columns a list with one entry a step"
+            )
 
 
 def _decode(cell: Any, column: str, where: str) -> np.ndarray:

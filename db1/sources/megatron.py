@@ -107,10 +107,7 @@ def _documents(
             )
         has_end = len(ids) > 0 and int(ids[-1]) == tokenizer.end_of_text
         if len(ids) > has_end:
-            yield (
-                (ids if has_end else np.append(ids, ids.dtype.type(tokenizer.end_of_text))),
-                has_end,
-            )
+            yield ids if has_end else np.append(ids, np.int64(tokenizer.end_of_text)), has_end
 
 
 IMPORTERS.register("megatron")(

@@ -14,6 +14,7 @@ Source: https://minari.farama.org ; package `minari` (without its extra `create`
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -41,6 +42,7 @@ from db1.sources.spaces import action_of, flatten_observation, observation_field
 FINAL_KEY = "final_observation"
 MAX_FINAL_SIZE = 1_024
 HDF5_FILE = "main_data.hdf5"
+METADATA_FILE = "metadata.json"
 _KEPT = (
     "dataset_id",
     "minari_version",
@@ -73,16 +75,17 @@ class MinariSource(EpisodeSource):
         self.folder = folder
         metadata = read_metadata(folder)
         self.name = str(metadata.get("dataset_id") or folder.resolve())
-        self._space = parse_space(metadata["observation_space"], f"{self.name} observation")
-        action = parse_space(metadata["action_space"], f"{self.name} action")
+        file = folder / METADATA_FILE
+        self._space = parse_space(metadata["observation_space"], f"{file}: observation_space")
+        action = parse_space(metadata["action_space"], f"{file}: action_space")
         self.observation = observation_fields(
             self._space,
-            f"{self.name} observation",
+            f"{file}: observation_space",
             image_size=options.image_size,
             frames=options.frames,
         )
-        self.action = action_field(action_of(action, f"{self.name} action"), options)
-        self.num_episodes = int(metadata.get("total_episodes", 0))
+        self.action = action_field(action_of(action, f"{file}: action_space"), options)
+        self.num_episodes = metadata["total_episodes"]
         self.task = f"minari/{metadata['dataset_id']}" if metadata.get("dataset_id") else None
         self.references = _references(metadata)
         self.origin = {
@@ -97,7 +100,7 @@ class MinariSource(EpisodeSource):
             open_hdf5(folder / HDF5_FILE).close()
         try:
             self._storage = storage_class.read(folder)
-        except (ValueError, KeyError, TypeError, AssertionError, NotImplementedError) as error:
+        except Exception as error:  # minari and gymnasium raise whatever the metadata leads to
             raise DataError(f"{folder}: minari cannot open this data set ({error!r})") from None
 
     def episodes(self, first: int) -> Iterator[Load]:
@@ -203,16 +206,24 @@ def find_dataset(source: str) -> Path:
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
-    """The data set's metadata.json, with both spaces.
+    """The data set's metadata.json, with both spaces and its number of episodes.
 
     Raises:
-        DataError: It is unreadable or lacks a space.
+        DataError: It is unreadable, lacks a space, or a value has another kind.
     """
-    file = folder / "metadata.json"
+    file = folder / METADATA_FILE
     try:
         metadata = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file}: unreadable ({error}); no Minari data set") from None
+    if not isinstance(metadata, dict):
+        raise DataError(f"{file}: got {str(metadata)[:60]!r}, expected an object with the spaces")
+    total = metadata.setdefault("total_episodes", 0)
+    if not isinstance(total, int) or isinstance(total, bool) or total < 0:
+        raise DataError(f"{file}: total_episodes is {json.dumps(total)[:60]}, expected a number")
+    name = metadata.get("dataset_id")
+    if name is not None and not isinstance(name, str):
+        raise DataError(f"{file}: dataset_id is {json.dumps(name)[:60]}, expected a text")
     missing = [key for key in _SPACES if not isinstance(metadata.get(key), str)]
     if missing:
         raise DataError(
@@ -249,7 +260,11 @@ def _storage_class() -> Any:
 def _references(metadata: Mapping[str, Any]) -> dict[str, float]:
     names = {"random": "ref_min_score", "expert": "ref_max_score"}
     found = {key: metadata.get(name) for key, name in names.items()}
-    return {key: float(v) for key, v in found.items() if isinstance(v, int | float)}
+    return {
+        key: float(value)
+        for key, value in found.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }
 
 
 def _environment_id(metadata: Mapping[str, Any]) -> str | None:

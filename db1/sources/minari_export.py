@@ -72,7 +72,7 @@ def export_minari(
         raise DataError(f"{out} exists; export to another folder")
     episodes = EpisodeStore(store)
     writer = _Exporter(episodes)
-    partial = out.with_name(f".{out.name}.partial")
+    partial = out.resolve().with_name(f".{out.name}.partial")  # minari joins relative ones twice
     shutil.rmtree(partial, ignore_errors=True)
     try:
         (partial / "data").mkdir(parents=True)

@@ -226,18 +226,11 @@ def dense(array: Any, where: str) -> np.ndarray:
     Raises:
         BadEpisode: Ragged lists, or a missing value.
     """
-    import pyarrow
-
     shape = [len(array)]
-    while pyarrow.types.is_nested(array.type):
+    while is_list(array.type):
         if array.null_count:
             raise BadEpisode(f"{where}: {array.null_count} missing values")
-        lengths = np.diff(np.asarray(array.offsets))
-        if len(lengths) and (lengths != lengths[0]).any():
-            raise BadEpisode(
-                f"{where}: ragged shapes, lists of {lengths.min()} to {lengths.max()} values"
-            )
-        shape.append(int(lengths[0]) if len(lengths) else 0)
+        shape.append(_length(array, where))
         array = array.flatten()
     if array.null_count:
         raise BadEpisode(f"{where}: {array.null_count} missing values")
@@ -259,8 +252,7 @@ def shaped(column: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
 
     array = column.combine_chunks() if isinstance(column, pyarrow.ChunkedArray) else column
     num_rows = len(array)
-    lists = (pyarrow.types.is_list, pyarrow.types.is_large_list, pyarrow.types.is_fixed_size_list)
-    while any(is_one(array.type) for is_one in lists):
+    while is_list(array.type):
         if array.null_count:
             raise BadEpisode(f"{where}: {array.null_count} missing values")
         array = array.flatten()
@@ -272,3 +264,33 @@ def shaped(column: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
             f"{where}: {len(array)} values in {num_rows} rows, expected shape {shape} a row"
         )
     return np.asarray(array.to_numpy(zero_copy_only=False)).reshape(num_rows, *shape)
+
+
+def is_list(kind: Any) -> bool:
+    """True for the types of lists, whatever their lengths are written as."""
+    from pyarrow import types
+
+    tests = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    return any(test(kind) for test in tests)
+
+
+def innermost(kind: Any) -> tuple[Any, int]:
+    """The type inside lists of lists, and how many lists there are around it."""
+    depth = 0
+    while is_list(kind):
+        kind, depth = kind.value_type, depth + 1
+    return kind, depth
+
+
+def _length(array: Any, where: str) -> int:
+    """The length that all lists of an array have; 0 where there is no list."""
+    from pyarrow import types
+
+    if types.is_fixed_size_list(array.type):
+        return int(array.type.list_size)
+    lengths = np.diff(np.asarray(array.offsets))
+    if len(lengths) and (lengths != lengths[0]).any():
+        raise BadEpisode(
+            f"{where}: ragged shapes, lists of {lengths.min()} to {lengths.max()} values"
+        )
+    return int(lengths[0]) if len(lengths) else 0

@@ -18,7 +18,9 @@ Source: https://minari.farama.org/content/dataset_standards/ ; the JSON of `mina
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from string import printable
 from types import MappingProxyType
 from typing import Any
@@ -31,6 +33,9 @@ from db1.sources.pictures import FRAMES
 from db1.tokens.spec import FieldSpec, StepSpec
 
 Space = Mapping[str, Any]
+MAX_DEPTH = 32
+MAX_SIZE = 1 << 31
+"""Numbers in one array of a step."""
 _ALONE = MappingProxyType(
     {"continuous": "state", "discrete": "state", "image": "pixels", "text": "text"}
 )
@@ -97,10 +102,8 @@ def leaf_field(
     """
     if space["type"] not in _LEAVES:
         raise DataError(f"{where}: a {space['type']} space, expected one of {sorted(_LEAVES)}")
-    try:
+    with _broken(space, where):
         field = _LEAVES[space["type"]](space)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{where}: a broken {space['type']} space ({error!r})") from None
     if (field.num_values or 0) > MAX_DISCRETE:
         raise DataError(
             f"{where}: {field.num_values} discrete values, expected at most {MAX_DISCRETE}"
@@ -125,8 +128,31 @@ def action_of(space: Space, where: str) -> SourceField:
     if field.kind == "image":
         raise DataError(f"{where}: actions that are pictures")
     if space["type"] == "Box" and field.kind == "continuous":
-        return field.with_bounds(space["low"], space["high"])
+        with _broken(space, where):
+            low, high = (_bound(space, key, field.shape) for key in ("low", "high"))
+        return field.with_bounds(low, high, where)
     return field
+
+
+@contextmanager
+def _broken(space: Space, where: str) -> Iterator[None]:
+    """Turns what a broken description of a space leads to into a DataError."""
+    try:
+        yield
+    except KeyError as error:
+        raise DataError(f"{where}: the {space['type']} space has no {error.args[0]!r}") from None
+    except (TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise DataError(f"{where}: a broken {space['type']} space ({error})") from None
+
+
+def _bound(space: Space, key: str, shape: tuple[int, ...]) -> np.ndarray:
+    """`low` or `high` of a Box: one number, or one for each number of its shape."""
+    bound = np.asarray(space[key], np.float64)
+    if bound.shape not in ((), shape):
+        raise ValueError(
+            f"{key} has {bound.size} numbers of shape {bound.shape}, the shape is {shape}"
+        )
+    return bound
 
 
 def space_of_spec(spec: StepSpec) -> tuple[Space, Space]:
@@ -168,7 +194,9 @@ def _parts(space: Space) -> list[tuple[str, Space]]:
     return [(str(i), part) for i, part in enumerate(parts)]
 
 
-def _leaves(space: Any, key: str, where: str) -> list[tuple[str, Space]]:
+def _leaves(space: Any, key: str, where: str, depth: int = 0) -> list[tuple[str, Space]]:
+    if depth > MAX_DEPTH:
+        raise DataError(f"{where}: spaces inside spaces, more than {MAX_DEPTH} deep")
     if not isinstance(space, Mapping) or not isinstance(space.get("type"), str):
         raise DataError(f"{where} {key!r}: no description of a space: {str(space)[:80]!r}")
     if space["type"] not in ("Dict", "Tuple"):
@@ -176,7 +204,11 @@ def _leaves(space: Any, key: str, where: str) -> list[tuple[str, Space]]:
     expected = dict if space["type"] == "Dict" else list
     if not isinstance(space.get("subspaces"), expected):
         raise DataError(f"{where} {key!r}: a {space['type']} space without subspaces")
-    return [leaf for name, part in _parts(space) for leaf in _leaves(part, _join(key, name), where)]
+    return [
+        leaf
+        for name, part in _parts(space)
+        for leaf in _leaves(part, _join(key, name), where, depth + 1)
+    ]
 
 
 def _flat(space: Space, values: Any, key: str) -> list[tuple[str, Any]]:
@@ -192,14 +224,16 @@ def _flat(space: Space, values: Any, key: str) -> list[tuple[str, Any]]:
 
 def _box_field(space: Space) -> SourceField:
     dtype = np.dtype(space["dtype"])
-    shape = tuple(int(n) for n in space["shape"])
+    shape = _shape(space["shape"])
     if dtype.kind == "f":
         return SourceField(kind="continuous", shape=shape, dtype=dtype.name)
     if dtype.kind not in "iub":
         raise ValueError(f"dtype {dtype}")
     if dtype == np.uint8 and is_picture(shape):
         return SourceField(kind="image", shape=shape, dtype="uint8")
-    low, high = int(np.min(space["low"])), int(np.max(space["high"]))
+    low, high = (int(find(space[key])) for find, key in ((np.min, "low"), (np.max, "high")))
+    if low > high:
+        raise ValueError(f"low {low} above high {high}")
     if high - low >= MAX_DISCRETE:
         return SourceField(kind="continuous", shape=shape, dtype=dtype.name)
     return SourceField(
@@ -207,14 +241,32 @@ def _box_field(space: Space) -> SourceField:
     )
 
 
+def _shape(sizes: Any) -> tuple[int, ...]:
+    shape = tuple(int(n) for n in sizes)
+    if any(n < 1 for n in shape) or math.prod(shape) > MAX_SIZE:
+        raise ValueError(f"shape {shape}, expected sizes from 1 on, {MAX_SIZE:,} in all")
+    return shape
+
+
 def _discrete_field(space: Space) -> SourceField:
     return SourceField(
-        kind="discrete", num_values=int(space["n"]), start=int(space["start"]), dtype="int64"
+        kind="discrete",
+        num_values=_at_least_1(space, "n"),
+        start=int(space["start"]),
+        dtype="int64",
     )
 
 
+def _at_least_1(space: Space, key: str) -> int:
+    if int(space[key]) < 1:
+        raise ValueError(f"{key} {space[key]}, expected at least 1")
+    return int(space[key])
+
+
 def _multi_discrete_field(space: Space) -> SourceField:
-    sizes, starts = np.array(space["nvec"]), np.array(space["start"])
+    sizes, starts = np.array(space["nvec"], np.int64), np.array(space["start"], np.int64)
+    if not sizes.size or sizes.min() < 1:
+        raise ValueError(f"nvec {space['nvec']}, expected sizes of at least 1")
     if starts.any():
         raise ValueError("starts other than 0")
     return SourceField(
@@ -223,7 +275,7 @@ def _multi_discrete_field(space: Space) -> SourceField:
 
 
 def _multi_binary_field(space: Space) -> SourceField:
-    shape = tuple(np.atleast_1d(np.array(space["n"], np.int64)).tolist())
+    shape = _shape(np.atleast_1d(np.array(space["n"], np.int64)))
     return SourceField(kind="discrete", shape=shape, num_values=2, dtype="int8")
 
 
