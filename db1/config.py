@@ -8,12 +8,14 @@ dataclass from it. An unknown key or a wrong type is a ConfigError that names th
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, Union
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -22,15 +24,23 @@ from db1.errors import ConfigError, nearest
 from db1.ranges import RangeError
 
 T = TypeVar("T")
+MAX_NODES = 1_000_000
+"""Keys and values of a YAML file with all its aliases written out."""
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_COMMENT = re.compile(r"(^|\s)#")
 
 
-def load_yaml(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def load_yaml(
+    path: Path | str, overrides: Sequence[str] = (), shapes: Sequence[type] = ()
+) -> dict[str, Any]:
     """Reads a YAML file and applies dotted overrides.
 
     Args:
         path: The YAML file; its top level must be a mapping.
         overrides: Strings such as `training.learning_rate=1e-3`; a key that the YAML lacks is
             added here and checked by `build`.
+        shapes: Dataclasses that the mapping is for. Where a field of theirs is a text or a path,
+            an override is taken as it is typed: `name=try #1`, `name=2024_01_05`.
 
     Returns:
         Plain nested dicts and lists with interpolations resolved.
@@ -41,17 +51,112 @@ def load_yaml(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Any]
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path}: no such configuration file; `ls configs/` lists those shipped")
+    given = OmegaConf.create()
     for override in overrides:
-        if "=" not in override:
-            raise ConfigError(f"override {override!r}: expected key=value")
+        _set(given, override, shapes)
     try:
+        _check_size(path)
         loaded = OmegaConf.load(path)
         if not OmegaConf.is_dict(loaded):
             raise ConfigError(f"{path}: top level is a {type(loaded).__name__}, expected a mapping")
-        config = OmegaConf.merge(loaded, OmegaConf.from_dotlist(list(overrides)))
+        config = OmegaConf.merge(loaded, given)
         return OmegaConf.to_container(config, resolve=True)
-    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
+    except (OmegaConfBaseException, YAMLError, ValueError, TypeError, OSError) as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: nested too deeply") from error
+
+
+def _set(config: Any, override: str, shapes: Sequence[type]) -> None:
+    """Enters one override `key=value`.
+
+    Raises:
+        ConfigError: It has no `=`, no key, or a value that YAML cannot read or would cut off.
+    """
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip(". "):
+        raise ConfigError(f"override {override!r}: expected key=value")
+    try:
+        override.encode()
+        OmegaConf.update(config, key, _value(text.strip(), _hint_at(key, shapes)))
+    except UnicodeEncodeError:
+        raise ConfigError(f"override {override!r}: no valid Unicode") from None
+    except ConfigError as error:
+        raise ConfigError(f"override {override!r}: {error}") from error
+    except (OmegaConfBaseException, YAMLError, ValueError, TypeError, LookupError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"override {override!r}: {reason or type(error).__name__}") from error
+
+
+def _value(text: str, hint: Any) -> Any:
+    """The value of an override; as it is typed where a text is wanted."""
+    kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind is not type(None)]
+    is_optional = type(None) in typing.get_args(hint)
+    if kinds[0] in (str, Path) and not text.startswith(("'", '"')):
+        if not (is_optional and text in ("null", "~", "")):
+            return text
+    elif _COMMENT.search(_QUOTED.sub("", text)):
+        raise ConfigError("' #' begins a comment, which would cut the value off; put it in quotes")
+    return yaml.load(text, Loader=_loader())
+
+
+def _loader() -> Any:
+    """The YAML loader that OmegaConf reads files with: 1e-3 is a number in it."""
+    from omegaconf._utils import get_yaml_loader
+
+    return get_yaml_loader()
+
+
+def _hint_at(key: str, shapes: Sequence[type]) -> Any:
+    """The type of a dotted key in the first of the dataclasses that has it; None: in none."""
+    for shape in shapes:
+        hint: Any = shape
+        for part in key.split("."):
+            hint = _hint_inside(hint, part)
+        if hint is not None:
+            return hint
+    return None
+
+
+def _hint_inside(hint: Any, part: str) -> Any:
+    if typing.get_origin(hint) in (Union, types.UnionType):
+        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    if dataclasses.is_dataclass(hint):
+        return typing.get_type_hints(hint).get(part)
+    if typing.get_origin(hint) in (dict, Mapping):
+        return typing.get_args(hint)[1]
+    return None
+
+
+def _check_size(path: Path) -> None:
+    """Refuses a file whose aliases stand for far more than is written, or for themselves.
+
+    Raises:
+        ConfigError: Such a file.
+        YAMLError: No YAML.
+    """
+    with open(path, encoding="utf-8") as file:
+        root = yaml.compose(file, Loader=yaml.SafeLoader)
+    sizes: dict[int, int | None] = {}
+
+    def size(node: Any) -> int:
+        known = sizes.get(id(node), 0)
+        if known is None:
+            raise ConfigError(f"{path}: an alias that stands for what it is part of")
+        if known:
+            return known
+        sizes[id(node)] = None
+        parts = node.value if isinstance(node, yaml.CollectionNode) else []
+        total = 1
+        for part in parts:
+            total += sum(map(size, part)) if isinstance(part, tuple) else size(part)
+        if total > MAX_NODES:
+            raise ConfigError(f"{path}: more than {MAX_NODES:,} keys and values, with its aliases")
+        sizes[id(node)] = total
+        return total
+
+    if root is not None:
+        size(root)
 
 
 def save_yaml(data: Mapping[str, Any]) -> str:
@@ -141,7 +246,11 @@ def _convert_scalar(hint: type, value: Any, where: str) -> Any:
             return float(value)
         except ValueError:
             pass
+    if isinstance(value, str) and "\0" in value:
+        raise ConfigError(f"{where}: got {value!r}, expected a text without the character 0")
     if hint is Path and isinstance(value, str):
+        if not value:
+            raise ConfigError(f"{where}: got an empty path")
         return Path(value)
     right = isinstance(value, hint) and not (hint is int and isinstance(value, bool))
     if not right:

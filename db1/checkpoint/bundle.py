@@ -145,11 +145,42 @@ def meta_model(config: ModelConfig, vocabulary: Vocabulary) -> TransformerXL:
         return TransformerXL(config, vocabulary.size, vocabulary.bin_range())
 
 
+def run_data_root(folder: Path, config: Mapping[str, Any]) -> Path | None:
+    """Where the data of a run lie, seen from the present folder; None where it names none.
+
+    A relative `data.root` counts from the folder that the training was started in. Where it is not
+    below the present one, it is looked for beside the run: `runs/NAME` was written there, too.
+
+    Args:
+        folder: The run folder.
+        config: Its configuration.
+    """
+    section = config.get("data")
+    root = section.get("root") if isinstance(section, Mapping) else None
+    if not isinstance(root, str):
+        return None
+    below = Path(str(config.get("runs", "runs"))) / str(config.get("name", folder.name))
+    place = folder.resolve()
+    is_relative = not (Path(root).is_absolute() or below.is_absolute())
+    if is_relative and not Path(root).exists() and place.parts[-len(below.parts) :] == below.parts:
+        beside = place.parents[len(below.parts) - 1] / root
+        return beside if beside.exists() else Path(root)
+    return Path(root)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    config = load_yaml(folder / CONFIG_FILE)
+    root = run_data_root(folder, config)
+    if root is None:
+        return config
+    return {**config, "data": {**config["data"], "root": str(root)}}
+
+
 def _read_run(folder: Path, with_weights: bool, tag: str | None, tokenizer: Path | None) -> Bundle:
     description = {
         "folder": folder,
         "kind": "run",
-        "config": load_yaml(folder / CONFIG_FILE),
+        "config": _read_config(folder),
         "tokenizer": _tokenizer(tokenizer, folder / TOKENIZER_FILE),
         "specs": _read_json(folder / SPECS_FILE),
         "chosen": _read_json(folder / CHOSEN_FILE),

@@ -107,11 +107,18 @@ def _is_experiment(path: Path) -> bool:
 
 
 def _run_data(path: Path, overrides: list[str]) -> RunData:
+    from db1.checkpoint.bundle import run_data_root
+    from db1.config import load_yaml
     from db1.data.schedule import MixtureSchedule
     from db1.inspection.runs import RunData
     from db1.tokens.vocabulary import Vocabulary
     from db1.training.experiment import load_experiment
 
+    if path.is_dir():
+        given = load_yaml(path / CONFIG_FILE)
+        root = run_data_root(path, given)
+        if root is not None and str(root) != given["data"]["root"]:
+            overrides = [f"data.root={root}", *overrides]
     config = load_experiment(path / CONFIG_FILE if path.is_dir() else path, overrides)
     schedule = MixtureSchedule.load(path if path.is_dir() else config.run_folder)
     if not path.is_dir() and schedule is not None and len(schedule.stretches) > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -201,12 +200,6 @@ class DataConfig(Checked):
     def pair_tokenizer_path(self) -> Path:
         """Tokenizer of the texts of all pairs, for a mixture without a corpus."""
         return self.root / "pairs" / "tokenizer.json"
-
-
-def check_weight(value: float, where: str) -> None:
-    """Raises ConfigError for a weight that is negative or not finite."""
-    if not (math.isfinite(value) and value >= 0):
-        raise ConfigError(f"{where}: got {value}, expected a finite number of at least 0")
 
 
 def _parts(cls: type[Part], values: Mapping[str, Any], where: str) -> dict[str, Part]:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from db1.errors import CheckpointError
 from db1.evaluation.pair_scores import score_pair_sets
 from db1.evaluation.perplexity import pool, score_text
 from db1.evaluation.plan import Plan, make_plan
@@ -242,8 +243,22 @@ def load_model(
     loaded = load_agent_parts(
         run, checkpoint, random_weights=config.random_weights, seed=config.seed, device=device
     )
+    if not config.random_weights:
+        _check_finite(loaded)
     loaded.model.to(getattr(torch, config.precision))
     return loaded
+
+
+def _check_finite(loaded: LoadedRun) -> None:
+    """Raises CheckpointError for weights that are not numbers: nothing can be played with them."""
+    for name, weight in loaded.model.named_parameters():
+        if not torch.isfinite(weight).all():
+            count = int((~torch.isfinite(weight)).sum())
+            raise CheckpointError(
+                f"{loaded.folder}: the weights of {loaded.tag or 'the model'} are broken: "
+                f"{count:,} of {weight.numel():,} numbers of {name} are not finite; take another "
+                "--checkpoint"
+            )
 
 
 def _begin(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from db1.errors import CheckpointError
 from db1.policy.likelihood import text_losses
 from db1.policy.load import LoadedRun
 from db1.store.documents import DocumentStore
@@ -40,14 +41,19 @@ class TextScore:
 
         Unigram perplexity and the ratio to it are left out where they are not known.
         """
-        perplexity = math.exp(self.loss / self.num_tokens)
+        perplexity = _exp(self.loss / self.num_tokens)
         entry: dict[str, float | int] = {"perplexity": perplexity}
         if self.unigram_loss is not None:
-            unigram = math.exp(self.unigram_loss / self.num_tokens)
+            unigram = _exp(self.unigram_loss / self.num_tokens)
             entry |= {"unigram_perplexity": unigram, "ratio": perplexity / unigram}
         entry["bits_per_byte"] = self.loss / math.log(2) / self.num_bytes
         entry["num_tokens"] = self.num_tokens
         return entry
+
+
+def _exp(loss: float) -> float:
+    """Perplexity of a mean loss; of a hopeless model the largest number that JSON has."""
+    return math.exp(min(loss, 700.0))
 
 
 def read_tokens(store: DocumentStore, limit: int | None = None) -> np.ndarray:
@@ -106,6 +112,11 @@ def score_text(
     losses = text_losses(
         run.model, run.vocabulary, tokens, target_length=window, memory_length=memory_length
     )
+    if not np.isfinite(losses).all():
+        raise CheckpointError(
+            f"{run.folder}: the model's losses on {heldout} are not numbers; the weights of "
+            f"{run.tag or 'the model'} are broken, take another --checkpoint or train again"
+        )
     train_store = DocumentStore(train, tokenizer_fingerprint=fingerprint)
     unigram = unigram_losses(train_store, tokens[1:], tokenizer.size)
     return TextScore(

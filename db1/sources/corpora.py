@@ -141,7 +141,19 @@ def _jsonl_documents(file: Path) -> Iterator[str]:
     for number, record in _json_lines(file):
         if not isinstance(record, dict) or not isinstance(record.get("text"), str):
             raise DataError(f'{file} line {number}: expected {{"text": "..."}}')
-        yield record["text"]
+        yield _checked(record["text"], f"{file} line {number}")
+
+
+def _checked(text: str, where: str) -> str:
+    """A text that can be written as UTF-8; JSON may escape half a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{where}: character {error.start} of the text is a lone surrogate "
+            f"({text[error.start]!r}), which is no valid Unicode; mend the line or leave it out"
+        ) from None
+    return text
 
 
 def _json_lines(file: Path) -> Iterator[tuple[int, Any]]:
@@ -151,7 +163,7 @@ def _json_lines(file: Path) -> Iterator[tuple[int, Any]]:
             continue
         try:
             yield number, json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{file} line {number}: no JSON ({error})") from None
 
 

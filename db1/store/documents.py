@@ -347,7 +347,13 @@ def _read_sidecar(file: Path, fingerprint: str | None) -> dict[str, Any]:
         return {}
     try:
         sidecar = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except FileNotFoundError:
+        raise DataError(
+            f"{file}: no such file: no documents are in this folder; a relative folder counts "
+            "from the present one: run the command where the training was started, or name the "
+            "folder of the data (--data)"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"{file}: no readable sidecar ({error}), so the tokenizer of these documents is "
             "unknown; tokenise the text again"

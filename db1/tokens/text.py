@@ -11,8 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -26,6 +30,8 @@ from db1.tokens.tokenizer_files import (
     read_tokenizer,
 )
 
+_LONG_WORD = re.compile(r"\S{1025,}|\s{1025,}")
+_WORD_PIECE = 1_024
 MIN_SIZE = 257
 """The 256 bytes and the end of text."""
 
@@ -53,13 +59,17 @@ class TextTokenizer:
     def __init__(self, content: str, where: str = FILE_NAME) -> None:
         try:
             parsed = json.loads(content)
-            self._tokenizer = Tokenizer.from_str(content)
-        except Exception as error:  # the library raises a bare Exception
+            with _held_errors():
+                self._tokenizer = Tokenizer.from_str(content)
+        except BaseException as error:  # the library raises a bare Exception, or panics
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
             raise DataError(
                 f"{where}: not a tokenizer file ({error}); expected a tokenizer.json of the "
                 "tokenizers library"
             ) from None
-        self._content = content
+        self._content, self._where = content, where
+        self._has_regex = '"Regex"' in content
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True
@@ -137,15 +147,39 @@ class TextTokenizer:
             DataError: Not a str, or one that has no UTF-8 (a lone surrogate).
         """
         _check_text(text)
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        with self._no_panic():
+            encoding = self._tokenizer.encode(text, add_special_tokens=False)
         return np.array(encoding.ids, dtype=np.int32)
 
     def encode_many(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Encodes texts on several threads; equals `encode` of each."""
         for text in texts:
             _check_text(text)
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        with self._no_panic():
+            encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+    @contextmanager
+    def _no_panic(self) -> Iterator[None]:
+        """Turns a panic of the library (a regular expression that gives up) into a DataError.
+
+        The library writes several lines about it to the standard errors; they are held back.
+        """
+        if not self._has_regex:
+            yield
+            return
+        with _held_errors() as held:
+            try:
+                yield
+            except BaseException as error:
+                if type(error).__name__ != "PanicException":
+                    raise
+                held.truncate(0)
+                raise DataError(
+                    f"{self._where}: the tokenizer gives up on a text of this kind "
+                    f"({str(error).splitlines()[0][:200]}); its regular expression needs too many "
+                    "steps, take another tokenizer or leave that text out"
+                ) from None
 
     def decode(self, ids: np.ndarray | Sequence[int]) -> str:
         """Ids -> text; bytes that are no UTF-8 become U+FFFD, `end_of_text` shows as its name.
@@ -166,8 +200,28 @@ class TextTokenizer:
         self.__init__(state["content"])
 
 
+@contextmanager
+def _held_errors() -> Iterator[Any]:
+    """Holds back what is written to the process's standard errors while the block runs."""
+    with tempfile.TemporaryFile() as held:
+        kept = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield held
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            if text := held.read():
+                os.write(2, text)
+
+
 class _Counter:
-    """Passes texts on, checked, and counts their characters."""
+    """Passes texts on, checked, and counts their characters.
+
+    Words of more than 1,024 characters (a genome, a picture in base64) come in pieces: the time
+    that the trainer needs grows with the square of a word's length.
+    """
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.texts = texts
@@ -177,7 +231,17 @@ class _Counter:
         for text in self.texts:
             _check_text(text)
             self.num_characters += len(text)
-            yield text
+            yield from _with_short_words(text)
+
+
+def _with_short_words(text: str) -> Iterator[str]:
+    """The text in parts that end inside long words, or whole where it has none."""
+    start = 0
+    for word in _LONG_WORD.finditer(text):
+        for end in range(word.start() + _WORD_PIECE, word.end(), _WORD_PIECE):
+            yield text[start:end]
+            start = end
+    yield text[start:]
 
 
 def _check_text(text: str) -> None:

@@ -72,7 +72,7 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Experime
         ConfigError: Naming what is wrong.
         CheckpointError: `init_from` holds no valid checkpoint.
     """
-    raw = load_yaml(path, overrides)
+    raw = load_yaml(path, overrides, (ExperimentConfig, FinetuneConfig))
     return build(ExperimentConfig, expand(raw) if "init_from" in raw else raw)
 
 

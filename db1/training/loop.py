@@ -34,6 +34,7 @@ from db1.training.mixture import EVENT, RunMixture
 from db1.training.processes import Processes
 from db1.training.schedule import learning_rate_at
 from db1.training.state.resume import config_hash, prepare_folder
+from db1.training.state.run_lock import RunLock
 from db1.training.state.saving import Saver, check_resumable, restore_training
 from db1.training.step_loader import BatchDrawer
 
@@ -97,6 +98,7 @@ class Trainer:
         self._evaluation_sets = evaluation_sets
         self._training = training
         self._run_folder = Path(run_folder)
+        self._lock = RunLock(self._run_folder)
         self._config = config
         self._run_files = run_files
         self._mixture = mixture
@@ -113,7 +115,8 @@ class Trainer:
         """Trains to the last step, or to a SIGTERM, from the newest valid checkpoint if any.
 
         Raises:
-            ConfigError: When the settings fit neither the machine nor the run folder.
+            ConfigError: When the settings fit neither the machine nor the run folder, or another
+                training of this run is alive.
             CheckpointError: When there are checkpoints and none is valid.
             DataError: For a broken sample, or too many batches that had to be skipped; nothing is
                 saved then.
@@ -123,6 +126,13 @@ class Trainer:
             torch.set_num_threads(training.num_threads)
         self._processes = processes = Processes(training.engine)
         training.check_processes(processes.world_size, processes.device.type)
+        try:
+            return self._run()
+        finally:
+            self._lock.release()
+
+    def _run(self) -> TrainingResult:
+        training, processes = self._training, self._processes
         found = self._prepare()
         start = found.step if found else 0
         if start >= training.num_steps:
@@ -162,6 +172,7 @@ class Trainer:
         def work() -> tuple[Checkpoint | None, dict[str, Any] | None]:
             if self._processes.rank:
                 return None, None
+            self._lock.acquire()
             prepare_folder(self._run_folder, self._config, self._run_files, self._complete)
             found = find_checkpoint(self._run_folder)
             start = found.step if found else 0

@@ -2,7 +2,7 @@
 
 # name        processes there: one a GPU
 worker-0      slots=8
-worker-1      slots=8
+me@worker-1   slots=8
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 
 from db1.errors import ConfigError
 
-_LINE = re.compile(r"(\S+)\s+slots\s*=\s*(\d+)")
+_LINE = re.compile(r"(\S+)\s+slots=([0-9]{1,5})")
+"""DeepSpeed reads the same file, and knows no blanks around the equals sign."""
 
 
 def read_hostfile(path: Path | str) -> dict[str, int]:
@@ -30,7 +31,7 @@ def read_hostfile(path: Path | str) -> dict[str, int]:
             "machine; leave it out to train on this machine alone"
         )
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not readable as a text file ({error})") from error
     hosts: dict[str, int] = {}
@@ -52,7 +53,11 @@ def read_hostfile(path: Path | str) -> dict[str, int]:
 def _entry(text: str, where: str) -> tuple[str, int]:
     match = _LINE.fullmatch(text)
     if match is None:
-        raise ConfigError(f"{where}: got {text!r}, expected `HOST slots=PROCESSES`")
+        raise ConfigError(
+            f"{where}: got {text!r}, expected `HOST slots=PROCESSES` without blanks around the '='"
+        )
+    if "[" in match[1]:
+        raise ConfigError(f"{where}: got {match[1]!r}, expected an address without brackets")
     slots = int(match[2])
     if slots < 1:
         raise ConfigError(f"{where}: got slots={slots}, expected 1 or more; or remove the line")
@@ -63,14 +68,17 @@ def address_of(host: str, where: str) -> str:
     """The host's address.
 
     Args:
-        host: Name or address.
+        host: Name or address; `user@` in front of it is for ssh, and plays no part here.
         where: What names it, for the message.
 
     Raises:
         ConfigError: For a name that is not known here.
     """
     try:
-        return socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0]
+        name = host.rpartition("@")[2]
+        return socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0][4][0]
+    except UnicodeError as error:
+        raise ConfigError(f"{where}: host {host!r} is no name of a machine") from error
     except OSError as error:
         raise ConfigError(
             f"{where}: host {host!r} has no address here ({error.strerror or error}); check its "
