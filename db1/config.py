@@ -78,7 +78,10 @@ def _set(config: Any, override: str, shapes: Sequence[type]) -> None:
         raise ConfigError(f"override {override!r}: expected key=value")
     try:
         override.encode()
-        OmegaConf.update(config, key, _value(text.strip(), _hint_at(key, shapes)))
+        if _is_as_typed(text.strip(), _hint_at(key, shapes)):
+            OmegaConf.update(config, key, text.strip())
+        else:
+            config.merge_with_dotlist([override])
     except UnicodeEncodeError:
         raise ConfigError(f"override {override!r}: no valid Unicode") from None
     except ConfigError as error:
@@ -88,23 +91,20 @@ def _set(config: Any, override: str, shapes: Sequence[type]) -> None:
         raise ConfigError(f"override {override!r}: {reason or type(error).__name__}") from error
 
 
-def _value(text: str, hint: Any) -> Any:
-    """The value of an override; as it is typed where a text is wanted."""
+def _is_as_typed(text: str, hint: Any) -> bool:
+    """Whether a value is a text as it stands; else YAML says what it is.
+
+    Raises:
+        ConfigError: YAML would cut it off.
+    """
     kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind is not type(None)]
     is_optional = type(None) in typing.get_args(hint)
     if kinds[0] in (str, Path) and not text.startswith(("'", '"')):
         if not (is_optional and text in ("null", "~", "")):
-            return text
+            return True
     elif _COMMENT.search(_QUOTED.sub("", text)):
         raise ConfigError("' #' begins a comment, which would cut the value off; put it in quotes")
-    return yaml.load(text, Loader=_loader())
-
-
-def _loader() -> Any:
-    """The YAML loader that OmegaConf reads files with: 1e-3 is a number in it."""
-    from omegaconf._utils import get_yaml_loader
-
-    return get_yaml_loader()
+    return False
 
 
 def _hint_at(key: str, shapes: Sequence[type]) -> Any:

@@ -80,8 +80,8 @@ class SourceField:
         if not (low <= high).all():
             bad = tuple(int(i) for i in np.argwhere(low > high)[0])
             raise DataError(
-                f"{where}: low {low[bad]:g} above high {high[bad]:g} in dimension {list(bad)}; "
-                "give --action-low and --action-high"
+                f"{where}: low {low[bad]:g} above high {high[bad]:g} in dimension {list(bad)}, "
+                "expected low below high; give --action-low and --action-high"
             )
         if (low == -1.0).all() and (high == 1.0).all():
             return self

@@ -114,7 +114,7 @@ def test_by_size(root: Path) -> None:
     ("data", "error", "named"),
     [
         ({"suites": {"e": 1}}, DataError, "no store of this suite.*stored suites: a, b, c"),
-        ({"suites": {"a": -1}}, ConfigError, "suites.a: weight: got -1"),
+        ({"suites": {"a": -1}}, ConfigError, "suites.a.weight: got -1"),
         ({"suites": {"a": {"wieght": 1}}}, ConfigError, "wieght.*did you mean 'weight'"),
         ({"suites": {"a": {"tasks": {"p": "x"}}}}, ConfigError, "tasks.p"),
         ({"suites": {"a": {"others": -2}}}, ConfigError, "others: got -2"),

@@ -269,14 +269,14 @@ def test_an_environment_that_a_file_names_is_never_built(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("space", "named"),
     [
-        ('{"type": "Graph"}', "observation '': a Graph space"),
+        ('{"type": "Graph"}', "observation_space '': a Graph space"),
         ('{"type": "Box", "dtype": "complex64", "shape": [2], "low": [0], "high": [1]}', "broken"),
         ('{"type": "Discrete", "n": 5000, "start": 0}', "5000 discrete values, expected at most"),
-        ('{"type": "Discrete"}', "a broken Discrete space"),
+        ('{"type": "Discrete"}', "the Discrete space has no 'n'"),
         ("{", "no description of a space"),
         (
             '{"type": "Dict", "subspaces": {"a": 3}}',
-            "observation 'a': no description of a space: '3'",
+            "observation_space 'a': no description of a space: '3'",
         ),
         ('{"type": "Tuple", "subspaces": {}}', "a Tuple space without subspaces"),
     ],
@@ -294,7 +294,7 @@ def test_nested_actions_are_refused(tmp_path: Path) -> None:
     rewrite_json(
         tmp_path / "s/data/metadata.json", action_space='{"type": "Dict", "subspaces": {}}'
     )
-    with pytest.raises(DataError, match="action: a Dict space, expected Box, Discrete"):
+    with pytest.raises(DataError, match="action_space: a Dict space, expected Box, Discrete"):
         imported(source, tmp_path / "store")
 
 

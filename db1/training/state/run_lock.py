@@ -1,6 +1,6 @@
 """One training a run folder: a lock that the system frees at death, and a heartbeat for the rest.
 
-    <run>/lock.json   {"host": "node-3", "pid": 4711, "started": "...", "command": "...", "beat": 17}
+    <run>/lock.json   {"host": "node-3", "pid": 4711, "started": "...", "command": ..., "beat": 17}
 
 The file is locked (flock) while its training lives. On one machine, and on shared file systems that
 lock across machines, that alone decides. Where the system lets a second machine have the lock, too,
