@@ -1,6 +1,6 @@
 // The index builder of db1: which token, window or dataset each training sample starts from.
 //
-// Every function has a reference in Python with a worked example (db1/store/index.py, fair.py,
+// Every function has a reference in Python with a worked example (db1/index/index.py, fair.py,
 // permutation.py), and both give the same bytes. All counts are 64-bit, the GIL is released while a
 // loop runs, and bad input throws std::invalid_argument (ValueError in Python).
 //
@@ -221,7 +221,7 @@ py::tuple blending_index(const DoubleArray& weights, std::int64_t num_samples) {
 }  // namespace
 
 PYBIND11_MODULE(_index, module) {
-  module.doc() = "Index builder of db1; use it through db1.store.index.";
+  module.doc() = "Index builder of db1; use it through db1.index.index.";
   const char* about_samples = "Rows [start, stop] of the sample index, int64 (rows, 2).";
   module.def("sample_index", &sample_index<Int64Array>, py::arg("sizes").noconvert(),
              py::arg("sequence_length"), py::arg("num_samples"), py::arg("start") = 0,

@@ -14,7 +14,7 @@ from db1.benchmarks.cases import Case
 from db1.benchmarks.timing import OURS, Comparison, Timing
 from db1.data.loader import load_batches
 from db1.data.mixture import FixedSamples
-from db1.sequence.sample import Batch
+from db1.model.batch import Batch
 
 Progress = Callable[[str, int, int], None]
 

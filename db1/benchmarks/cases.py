@@ -15,10 +15,10 @@ from db1.data.collate import collate
 from db1.data.mixture import generator_of
 from db1.data.sources import EpisodeSource, Source, TextSource
 from db1.errors import Db1Error
+from db1.index.index import sample_index
 from db1.model.vision import standardize, to_patches
 from db1.sequence.episode import SequenceConfig
 from db1.sequence.sample import Sample
-from db1.store.index import sample_index
 from db1.tokens.image import PATCH_SIZE
 from db1.tokens.spec import StepSpec
 from db1.tokens.vocabulary import Vocabulary, VocabularyConfig

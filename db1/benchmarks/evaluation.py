@@ -33,15 +33,15 @@ from torch import Tensor
 from db1.benchmarks.timing import OURS, Comparison, Timing
 from db1.errors import ConfigError, Db1Error
 from db1.evaluation.evaluate import evaluate
-from db1.evaluation.policies import ModelPolicy
-from db1.evaluation.rollout import rollout
 from db1.evaluation.running import Machine
 from db1.evaluation.settings import EvaluationConfig
 from db1.evaluation.task import make_prompted_agent
+from db1.inference.agent import Agent
+from db1.inference.load import load_agent_parts
+from db1.inference.ragged import Piece, RaggedBatch, cut, left_pad
 from db1.model.transformer_xl import TransformerXL
-from db1.policy.agent import Agent
-from db1.policy.load import load_agent_parts
-from db1.policy.ragged import Piece, RaggedBatch, cut, left_pad
+from db1.rollout.loop import rollout
+from db1.rollout.policies import ModelPolicy
 from db1.runtime import usable_cores
 from db1.sequence.step import StepCodec
 

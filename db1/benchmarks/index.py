@@ -18,8 +18,8 @@ import numpy as np
 
 from db1.benchmarks.timing import OURS, Comparison, Contender, compare
 from db1.errors import Db1Error
-from db1.store.fair import fair_index
-from db1.store.index import blending_index, reference_sample_index, sample_index
+from db1.index.fair import fair_index
+from db1.index.index import blending_index, reference_sample_index, sample_index
 
 Progress = Callable[[str, int, int], None]
 

@@ -103,9 +103,9 @@ def eval_(
     Example: db1 eval runs/big --reference db1 --allow-version-mismatch --out runs/big/as_db1
     """
     from db1.evaluation.evaluate import evaluate
-    from db1.evaluation.pair_scoring import PairScoring
     from db1.evaluation.ranks import join_ranks
-    from db1.evaluation.report import headline
+    from db1.metrics.pair_scoring import PairScoring
+    from db1.report import headline
 
     scoring = PairScoring(
         split=pair_split,

@@ -39,7 +39,7 @@ def demo(
     """
     from db1.demo.brain import Brain, DemoConfig
     from db1.demo.server import serve
-    from db1.policy.load import load_agent_parts
+    from db1.inference.load import load_agent_parts
 
     loaded = load_agent_parts(run, checkpoint, device=checked_device(device))
     config = DemoConfig(data=data, beams=beams, frames_per_second=frames_per_second)

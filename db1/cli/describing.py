@@ -11,10 +11,10 @@ from rich.console import Console
 
 from db1.cli.progress import task_bars
 from db1.errors import DataError
-from db1.evaluation.annotations import IMAGE_ID, QUESTION_ID, write_result_file
-from db1.evaluation.pair_selection import ScoredPairs, pair_id, whole_store
-from db1.evaluation.pair_texts import write_texts
-from db1.policy.image_text import ImageTextWriter, WritingConfig
+from db1.inference.image_text import ImageTextWriter, WritingConfig
+from db1.metrics.annotations import IMAGE_ID, QUESTION_ID, write_result_file
+from db1.metrics.pair_selection import ScoredPairs, pair_id, whole_store
+from db1.metrics.pair_texts import write_texts
 
 _KEYS = {"caption": (IMAGE_ID, "caption"), "question": (QUESTION_ID, "answer")}
 

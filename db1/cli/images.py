@@ -11,7 +11,7 @@ from db1.errors import DataError
 from db1.store.pair_layout import HEADER_FILE
 
 if TYPE_CHECKING:
-    from db1.policy.image_text import ImageTextWriter, SeenImage
+    from db1.inference.image_text import ImageTextWriter, SeenImage
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif")
 

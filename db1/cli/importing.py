@@ -16,9 +16,9 @@ from rich.console import Console
 
 from db1.cli.verbs import Verb, VerbGroup
 from db1.errors import MissingExtra
+from db1.importers import IMPORTERS, ImportContext, ImportKind
+from db1.importers.registry import OPTION_HELP, OpenTask, Progress, is_option
 from db1.ranges import range_of
-from db1.sources import IMPORTERS, ImportContext, ImportKind
-from db1.sources.registry import OPTION_HELP, OpenTask, Progress, is_option
 from db1.tokens.spec import StepSpec
 
 logger = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ def export_minari_(
     Example: db1 export minari data/mujoco/Hopper-v5 minari/hopper --dataset-id mine/hopper-v0
     """
     from db1.cli.progress import task_bars
-    from db1.sources.minari_export import export_minari
+    from db1.importers.minari_export import export_minari
 
     console = Console()
     with task_bars(console) as report:

@@ -17,7 +17,7 @@ from db1.errors import ConfigError, DataError
 if TYPE_CHECKING:
     import numpy as np
 
-    from db1.policy.load import LoadedRun
+    from db1.inference.load import LoadedRun
 
 _TEXT, _HOW = "Text", "How it is scored"
 
@@ -91,8 +91,8 @@ def perplexity(
 
     Example: db1 perplexity runs/db1_tiny --sliding-window --target-length 16 --max-tokens 4000
     """
-    from db1.evaluation.perplexity_by_memory import MemoryProtocol, score_by_memory
-    from db1.policy.load import load_agent_parts
+    from db1.inference.load import load_agent_parts
+    from db1.metrics.perplexity_by_memory import MemoryProtocol, score_by_memory
 
     if text is not None and (corpus is not None or data is not None):
         raise ConfigError("--text names another text; leave out --corpus and --data")
@@ -121,8 +121,8 @@ Text = tuple["np.ndarray", "float | None"]
 
 
 def _foreign_text(loaded: LoadedRun, text: str, max_tokens: int | None) -> Text:
-    from db1.evaluation.perplexity_by_memory import documents_as_tokens
-    from db1.sources.corpora import corpus_documents
+    from db1.importers.corpora import corpus_documents
+    from db1.metrics.perplexity_by_memory import documents_as_tokens
 
     documents = list(corpus_documents(text))
     kept = [document for document in documents if document.strip()]
@@ -134,7 +134,7 @@ def _foreign_text(loaded: LoadedRun, text: str, max_tokens: int | None) -> Text:
 def _own_texts(
     loaded: LoadedRun, corpus: str | None, data: Path | None, max_tokens: int | None
 ) -> dict[str, Text]:
-    from db1.evaluation.perplexity import read_tokens, unigram_losses
+    from db1.metrics.perplexity import read_tokens, unigram_losses
     from db1.store.documents import DocumentStore
 
     section: dict[str, Any] = loaded.config.get("data") or {}

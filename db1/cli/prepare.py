@@ -14,8 +14,8 @@ from db1.data.config import DataConfig
 from db1.data.pair_tokenizer import train_pair_tokenizer
 from db1.errors import ConfigError, DataError
 from db1.experts.collect import CollectRequest, CollectSummary, collect_many
-from db1.sources import IMPORTERS
-from db1.sources.text import TextSummary, prepare_text
+from db1.importers import IMPORTERS
+from db1.importers.text import TextSummary, prepare_text
 from db1.suites import parse_task_id
 from db1.suites.listing import choose_tasks, task_rows
 from db1.tokens.text import TextTokenizer

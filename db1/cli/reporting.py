@@ -44,7 +44,7 @@ def report(
 
     Example: db1 report runs/big/evaluation runs/small/evaluation --html both.html --latex t.tex
     """
-    from db1.evaluation.report import write_report
+    from db1.report import write_report
 
     path = write_report(
         folders[0],
@@ -82,8 +82,8 @@ def compare(
 
     Example: db1 compare runs/db1_tiny/evaluation --published
     """
-    from db1.evaluation.compare import compare_published, compare_results
     from db1.evaluation.results import read_results
+    from db1.metrics.compare import compare_published, compare_results
 
     if second is None and not published:
         raise ConfigError("compare: name a second folder of results, or pass --published")

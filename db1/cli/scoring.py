@@ -50,8 +50,8 @@ def score_captions_file(
 
     Example: db1 score captions data/pairs/pictograms/test captions.json --tokenizer plain
     """
-    from db1.evaluation.annotations import IMAGE_ID, joined_ids, read_captions, read_results
-    from db1.evaluation.caption_measures import check_tokenizer, measure_captions
+    from db1.metrics.annotations import IMAGE_ID, joined_ids, read_captions, read_results
+    from db1.metrics.caption_measures import check_tokenizer, measure_captions
 
     check_tokenizer(tokenizer)
     references = read_captions(annotations, split)
@@ -93,8 +93,8 @@ def score_vqa_file(
 
     Example: db1 score vqa data/pairs/easy-vqa/test answers.json --json
     """
-    from db1.evaluation.annotations import QUESTION_ID, joined_ids, read_answers, read_results
-    from db1.evaluation.vqa import typed_accuracy
+    from db1.metrics.annotations import QUESTION_ID, joined_ids, read_answers, read_results
+    from db1.metrics.vqa import typed_accuracy
 
     asked = read_answers(annotations)
     answers = read_results(results, QUESTION_ID, "answer")

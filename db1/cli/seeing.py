@@ -14,7 +14,7 @@ from db1.cli.images import NamedImage, image_files, is_store, seen_images
 from db1.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from db1.policy.image_text import ImageTextWriter, WritingConfig
+    from db1.inference.image_text import ImageTextWriter, WritingConfig
 
 _CHOICE, _OUTPUT, _SHOWN = "How texts are written", "Output", "How images are shown"
 _CHUNK = 256
@@ -243,8 +243,8 @@ def _config(
     top_k: int | None,
     seed: int,
 ) -> WritingConfig:
-    from db1.policy.decode import DecodeConfig
-    from db1.policy.image_text import WritingConfig
+    from db1.inference.decode import DecodeConfig
+    from db1.inference.image_text import WritingConfig
 
     greedy = _is_greedy(temperature, top_p, top_k)
     decode = DecodeConfig(greedy=greedy, temperature=temperature or 1.0, top_p=top_p, top_k=top_k)
@@ -283,9 +283,9 @@ def _writer(
     device: str | None,
     max_rows: int,
 ) -> ImageTextWriter:
-    from db1.policy.image_text import ImageTextWriter
-    from db1.policy.load import load_agent_parts
-    from db1.policy.pair_sets import settings_of
+    from db1.inference.image_text import ImageTextWriter
+    from db1.inference.load import load_agent_parts
+    from db1.inference.pair_sets import settings_of
 
     loaded = load_agent_parts(run, checkpoint, device=checked_device(device))
     return ImageTextWriter(loaded, settings_of(loaded, kind, set_name), max_rows=max_rows)

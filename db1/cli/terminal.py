@@ -12,8 +12,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from db1.evaluation.watching.play.scene import Choice, Scene, Seen
 from db1.inspection.pictures import half_blocks
+from db1.viewer.scene import Choice, Scene, Seen
 
 _LEVELS = " ▁▂▃▄▅▆▇█"
 _MAX_CHOICES = 8

@@ -49,8 +49,8 @@ def record(
     """
     draw_off_screen()
     from db1.evaluation.results import read_results
-    from db1.evaluation.watching.record import FilmConfig, record
-    from db1.evaluation.watching.selection import choose_tasks
+    from db1.viewer.record import FilmConfig, record
+    from db1.viewer.selection import choose_tasks
 
     results = read_results(folder)
     total = len(choose_tasks(results, task, suite, per_suite))
@@ -126,8 +126,8 @@ def play(
     draw_off_screen()
     from db1.evaluation.results import read_results
     from db1.evaluation.settings import EvaluationConfig
-    from db1.evaluation.watching.play.episode import play
-    from db1.evaluation.watching.record import settings_of
+    from db1.viewer.episode import play
+    from db1.viewer.record import settings_of
 
     config = EvaluationConfig(
         episodes=1,
@@ -188,7 +188,7 @@ class _Faces:
 def _faces(show: str | None, out: Path | None, speed: float, title: str) -> _Faces:
     """The film first, so that what it lacks is told before anything opens."""
     from db1.cli.terminal import Terminal
-    from db1.evaluation.watching.play.faces import FilmFace, Lines, Window
+    from db1.viewer.faces import FilmFace, Lines, Window
 
     if show is not None and show not in _SHOWN:
         raise ConfigError(f"--show: got {show!r}, expected one of {_SHOWN}{nearest(show, _SHOWN)}")

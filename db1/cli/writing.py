@@ -15,8 +15,8 @@ from db1.cli.device import checked_device
 from db1.errors import CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
-    from db1.policy.decode import DecodeConfig
-    from db1.policy.generate import Generation, Writer
+    from db1.inference.decode import DecodeConfig
+    from db1.inference.generate import Generation, Writer
 
 _PROMPTS, _CHOICE, _OUTPUT = "Prompts", "How tokens are chosen", "Output"
 
@@ -77,7 +77,7 @@ def generate(
 
     Example: db1 generate runs/db1_tiny
     """
-    from db1.policy.decode import DecodeConfig
+    from db1.inference.decode import DecodeConfig
 
     decode = DecodeConfig(
         greedy=temperature == 0, temperature=temperature or 1.0, top_k=top_k, top_p=top_p
@@ -106,8 +106,8 @@ class _Options:
 
 
 def _writer(run: Path, checkpoint: str | None, memory: int | None, device: str | None) -> Writer:
-    from db1.policy.generate import Writer
-    from db1.policy.load import load_agent_parts
+    from db1.inference.generate import Writer
+    from db1.inference.load import load_agent_parts
 
     loaded = load_agent_parts(run, checkpoint, device=checked_device(device))
     if loaded.tokenizer is None:

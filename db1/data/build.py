@@ -14,8 +14,8 @@ from db1.data.schedule import MixtureSchedule
 from db1.data.sources import EpisodeSource, Source, TextSource
 from db1.data.weights import resolve_weights
 from db1.errors import DataError
+from db1.index.index_cache import IndexCache
 from db1.sequence.episode import SequenceConfig
-from db1.store.index_cache import IndexCache
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import Vocabulary
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from db1.data.packing import BatchLayout, PackedBatch
+from db1.data.transport.packing import BatchLayout, PackedBatch
+from db1.model.batch import Batch
 from db1.sequence.images import PlacedImages, place_images
-from db1.sequence.sample import Batch, Sample
+from db1.sequence.sample import Sample
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -10,7 +10,7 @@ the added episodes alone. Worked example, 8 training episodes and one seed:
 from __future__ import annotations
 
 from db1.errors import DataError
-from db1.store.permutation import Permutation
+from db1.index.permutation import Permutation
 
 _EPOCH = 1 << 40
 """Keeps this shuffle apart from those of the epochs of a corpus."""

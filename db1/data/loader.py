@@ -22,12 +22,13 @@ import torch
 from torch.utils.data import DataLoader, get_worker_info
 
 from db1.data.collate import Packing, pack
-from db1.data.packing import PackedBatch
-from db1.data.prefetch import copied_ahead
-from db1.data.slots import SentBatch, SharedSlots
+from db1.data.transport.packing import PackedBatch
+from db1.data.transport.prefetch import copied_ahead
+from db1.data.transport.slots import SentBatch, SharedSlots
 from db1.errors import DataError, Db1Error
+from db1.model.batch import Batch
 from db1.runtime import keep_freed_memory
-from db1.sequence.sample import Batch, Sample
+from db1.sequence.sample import Sample
 
 
 class SampleDataset(Protocol):

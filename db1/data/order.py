@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from db1.errors import ConfigError
-from db1.store.fair import FairBlend
-from db1.store.index_cache import IndexCache
+from db1.index.fair import FairBlend
+from db1.index.index_cache import IndexCache
 
 
 class SampleOrder:
@@ -23,7 +23,7 @@ class SampleOrder:
 
     Args:
         stretches: (first sample, parts of each dataset), the first at 0, ascending; parts are
-            integers of at least 0, see `db1.store.fair`.
+            integers of at least 0, see `db1.index.fair`.
         num_samples: Length of the run.
         cache: Where tables of long runs are kept; None: in memory.
 

@@ -23,11 +23,11 @@ import numpy as np
 from db1.data.on_demand import OnDemand
 from db1.data.pair_config import PairData
 from db1.errors import ConfigError, DataError
+from db1.index.permutation import Permutation
 from db1.sequence.episode import SequenceConfig
 from db1.sequence.image_text import ImageText, ImageTextCodec
 from db1.sequence.sample import Sample
 from db1.store.pairs import Pair, PairStore, pair_splits
-from db1.store.permutation import Permutation
 from db1.tokens.image_file import ImageFile
 from db1.tokens.image_fit import fit_image
 from db1.tokens.text import TextTokenizer

@@ -14,14 +14,14 @@ import numpy as np
 from db1.data.few_shot import chosen_episodes
 from db1.data.on_demand import OnDemand
 from db1.errors import DataError
+from db1.index.index import window_index
+from db1.index.permutation import Permutation
 from db1.sequence.episode import SequenceConfig, disturb_history, encode_window, fit, join
 from db1.sequence.sample import Sample
 from db1.sequence.step import StepCodec
 from db1.sequence.text import encode_text
 from db1.store.documents import DocumentStore
 from db1.store.episodes import EpisodeStore
-from db1.store.index import window_index
-from db1.store.permutation import Permutation
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import Vocabulary
 

@@ -15,20 +15,20 @@ import numpy as np
 from PIL import Image
 
 from db1.errors import CheckpointError, DataError, Db1Error
-from db1.evaluation.policies import ModelPolicy
 from db1.evaluation.settings import EvaluationConfig
 from db1.evaluation.task import make_agent
-from db1.evaluation.watching.picture import Painter
-from db1.evaluation.watching.watch import Moment, watch
-from db1.policy.decode import DecodeConfig
-from db1.policy.generate import Writer
-from db1.policy.image_text import ImageTextWriter, WritingConfig
-from db1.policy.load import LoadedRun
-from db1.policy.pair_sets import learned_sets, settings_of
+from db1.inference.decode import DecodeConfig
+from db1.inference.generate import Writer
+from db1.inference.image_text import ImageTextWriter, WritingConfig
+from db1.inference.load import LoadedRun
+from db1.inference.pair_sets import learned_sets, settings_of
 from db1.ranges import Checked, Positive, Range
+from db1.rollout.policies import ModelPolicy
 from db1.store.pair_layout import CAPTION, QUESTION
 from db1.suites import TaskEnv, parse_task_id
 from db1.suites.seeds import EVALUATION, seed_for
+from db1.viewer.picture import Painter
+from db1.viewer.watch import Moment, watch
 
 MAX_CHARACTERS = 20_000
 """Of a conversation that is sent."""

@@ -22,18 +22,18 @@ import numpy as np
 import torch
 
 from db1.errors import CheckpointError
-from db1.evaluation.pair_scores import score_pair_sets
-from db1.evaluation.perplexity import pool, score_text
 from db1.evaluation.plan import Plan, make_plan
 from db1.evaluation.queue import TaskQueue
 from db1.evaluation.ranks import Ranks
 from db1.evaluation.references import References
 from db1.evaluation.results import command_line, resume, versions, write_results
 from db1.evaluation.running import Machine, play_tasks
-from db1.evaluation.scores import normalise, summarise
 from db1.evaluation.settings import EvaluationConfig
 from db1.evaluation.task import evaluate_task
-from db1.policy.load import LoadedRun, load_agent_parts, locate_model, read_run
+from db1.inference.load import LoadedRun, load_agent_parts, locate_model, read_run
+from db1.metrics.pair_scores import score_pair_sets
+from db1.metrics.perplexity import pool, score_text
+from db1.metrics.scores import normalise, summarise
 
 logger = logging.getLogger(__name__)
 

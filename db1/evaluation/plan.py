@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 from db1.errors import ConfigError, DataError, MissingExtra, nearest
-from db1.evaluation.prompts import check_demonstrations
 from db1.evaluation.references import (
     MissingReference,
     References,
@@ -18,7 +17,8 @@ from db1.evaluation.references import (
 )
 from db1.evaluation.settings import EvaluationConfig
 from db1.evaluation.task import make_codec
-from db1.policy.load import RunParts
+from db1.inference.load import RunParts
+from db1.rollout.prompts import check_demonstrations
 from db1.suites import parse_task_id
 
 logger = logging.getLogger(__name__)

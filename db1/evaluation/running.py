@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from db1.errors import Db1Error
-from db1.evaluation.environments import WorkerPool
 from db1.evaluation.queue import TaskQueue
-from db1.evaluation.workers import EnvironmentLost
 from db1.ranges import Checked, Positive, Range
+from db1.rollout.environments import WorkerPool
+from db1.rollout.workers import EnvironmentLost
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from types import MappingProxyType
 from typing import Annotated, Any
 
 from db1.errors import ConfigError, nearest
-from db1.evaluation.pair_scoring import PairScoring
-from db1.evaluation.policies import POLICIES
 from db1.evaluation.references import check_choice
-from db1.policy.agent import PROMPT_PARTS, PROMPT_STRATEGIES
+from db1.inference.agent import PROMPT_PARTS, PROMPT_STRATEGIES
+from db1.metrics.pair_scoring import PairScoring
 from db1.ranges import Checked, Count, Natural, Positive, Range, Seed
+from db1.rollout.policies import POLICIES
 from db1.suites.seeds import EVALUATION, seed_for
 
 PROMPT_RULES = ("top", "sample_peak", "uniform")

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from db1.errors import ConfigError, DataError
-from db1.evaluation.demonstrations import check_demonstrations
-from db1.evaluation.environments import WorkerPool
-from db1.evaluation.policies import ModelPolicy, make_model_free_policy
-from db1.evaluation.prompts import Prompts, no_prompts, read_prompts
 from db1.evaluation.references import References
-from db1.evaluation.rollout import EpisodeResult, Progress, rollout
-from db1.evaluation.scores import bootstrap_interval, normalise
 from db1.evaluation.settings import EvaluationConfig
-from db1.policy.agent import Agent
-from db1.policy.load import LoadedRun, RunParts
+from db1.inference.agent import Agent
+from db1.inference.load import LoadedRun, RunParts
+from db1.metrics.scores import bootstrap_interval, normalise
+from db1.rollout.demonstrations import check_demonstrations
+from db1.rollout.environments import WorkerPool
+from db1.rollout.loop import EpisodeResult, Progress, rollout
+from db1.rollout.policies import ModelPolicy, make_model_free_policy
+from db1.rollout.prompts import Prompts, no_prompts, read_prompts
 from db1.sequence.step import StepCodec
 from db1.suites import parse_task_id
 from db1.tokens.spec import StepSpec

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from db1.errors import ConfigError, DataError
+from db1.model.batch import ImageGroup
 from db1.model.config import ModelConfig
 from db1.model.vision import VisionEncoder
-from db1.sequence.sample import ImageGroup
 
 _NUM_HARMONICS = 48
 

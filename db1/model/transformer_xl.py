@@ -24,6 +24,7 @@ from db1.errors import ConfigError
 from db1.model.attention import Biases, ExtendKeys, RelativeAttention, attention_biases
 from db1.model.attention_kernels import AttentionRequest
 from db1.model.attention_plan import AttentionPlan, attention_plan
+from db1.model.batch import Batch, ImageGroup
 from db1.model.config import ModelConfig
 from db1.model.embedding import Embedding
 from db1.model.feed_forward import FeedForward
@@ -31,7 +32,6 @@ from db1.model.loss import TrainOutput, masked_loss, target_places
 from db1.model.memory import Memory
 from db1.model.positions import PositionTerms, descending_distances
 from db1.model.visibility import Visibility
-from db1.sequence.sample import Batch, ImageGroup
 
 MOST_TARGETS = 0.7
 """Share of targets up to which the last layer is computed at them alone: picking costs, too."""

@@ -1,4 +1,4 @@
-"""What the data side hands to the model: one training sequence, and a batch of them."""
+"""What the data side hands on: one training sequence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NO_LOCAL_POSITION = -1
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One sequence of T + 1 tokens, cut for next-token prediction by `Batch`.
+    """One sequence of T + 1 tokens, cut for next-token prediction by `Batch` of `db1.model.batch`.
 
     Args:
         ids: int32 (T + 1,); `IMAGE_PLACEHOLDER` where an image patch stands.
@@ -41,40 +41,3 @@ class Sample:
     def label_ids(self) -> np.ndarray:
         """`labels`, or `ids` where there are none."""
         return self.ids if self.labels is None else self.labels
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageGroup:
-    """All images of one size in a batch.
-
-    Args:
-        pixels: uint8 torch.Tensor (N, H, W, C).
-        positions: int64 torch.Tensor (N, P): for each patch, row-major, its place in the flattened
-            (B * T) tokens; B * T (one past the end) for patches cut off by the window's end.
-    """
-
-    pixels: object
-    positions: object
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Inputs and targets as torch tensors; B sequences of T tokens.
-
-    Args:
-        ids: int64 (B, T): all tokens but the last; `IMAGE_PLACEHOLDER` at image patches.
-        local_positions: int64 (B, T); `NO_LOCAL_POSITION` where none.
-        labels: int64 (B, T): all tokens but the first; meaningless where loss_mask is False.
-        loss_mask: bool (B, T); True where the label is to be predicted.
-        images: Images by size.
-        sources: Name of each sequence's source, length B.
-        target_weights: float32 (B,), weight of each sequence's targets in the loss; None: all 1.
-    """
-
-    ids: object
-    local_positions: object
-    labels: object
-    loss_mask: object
-    images: tuple[ImageGroup, ...] = ()
-    sources: tuple[str, ...] = ()
-    target_weights: object | None = None

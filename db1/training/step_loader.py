@@ -9,7 +9,7 @@ import torch
 
 from db1.data.loader import SampleDataset, make_loader
 from db1.errors import DataError
-from db1.sequence.sample import Batch
+from db1.model.batch import Batch
 from db1.training.config import TrainingConfig
 from db1.training.engines.images import image_sizes, with_image_sizes
 from db1.training.processes import Processes

@@ -23,9 +23,9 @@ from db1.checkpoint.released import config_from_released, released_from_state_di
 from db1.checkpoint.released_folder import STATES_FILE, find_states, read_released, write_released
 from db1.config import load_yaml, save_yaml, to_dict
 from db1.errors import CheckpointError, ConfigError, DataError
+from db1.inference.load import load_agent_parts, read_run
+from db1.model.batch import Batch
 from db1.model.config import ModelConfig
-from db1.policy.load import load_agent_parts, read_run
-from db1.sequence.sample import Batch
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import Vocabulary, VocabularyConfig
 
@@ -317,8 +317,8 @@ def test_12b_converts_and_acts_in_atari(tmp_path: Path) -> None:
     assert max(before, after) < 16e6  # kB
     act = (
         "import numpy as np\n"
-        "from db1.policy.agent import Agent\n"
-        "from db1.policy.load import load_agent_parts, read_run\n"
+        "from db1.inference.agent import Agent\n"
+        "from db1.inference.load import load_agent_parts, read_run\n"
         "from db1.suites import make_env\n"
         f"run = load_agent_parts({str(tmp_path / 'run')!r}, device='cpu')\n"
         "env = make_env('atari/Pong')\n"

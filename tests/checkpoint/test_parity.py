@@ -20,7 +20,7 @@ from db1.checkpoint.parity import build_recorded, compare
 from db1.checkpoint.recording import read_recording
 from db1.cli.main import main
 from db1.errors import CheckpointError, ConfigError, DataError
-from db1.sequence.sample import Batch, ImageGroup
+from db1.model.batch import Batch, ImageGroup
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NAMES = ["released", "deepnorm", "no_memory", "pre_ln_untied"]

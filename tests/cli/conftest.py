@@ -11,7 +11,7 @@ import pytest
 
 from db1.cli.main import main
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "sources"))  # for official_layouts
+sys.path.insert(0, str(Path(__file__).parents[1] / "importers"))  # for official_layouts
 sys.path.insert(0, str(Path(__file__).parent))  # for two_nodes
 
 YAML = """

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from db1.sources import IMPORTERS
-from db1.sources.registry import is_option
+from db1.importers import IMPORTERS
+from db1.importers.registry import is_option
 from db1.store.documents import DocumentStore
 from db1.store.episodes import EpisodeStore
 

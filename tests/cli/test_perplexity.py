@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from db1.evaluation.perplexity import score_text
-from db1.policy.load import load_agent_parts
+from db1.inference.load import load_agent_parts
+from db1.metrics.perplexity import score_text
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -14,7 +14,8 @@ from pictures import Pictures
 from db1.data.collate import collate
 from db1.data.loader import load_batches, make_loader, sample_numbers
 from db1.errors import DataError
-from db1.sequence.sample import NO_LOCAL_POSITION, Batch, Sample
+from db1.model.batch import Batch
+from db1.sequence.sample import NO_LOCAL_POSITION, Sample
 
 
 class Counting:

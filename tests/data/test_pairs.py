@@ -285,9 +285,9 @@ def test_a_model_learns_the_colour_it_sees(tmp_path: Path) -> None:
 
 def test_easy_vqa_from_import_to_learning(tmp_path: Path) -> None:
     pytest.importorskip("easy_vqa", reason="needs the package easy-vqa")
-    from db1.sources.easy_vqa import import_easy_vqa
-    from db1.sources.pair_source import PairOptions
-    from db1.sources.registry import ImportContext
+    from db1.importers.easy_vqa import import_easy_vqa
+    from db1.importers.pair_source import PairOptions
+    from db1.importers.registry import ImportContext
 
     options = PairOptions(max_pairs=40, splits="train")
     import_easy_vqa("installed", tmp_path / "questions", options, ImportContext())

@@ -11,8 +11,8 @@ import pytest
 from db1.errors import ConfigError, DataError
 from db1.evaluation.evaluate import evaluate
 from db1.evaluation.references import MissingReference, find_references
-from db1.evaluation.report import headline, write_report
 from db1.evaluation.settings import EvaluationConfig
+from db1.report import headline, write_report
 from db1.suites import SUITES, parse_task_id
 from db1.suites.scores import add_measurement
 

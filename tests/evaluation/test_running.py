@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from db1.errors import ConfigError, DataError
-from db1.evaluation.environments import WorkerPool
 from db1.evaluation.evaluate import evaluate
 from db1.evaluation.queue import TaskQueue
 from db1.evaluation.results import read_results
 from db1.evaluation.running import Machine, play_tasks
 from db1.evaluation.settings import EvaluationConfig
+from db1.rollout.environments import WorkerPool
 
 CARTPOLE, ACROBOT = "classic_control/CartPole-v1", "classic_control/Acrobot-v1"
 CONFIG = EvaluationConfig(episodes=2, num_prompts=2, max_steps=30, text=False, precision="float64")

@@ -181,12 +181,12 @@ def training_losses(folder: Path) -> list[float]:
 
 def greedy_actions(folder: Path) -> dict[str, list[Any]]:
     """Actions of the fixture's model in one episode of each task of `ACTING`."""
-    from db1.evaluation.environments import LocalEnvironments
-    from db1.evaluation.policies import ModelPolicy
-    from db1.evaluation.rollout import rollout
     from db1.evaluation.settings import EvaluationConfig
     from db1.evaluation.task import make_agent
-    from db1.policy.load import load_agent_parts
+    from db1.inference.load import load_agent_parts
+    from db1.rollout.environments import LocalEnvironments
+    from db1.rollout.loop import rollout
+    from db1.rollout.policies import ModelPolicy
 
     class Recording(LocalEnvironments):
         """Keeps the actions of its one environment."""

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from db1.model.batch import Batch, ImageGroup
 from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
-from db1.sequence.sample import Batch, ImageGroup
 
 VOCABULARY_SIZE = 40
 

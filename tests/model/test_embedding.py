@@ -10,10 +10,10 @@ import torch.nn.functional as F
 
 from db1.errors import ConfigError, DataError
 from db1.model import embedding as embedding_module
+from db1.model.batch import ImageGroup
 from db1.model.config import ModelConfig
 from db1.model.embedding import Embedding, smooth_rows
 from db1.model.transformer_xl import TransformerXL
-from db1.sequence.sample import ImageGroup
 
 CONFIG = ModelConfig(
     num_layers=1, num_heads=1, width=6, vision_channels=4, vision_groups=2, patch_size=4

@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from db1.model.batch import Batch
 from db1.model.transformer_xl import TransformerXL
-from db1.sequence.sample import Batch
 
 OPTIONS: list[dict[str, object]] = [
     {},

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from db1.errors import DataError
-from db1.sources.d4rl import datasets
-from db1.sources.jat_tasks import jat_task_id
+from db1.importers.d4rl import datasets
+from db1.importers.jat_tasks import jat_task_id
 from db1.suites import SUITES, parse_task_id, task_ids
 from db1.suites.scores import (
     add_measurement,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from db1.checkpoint.adapter import ModelFiles
 from db1.checkpoint.run import Checkpoint
 from db1.errors import CheckpointError
-from db1.sequence.sample import Batch
+from db1.model.batch import Batch
 from db1.training.config import TrainingConfig
 from db1.training.engines.compiling import compile_layers
 from db1.training.engines.engine import (

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from db1.checkpoint.adapter import ModelFiles
 from db1.checkpoint.run import Checkpoint
-from db1.sequence.sample import Batch, ImageGroup
+from db1.model.batch import Batch, ImageGroup
 from db1.training.config import TrainingConfig
 from db1.training.engines.compiling import compile_layers
 from db1.training.processes import Processes

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import torch
 
-from db1.sequence.sample import Batch, ImageGroup
+from db1.model.batch import Batch, ImageGroup
 
 ImageSize = tuple[int, int, int, int]
 """Height, width, channels, patches."""

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from db1.model.batch import Batch
 from db1.model.config import ModelConfig
 from db1.model.memory import Memory
 from db1.model.transformer_xl import TransformerXL
-from db1.sequence.sample import Batch
 from db1.training.config import TrainingConfig
 from db1.training.engines.engine import make_optimizer
 from db1.training.experiment import load_experiment
@@ -243,7 +243,7 @@ PEAK = """
 import sys, torch
 from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
-from db1.sequence.sample import Batch
+from db1.model.batch import Batch
 from db1.training.config import TrainingConfig
 from db1.training.engines.engine import TorchEngine
 from db1.training.sizing.footprint import activations, torch_state_memory

@@ -1,0 +1,100 @@
+"""A batch in one block of memory: it crosses to another process or device in one piece.
+
+    | ids | local positions | labels | loss mask | weights | pixels | positions | pixels | ...
+      int64 (B, T), each                bool       float32   image groups, one after the other
+
+Every tensor starts at a multiple of 64 bytes; `PackedBatch.batch` gives views of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from db1.model.batch import Batch, ImageGroup
+
+_ALIGNMENT = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchLayout:
+    """Shapes of a batch.
+
+    Args:
+        batch_size: B.
+        length: T.
+        images: (number of images, height, width, channels, patches of an image) of each group.
+        sources: Name of each sequence's source, length B.
+    """
+
+    batch_size: int
+    length: int
+    images: tuple[tuple[int, int, int, int, int], ...]
+    sources: tuple[str, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the block."""
+        return sum(_aligned(_num_bytes(*tensor)) for tensor in self.tensors())
+
+    def tensors(self) -> Iterator[tuple[torch.dtype, tuple[int, ...]]]:
+        """Dtype and shape of each tensor, in their order in memory."""
+        tokens = (self.batch_size, self.length)
+        yield from [(torch.int64, tokens)] * 3
+        yield torch.bool, tokens
+        yield torch.float32, (self.batch_size,)
+        for num_images, *size, num_patches in self.images:
+            yield torch.uint8, (num_images, *size)
+            yield torch.int64, (num_images, num_patches)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedBatch:
+    """A batch in one block of memory.
+
+    Args:
+        block: uint8 (number of bytes,), on any device.
+        layout: What lies in it.
+    """
+
+    block: Tensor
+    layout: BatchLayout
+
+    def batch(self) -> Batch:
+        """Its tensors, as views of the block."""
+        views, offset = [], 0
+        for dtype, shape in self.layout.tensors():
+            num_bytes = _num_bytes(dtype, shape)
+            views.append(self.block[offset : offset + num_bytes].view(dtype).view(shape))
+            offset += _aligned(num_bytes)
+        ids, local_positions, labels, loss_mask, target_weights, *images = views
+        groups = zip(images[::2], images[1::2], strict=True)
+        return Batch(
+            ids=ids,
+            local_positions=local_positions,
+            labels=labels,
+            loss_mask=loss_mask,
+            images=tuple(ImageGroup(pixels=p, positions=places) for p, places in groups),
+            sources=self.layout.sources,
+            target_weights=target_weights,
+        )
+
+    def pinned(self) -> PackedBatch:
+        """Copies it to page-locked memory, which a GPU reads without help."""
+        return replace(self, block=self.block.pin_memory())
+
+    def to(self, device: torch.device) -> PackedBatch:
+        """Copies it to a device in one transfer, which page-locked memory need not wait for."""
+        return replace(self, block=self.block.to(device, non_blocking=True))
+
+
+def _num_bytes(dtype: torch.dtype, shape: tuple[int, ...]) -> int:
+    return dtype.itemsize * math.prod(shape)
+
+
+def _aligned(num_bytes: int) -> int:
+    return -(-num_bytes // _ALIGNMENT) * _ALIGNMENT

@@ -1,0 +1,212 @@
+"""Plain text: how a corpus becomes tokenised documents.
+
+corpus  --train BPE on the training part-->  tokenizer.json
+        --tokenise, end of text behind each document-->  train.{bin,idx,json}
+                                                         heldout.{bin,idx,json}
+        --what was done-->  text.json (see `text_folder.py`)
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+
+from db1.errors import DataError
+from db1.importers.corpora import corpus_digest, corpus_documents, source_name
+from db1.importers.registry import (
+    IMPORTERS,
+    ImportContext,
+    ImportKind,
+    ImportSummary,
+    Progress,
+    no_progress,
+    option,
+)
+from db1.importers.text_folder import (
+    VERSION,
+    TextFolderWriter,
+    TextSummary,
+    check_share,
+    finished,
+    partial_folder,
+)
+from db1.importers.tokenizing import BATCH, tokenize
+from db1.ranges import Checked, Range
+from db1.tokens.text import TextTokenizer
+
+__all__ = ["TextSummary", "corpus_documents", "describe_text", "prepare_text"]
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "db1-text"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextOptions(Checked):
+    """Options of `db1 import text`."""
+
+    text_size: Annotated[int, Range(least=257, most=2**24)] = option(
+        2_048, "Ids of the tokenizer to train."
+    )
+    tokenizer: Path | None = option(None, "Use this tokenizer instead (file or folder).")
+    heldout_share: Annotated[float, Range(above=0, most=0.5)] = option(
+        0.05, "Share of the documents held out for evaluation."
+    )
+    workers: Annotated[int, Range(least=1, most=4_096)] = option(
+        1, "Processes that tokenise; the files are the same."
+    )
+
+
+def prepare_text(
+    name_or_path: str | os.PathLike[str],
+    out: Path,
+    *,
+    vocabulary_text_size: int,
+    tokenizer: TextTokenizer | None = None,
+    heldout_share: float = 0.05,
+    num_workers: int = 1,
+    progress: Progress = no_progress,
+) -> TextSummary:
+    """Tokenises a corpus into training and held-out documents.
+
+    Every k-th document is held out, k = round(1 / heldout_share), counted over the documents that
+    are not empty. A folder that was finished with the same settings and text is used again.
+
+    Args:
+        name_or_path: As for `corpus_documents`.
+        out: Folder to write.
+        vocabulary_text_size: Text ids of the vocabulary: what a BPE is trained to, or what
+            `tokenizer` must fit.
+        tokenizer: None trains a BPE on the training documents.
+        heldout_share: Share of documents held out, in (0, 0.5].
+        num_workers: Processes that tokenise; their number plays no part in what is written.
+        progress: Called with the numbers of documents tokenised and to tokenise.
+
+    Raises:
+        ConfigError: A share or size that cannot be used.
+        DataError: A broken or too small corpus, a tokenizer that is too large, or a folder made
+            with other settings.
+    """
+    every = check_share(heldout_share)
+    if tokenizer is not None and tokenizer.size > vocabulary_text_size:
+        raise DataError(
+            f"the tokenizer has {tokenizer.size} ids, the vocabulary has room for "
+            f"{vocabulary_text_size}; set vocabulary.text_size"
+        )
+    out = Path(out)
+    settings = {
+        "format": FORMAT,
+        "version": VERSION,
+        "source": source_name(name_or_path),
+        "text_sha256": corpus_digest(name_or_path),
+        "vocabulary_text_size": vocabulary_text_size,
+        "tokenizer": None if tokenizer is None else tokenizer.fingerprint,
+        "heldout_share": heldout_share,
+    }
+    summary = finished(out, settings)
+    if summary is not None:
+        logger.info("%s: already prepared with these settings", out)
+        return summary
+    corpus = _Corpus(name_or_path, every)
+    num_texts, num_empty = corpus.count()
+    if num_texts == 0:
+        raise DataError(f"{source_name(name_or_path)}: no document holds any text; give another")
+    with partial_folder(out) as partial:
+        if tokenizer is None:
+            tokenizer = TextTokenizer.train(corpus.training_documents(), vocabulary_text_size)
+        with TextFolderWriter(partial, tokenizer, source_name(corpus.name), every) as writer:
+            _write(corpus, writer, num_workers, num_texts, progress)
+            return writer.finish(num_empty, settings)
+
+
+def describe_text(name: str, summary: TextSummary) -> str:
+    """One line about a text folder."""
+    return (
+        f"text {name}: {summary.num_train_tokens:,} training and {summary.num_heldout_tokens:,} "
+        f"held-out tokens of {summary.text_size:,} ids, from {summary.source}"
+    )
+
+
+@dataclass(frozen=True)
+class _Corpus:
+    """The documents of a corpus in two parts; can be read again and again."""
+
+    name: str | os.PathLike[str]
+    every: int
+
+    def documents(self) -> Iterator[tuple[str, bool]]:
+        """Yields each document that is not empty, and whether it is held out."""
+        index = 0
+        for document in corpus_documents(self.name):
+            if document.strip():
+                index += 1
+                yield document, index % self.every == 0
+
+    def training_documents(self) -> Iterator[str]:
+        """Yields the documents that are not held out."""
+        return (document for document, is_heldout in self.documents() if not is_heldout)
+
+    def count(self) -> tuple[int, int]:
+        """Numbers of documents with text, and of those without any, which are left out."""
+        empty = [not document.strip() for document in corpus_documents(self.name)]
+        return len(empty) - sum(empty), sum(empty)
+
+
+def _write(
+    corpus: _Corpus, writer: TextFolderWriter, num_workers: int, num_texts: int, progress: Progress
+) -> None:
+    """Tokenises the documents of a corpus."""
+    end_of_text = np.int32(writer.tokenizer.end_of_text)
+    texts, kept = itertools.tee(corpus.documents())
+    all_ids = tokenize((document for document, _ in texts), writer.tokenizer, num_workers)
+    for done, (ids, (document, is_heldout)) in enumerate(zip(all_ids, kept, strict=True), start=1):
+        num_bytes = len(document.encode()) if is_heldout else 0
+        writer.append(np.append(ids, end_of_text), is_heldout, num_bytes)
+        if done % BATCH == 0 or done == num_texts:
+            progress("documents", done, num_texts)
+
+
+def import_text(
+    source: str, out: Path, options: TextOptions, context: ImportContext
+) -> ImportSummary:
+    """Imports a corpus; see `prepare_text`."""
+    summary = prepare_text(
+        source,
+        out,
+        vocabulary_text_size=options.text_size,
+        tokenizer=TextTokenizer.load(options.tokenizer) if options.tokenizer else None,
+        heldout_share=options.heldout_share,
+        num_workers=options.workers,
+        progress=context.progress,
+    )
+    return text_import(summary, out)
+
+
+def text_import(summary: TextSummary, out: Path, notes: tuple[str, ...] = ()) -> ImportSummary:
+    """The summary of an import of text."""
+    return ImportSummary(
+        source=summary.source,
+        out=out,
+        unit="documents",
+        num_stored=summary.num_train_documents + summary.num_heldout_documents,
+        counts={"empty documents left out": summary.num_empty},
+        notes=(describe_text(out.name, summary), *notes),
+    )
+
+
+IMPORTERS.register("text")(
+    ImportKind(
+        run=import_text,
+        options=TextOptions,
+        help="Plain text: a corpus becomes tokenised documents.",
+        source_help="`kjv`, a .txt or .jsonl file, or a folder of them.",
+        example="db1 import text my_corpus.jsonl --out data/my_corpus --text-size 8192 --workers 8",
+    )
+)

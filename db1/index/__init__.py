@@ -1,0 +1,1 @@
+"""Index of samples: shuffles, blends and their tables, in C++ with NumPy references."""

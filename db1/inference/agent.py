@@ -1,0 +1,297 @@
+"""A checkpoint that acts: many episodes of one task in lockstep, one memory row each.
+
+    reset    prompt tokens of a demonstration ------------------------------> memory
+    act      last action id of the step before | observation | SEP ---------> memory, scores
+             action id 1 .. n - 1, one at a time ---------------------------> memory, scores
+             action id n waits: it goes in front of the next observation
+
+Every step starts with the memory cut to `memory_length` tokens: its last ones (`moving`), or the
+prompt and the last ones behind it (`fixed`). With `memory_length` 0 a step sees only itself.
+Source: Reed et al. 2022, section 2.4 and appendix; released DB1 model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from db1.errors import ConfigError, DataError
+from db1.inference.decode import DecodeConfig, choose, probabilities
+from db1.inference.ragged import Piece, RaggedBatch, cut, left_pad
+from db1.model.memory import Memory
+from db1.model.transformer_xl import TransformerXL
+from db1.sequence.episode import encode_episode
+from db1.sequence.step import MAX_STEP_TOKENS, StepCodec, StepTokens, stack_observations
+from db1.tokens.spec import Episode
+
+PROMPT_PARTS = ("start", "end")
+PROMPT_STRATEGIES = ("moving", "fixed")
+
+
+class Agent:
+    """Acts in a batch of episodes of one task.
+
+    Args:
+        model: Decoder in evaluation mode.
+        codec: Step <-> ids of the task.
+        memory_length: Tokens that a step can look back on, besides its own.
+        batch_size: Number of rows (episodes) that can run at once.
+        prompts: Demonstrations that prime the memory; row i takes prompt i modulo their number
+            unless `reset` says otherwise. None or empty: no prompt.
+        prompt_of: Number of the prompt that an episode of some seed takes, for those who choose it.
+        prompt_tokens: Tokens of a demonstration that are used; None: `memory_length`.
+        prompt_part: `start` or `end` of the demonstration.
+        prompt_strategy: `moving`: the memory slides over the prompt and leaves it behind; `fixed`:
+            the prompt stays in front of what is remembered.
+        greedy: Take the best action; else sample.
+        temperature: Of sampling.
+        seed: Of sampling, with the episode's seed.
+        keep_probabilities: Fill `last_probabilities`, for people who watch.
+
+    Attributes:
+        keep_probabilities: May be changed between acts.
+        last_probabilities: float32 (B, num_action_tokens, N): how likely each of the N ids that an
+            action may have was in the last `act`; None unless kept.
+
+    Raises:
+        ConfigError: For settings that cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: TransformerXL,
+        codec: StepCodec,
+        *,
+        memory_length: int,
+        batch_size: int,
+        prompts: Sequence[Episode] | None = None,
+        prompt_of: Mapping[int, int] | None = None,
+        prompt_tokens: int | None = None,
+        prompt_part: str = "start",
+        prompt_strategy: str = "moving",
+        greedy: bool = True,
+        temperature: float = 1.0,
+        seed: int = 0,
+        keep_probabilities: bool = False,
+    ) -> None:
+        if memory_length < 0:
+            raise ConfigError(f"memory_length: got {memory_length}, expected at least 0")
+        if prompt_part not in PROMPT_PARTS:
+            raise ConfigError(f"prompt_part: got {prompt_part!r}, expected one of {PROMPT_PARTS}")
+        if prompt_strategy not in PROMPT_STRATEGIES:
+            raise ConfigError(
+                f"prompt_strategy: got {prompt_strategy!r}, expected one of {PROMPT_STRATEGIES}"
+            )
+        self.codec = codec
+        self.memory_length = memory_length
+        self.batch_size = batch_size
+        self.prompt_of = dict(prompt_of or {})
+        self._model = model
+        self._device = next(model.parameters()).device
+        self._decode = DecodeConfig(greedy=greedy, temperature=temperature)
+        self._seed = seed
+        self._action_ids = torch.tensor(list(codec.action_ids), device=self._device)
+        num_tokens = memory_length if prompt_tokens is None else prompt_tokens
+        self._prompts = [
+            self._prompt_piece(episode, num_tokens, prompt_part)
+            for episode in (prompts or ())
+            if memory_length > 0 and num_tokens > 0
+        ]
+        self._fixed = prompt_strategy == "fixed"
+        if self._fixed and any(len(piece) >= memory_length for piece in self._prompts):
+            raise ConfigError(
+                f"prompt_strategy fixed: prompts of up to {max(map(len, self._prompts))} tokens in "
+                f"a memory of {memory_length}, expected fewer; lower prompt_tokens"
+            )
+        self._fronts: dict[int, int] = {}
+        self._capacity = memory_length + MAX_STEP_TOKENS + 2 + codec.num_action_tokens
+        self.keep_probabilities = keep_probabilities
+        self.last_probabilities: np.ndarray | None = None
+        self._rows = np.empty(0, dtype=np.int64)
+        self._memory: Memory | None = None
+        self._pending: dict[int, np.ndarray] = {}
+        self._generators: dict[int, torch.Generator] = {}
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Rows with a running episode, ascending, int64."""
+        return self._rows
+
+    @torch.inference_mode()
+    def reset(
+        self,
+        rows: np.ndarray,
+        seeds: Sequence[int] | None = None,
+        prompt_numbers: Sequence[int] | None = None,
+    ) -> None:
+        """Starts new episodes in some rows; the others go on.
+
+        Args:
+            rows: bool (batch_size,), True where an episode starts.
+            seeds: The episodes' seeds, one for each True row; they seed the sampling. None: the
+                row numbers.
+            prompt_numbers: Which prompt each True row takes; None: its row number.
+        """
+        rows = np.asarray(rows)
+        if rows.dtype != bool or rows.shape != (self.batch_size,):
+            raise DataError(
+                f"reset: got a {rows.dtype} mask of shape {rows.shape}, "
+                f"expected bool ({self.batch_size},)"
+            )
+        started = np.flatnonzero(rows)
+        if not len(started):
+            return
+        numbers = started if prompt_numbers is None else np.asarray(prompt_numbers)
+        for row, seed in zip(started, started if seeds is None else seeds, strict=True):
+            state = np.random.SeedSequence((self._seed, int(seed))).generate_state(1, np.uint64)[0]
+            self._generators[int(row)] = torch.Generator().manual_seed(int(state))
+            self._pending.pop(int(row), None)
+        self._join(started)
+        if self._prompts:
+            chosen = {
+                int(row): self._prompts[int(number) % len(self._prompts)]
+                for row, number in zip(started, numbers, strict=True)
+            }
+            self._feed([chosen.get(int(row), _EMPTY) for row in self._rows])
+            if self._fixed:
+                self._fix({row: len(piece) for row, piece in chosen.items()})
+
+    @torch.inference_mode()
+    def act(
+        self, observations: Sequence[Mapping[str, Any]], rows: np.ndarray | None = None
+    ) -> list[Any]:
+        """Chooses one action for each running episode.
+
+        Args:
+            observations: One step's values by key, for each of `rows`.
+            rows: Ascending row numbers still running; the other rows are dropped for good (until
+                `reset` starts them again). None: all running rows.
+
+        Returns:
+            Actions in the order of `rows`, each of the spec's action shape.
+        """
+        rows = self._rows if rows is None else np.asarray(rows)
+        self._keep(rows)
+        if len(observations) != len(rows):
+            raise DataError(f"act: {len(observations)} observations for {len(rows)} rows")
+        if not len(rows):
+            return []
+        stacked = stack_observations(observations)
+        self._memory = self._cut(self._memory)
+        steps = self.codec.encode_observations(stacked)
+        hidden_BD = self._feed([self._with_pending(r, s) for r, s in zip(rows, steps, strict=True)])
+        ids = self._choose_action(hidden_BD, self.codec.allowed_action_mask(stacked))
+        if self.memory_length:
+            self._pending = {int(row): ids[i, -1:] for i, row in enumerate(rows)}
+        return list(self.codec.decode_action(ids))
+
+    def _choose_action(self, hidden_BD: torch.Tensor, allowed: np.ndarray | None) -> np.ndarray:
+        """Decodes the action ids one by one, int32 (B, num_action_tokens)."""
+        allowed_BN = None if allowed is None else torch.from_numpy(allowed).to(self._device)
+        generators = [self._generators[int(row)] for row in self._rows]
+        chosen: list[torch.Tensor] = []
+        seen: list[torch.Tensor] = []
+        for number in range(self.codec.num_action_tokens):
+            if number:
+                hidden_BD = self._feed_ids(chosen[-1][:, None])
+            logits_BN = self._scores(hidden_BD)
+            if self.keep_probabilities:
+                seen.append(probabilities(logits_BN, allowed_BN, self._decode.temperature))
+            index_B = choose(logits_BN, allowed_BN, self._decode, generators)
+            chosen.append(self._action_ids[index_B])
+        if seen:
+            self.last_probabilities = torch.stack(seen, dim=1).cpu().numpy()
+        return torch.stack(chosen, dim=1).cpu().numpy().astype(np.int32)
+
+    def _with_pending(self, row: int, step: StepTokens) -> Piece:
+        pending = self._pending.get(int(row), _EMPTY.ids)
+        return Piece(
+            ids=np.concatenate([pending, step.ids]),
+            local_positions=np.concatenate([np.zeros_like(pending), step.local_positions]),
+            images=step.images,
+        )
+
+    def _feed(self, pieces: Sequence[Piece]) -> torch.Tensor:
+        """Runs one piece a row through the model; returns the last token's hidden (B, D)."""
+        pad_id = self.codec.vocabulary.separator
+        batch = left_pad(pieces, pad_id, self.codec.patch_size, self._device)
+        return self._run(batch)
+
+    def _feed_ids(self, ids_B1: torch.Tensor) -> torch.Tensor:
+        """Runs one action id a row through the model."""
+        places_B1 = torch.zeros_like(ids_B1)
+        return self._run(
+            RaggedBatch(ids=ids_B1, local_positions=places_B1, images=(), lengths=None)
+        )
+
+    def _run(self, batch: RaggedBatch) -> torch.Tensor:
+        """Runs new tokens behind the memory; returns the last ones' hidden (B, D)."""
+        hidden_BTD, self._memory = self._model.decode(
+            batch.ids, batch.local_positions, batch.images, self._memory, batch.lengths
+        )
+        return hidden_BTD[:, -1]
+
+    def _scores(self, hidden_BD: torch.Tensor) -> torch.Tensor:
+        """Scores of the ids that an action may have, (B, N)."""
+        return self._model.logits(hidden_BD, ids=self.codec.action_ids)
+
+    def _prompt_piece(self, episode: Episode, num_tokens: int, part: str) -> Piece:
+        sample = encode_episode(self.codec, episode, source="prompt")
+        whole = Piece(ids=sample.ids, local_positions=sample.local_positions, images=sample.images)
+        length = len(whole)
+        start = 0 if part == "start" else max(0, length - num_tokens)
+        return cut(whole, start, min(length, start + num_tokens), self.codec.patch_size)
+
+    def _keep(self, rows: np.ndarray) -> None:
+        """Drops the memory rows of finished episodes."""
+        if np.array_equal(rows, self._rows):
+            return
+        index = np.searchsorted(self._rows, rows)
+        if (
+            (np.diff(rows) <= 0).any()
+            or (index >= len(self._rows)).any()
+            or (self._rows[index] != rows).any()
+        ):
+            raise DataError(
+                f"act: rows {rows.tolist()}, expected ascending ones of the running "
+                f"{self._rows.tolist()}; call reset first"
+            )
+        self._memory = self._memory.select_rows(torch.from_numpy(index).to(self._device))
+        self._rows = rows.astype(np.int64)
+
+    def _join(self, started: np.ndarray) -> None:
+        """Puts the started rows, with the memory of an episode's start, beside the running ones."""
+        running = np.setdiff1d(self._rows, started)
+        rows = np.union1d(running, started)
+        if self._memory is None or not len(running):
+            memory = self._empty_memory(len(rows))
+        else:
+            old = {int(row): i for i, row in enumerate(self._rows) if row in running}
+            index = torch.tensor([old.get(int(row), -1) for row in rows], device=self._device)
+            memory = self._memory.select_rows(index)
+        for row in started:
+            self._fronts.pop(int(row), None)
+        self._rows = rows
+        self._memory = self._cut(memory)
+
+    def _empty_memory(self, batch_size: int) -> Memory:
+        return Memory.empty(self._model, batch_size, self._capacity, self._device)
+
+    def _fix(self, lengths: Mapping[int, int]) -> None:
+        """Remembers how long the prompts of some rows are, and drops what lies before them."""
+        self._fronts |= lengths
+        most = [lengths.get(int(row), self._capacity) for row in self._rows]
+        self._memory = self._memory.limited(torch.tensor(most))
+
+    def _cut(self, memory: Memory) -> Memory:
+        """The memory that a step starts with."""
+        if not (self._fixed and self._prompts):
+            return memory.truncated(self.memory_length)
+        fronts = torch.tensor([self._fronts.get(int(row), 0) for row in self._rows])
+        return memory.without_middle(self.memory_length, fronts)
+
+
+_EMPTY = Piece(ids=np.empty(0, np.int32), local_positions=np.empty(0, np.int32))

@@ -1,0 +1,212 @@
+"""Two evaluations side by side, and one next to what others published.
+
+Differences are B - A in normalised return. Episodes of equal seeds are pairs. A task's p-value
+comes from a permutation test over its episodes, corrected for the number of tasks; that of all
+tasks from swapping A and B task by task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from db1.errors import DataError
+from db1.metrics.scores import (
+    normalise,
+    percentile_interval,
+    resampled_means,
+    task_statistics,
+)
+from db1.metrics.significance import (
+    difference_interval,
+    holm,
+    paired_p_value,
+    resampled_pairs,
+    two_sample_p_value,
+)
+from db1.suites.scores.agents import published_agents
+from db1.suites.scores.published import published_of
+
+LEVEL = 0.05
+
+
+def compare_results(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
+    """Compares two results (`read_results`).
+
+    Returns:
+        `tasks` (by id: episodes, means, scores, `difference` and its `interval`, `p_value`,
+        `p_corrected`, `better`: "a", "b" or None), `overall` and `by_suite` (for each statistic a,
+        b, difference and interval; `p_value` of the mean), `better` (counts), `only_a`, `only_b`,
+        `not_comparable` (task -> why).
+
+    Raises:
+        DataError: When there is no task to compare.
+    """
+    shared, reasons = _shared_tasks(a["tasks"], b["tasks"])
+    if not shared:
+        why = f": {next(iter(reasons.values()))}" if reasons else ""
+        raise DataError(f"compare: the two results have no task in common{why}")
+    pairs = {task: _scores(a["tasks"][task], b["tasks"][task]) for task in shared}
+    tasks = {task: _task(a["tasks"][task], b["tasks"][task], pair) for task, pair in pairs.items()}
+    corrected = holm({task: row["p_value"] for task, row in tasks.items()})
+    for task, row in tasks.items():
+        row["p_corrected"] = corrected[task]
+        sure = corrected[task] < LEVEL
+        row["better"] = ("b" if row["difference"] > 0 else "a") if sure else None
+    suites = sorted({task.split("/", 1)[0] for task in shared})
+    by_suite = {s: {t: pairs[t] for t in shared if t.split("/", 1)[0] == s} for s in suites}
+    counts = [row["better"] for row in tasks.values()]
+    return {
+        "overall": _overall(pairs),
+        "by_suite": {suite: _overall(group) for suite, group in by_suite.items()},
+        "tasks": tasks,
+        "better": {"a": counts.count("a"), "b": counts.count("b"), "neither": counts.count(None)},
+        "only_a": sorted(set(a["tasks"]) - set(b["tasks"])),
+        "only_b": sorted(set(b["tasks"]) - set(a["tasks"])),
+        "not_comparable": reasons,
+    }
+
+
+def _shared_tasks(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
+    """Tasks that can be compared, and why others cannot."""
+    shared, reasons = [], {}
+    for task in sorted(set(a) & set(b)):
+        if a[task]["reference"] is None or b[task]["reference"] is None:
+            reasons[task] = f"{task} has no reference returns"
+        elif any(a[task][key] != b[task][key] for key in ("random", "expert")):
+            reasons[task] = f"{task} was normalised by other reference returns"
+        else:
+            shared.append(task)
+    return shared, reasons
+
+
+class _Pair:
+    """Normalised returns of a task's episodes in both evaluations, in the order of their seeds."""
+
+    def __init__(self, a: np.ndarray, b: np.ndarray, paired: bool) -> None:
+        self.a, self.b, self.paired = a, b, paired
+
+
+def _scores(a: Mapping[str, Any], b: Mapping[str, Any]) -> _Pair:
+    paired = a["seeds"] == b["seeds"]
+    scores = [
+        normalise(np.array(entry["returns"]), entry["random"], entry["expert"]) for entry in (a, b)
+    ]
+    return _Pair(*scores, paired)
+
+
+def _task(a: Mapping[str, Any], b: Mapping[str, Any], pair: _Pair) -> dict[str, Any]:
+    test = paired_p_value(pair.b - pair.a) if pair.paired else two_sample_p_value(pair.a, pair.b)
+    return {
+        "episodes": [len(pair.a), len(pair.b)],
+        "paired": pair.paired,
+        "means": [float(np.mean(entry["returns"])) for entry in (a, b)],
+        "normalised": [float(pair.a.mean()), float(pair.b.mean())],
+        "difference": float(pair.b.mean() - pair.a.mean()),
+        "interval": difference_interval(pair.a, pair.b, pair.paired),
+        "p_value": test,
+    }
+
+
+def _overall(pairs: Mapping[str, _Pair], seed: int = 0) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    means_a, means_b = (
+        np.array([getattr(pair, name).mean() for pair in pairs.values()]) for name in "ab"
+    )
+    drawn = [resampled_pairs(pair.a, pair.b, pair.paired, rng) for pair in pairs.values()]
+    found_a, found_b = task_statistics(means_a), task_statistics(means_b)
+    drawn_a, drawn_b = (
+        task_statistics(np.stack([pair[side] for pair in drawn], axis=1)) for side in (0, 1)
+    )
+    return {
+        "num_tasks": len(pairs),
+        "p_value": paired_p_value(means_b - means_a),
+        "statistics": {
+            name: {
+                "a": float(found_a[name]),
+                "b": float(found_b[name]),
+                "difference": float(found_b[name] - found_a[name]),
+                "interval": percentile_interval(drawn_b[name] - drawn_a[name]),
+            }
+            for name in found_a
+        },
+    }
+
+
+def compare_published(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Results next to the figures that other agents' authors published.
+
+    Only tasks in common count, normalised by the returns that the published figure was normalised
+    by; where the authors name no tasks, all tasks with a score, by their own reference.
+
+    Returns:
+        Rows of `agent`, `what`, `statistic`, `theirs`, `their_interval`, `ours`, `our_interval`,
+        `num_tasks`, `their_num_tasks`, `note` (why the figures do not compare strictly; None: they
+        do) and `source`. Figures without a task in common are left out.
+    """
+    rows = []
+    for agent in published_agents().values():
+        figures = {"all tasks": agent} if "share_at_least_50" in agent else {}
+        for what, figure in {**figures, **agent.get("suites", {})}.items():
+            suite = None if what == "all tasks" else what
+            scores, notes = _common_scores(results["tasks"], agent.get("references"), suite)
+            if scores:
+                rows.append(_published_row(agent, what, figure, scores, notes))
+    return rows
+
+
+def _published_row(
+    agent: Mapping[str, Any],
+    what: str,
+    figure: Mapping[str, Any],
+    scores: Sequence[np.ndarray],
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    name = next(n for n in ("share_at_least_50", "interquartile_mean") if n in figure)
+    rng = np.random.default_rng(0)
+    drawn = np.stack([resampled_means(values, rng) for values in scores], axis=1)
+    means = np.array([values.mean() for values in scores])
+    return {
+        "agent": agent["name"],
+        "what": what,
+        "statistic": name,
+        "theirs": figure[name],
+        "their_interval": figure.get("interval"),
+        "ours": float(task_statistics(means)[name]),
+        "our_interval": percentile_interval(task_statistics(drawn)[name]),
+        "num_tasks": len(scores),
+        "their_num_tasks": figure.get("num_tasks"),
+        "note": "; ".join(dict.fromkeys(notes)) or None,
+        "source": agent["source"],
+    }
+
+
+def _common_scores(
+    tasks: Mapping[str, Any], references: str | None, suite: str | None
+) -> tuple[list[np.ndarray], list[str]]:
+    """Normalised returns of the tasks in common, and what keeps them from comparing strictly."""
+    scores: list[np.ndarray] = []
+    notes: list[str] = []
+    for task, entry in sorted(tasks.items()):
+        if suite is not None and task.split("/", 1)[0] != suite:
+            continue
+        returns = np.array(entry["returns"])
+        if references is None:
+            if entry["reference"] is not None:
+                scores.append(normalise(returns, entry["random"], entry["expert"]))
+            continue
+        found = published_of(task, references)
+        if found is None or None in (found.get("random"), found.get("expert")):
+            continue
+        if found["random"] == found["expert"]:
+            continue
+        scores.append(normalise(returns, found["random"], found["expert"]))
+        if not found["comparable"]:
+            notes.append(found["why_not"])
+    if references is None:
+        notes.append("the agent's tasks and references are not published")
+    elif suite is None and scores:
+        notes.append("only the tasks whose references are published")
+    return scores, notes

@@ -1,0 +1,44 @@
+"""What the model takes: a batch of sequences as torch tensors, its images grouped by size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageGroup:
+    """All images of one size in a batch.
+
+    Args:
+        pixels: uint8 (N, H, W, C).
+        positions: int64 (N, P): for each patch, row-major, its place in the flattened
+            (B * T) tokens; B * T (one past the end) for patches cut off by the window's end.
+    """
+
+    pixels: torch.Tensor
+    positions: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Inputs and targets as torch tensors; B sequences of T tokens.
+
+    Args:
+        ids: int64 (B, T): all tokens but the last; `IMAGE_PLACEHOLDER` at image patches.
+        local_positions: int64 (B, T); `NO_LOCAL_POSITION` where none.
+        labels: int64 (B, T): all tokens but the first; meaningless where loss_mask is False.
+        loss_mask: bool (B, T); True where the label is to be predicted.
+        images: Images by size.
+        sources: Name of each sequence's source, length B.
+        target_weights: float32 (B,), weight of each sequence's targets in the loss; None: all 1.
+    """
+
+    ids: torch.Tensor
+    local_positions: torch.Tensor
+    labels: torch.Tensor
+    loss_mask: torch.Tensor
+    images: tuple[ImageGroup, ...] = ()
+    sources: tuple[str, ...] = ()
+    target_weights: torch.Tensor | None = None

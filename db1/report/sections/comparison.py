@@ -1,0 +1,184 @@
+"""Evaluations beside each other on the tasks that both have, and beside published figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from db1.errors import DataError
+from db1.metrics.compare import LEVEL, compare_published, compare_results
+from db1.report.blocks import Bar, Block, Cell, Column, Prose, Section, Table
+from db1.report.material import Material
+from db1.report.sections.lead import STATISTICS
+from db1.report.sections.tasks import level
+from db1.report.wording import count, interval, number, percent
+
+_BETTER = {"b": "first", "a": "second", None: "-"}
+
+
+def comparison(material: Material) -> Section | None:
+    """This evaluation (first) against every other one (second); nothing without another one."""
+    if not material.others:
+        return None
+    blocks: list[Block] = []
+    for place, other in enumerate(material.others):
+        blocks += _against(material, other, place)
+    return Section(name="comparison", title="Comparison", blocks=tuple(blocks))
+
+
+def published(material: Material) -> Section | None:
+    """What the authors of other agents published, on the tasks in common."""
+    rows = compare_published(material.results)
+    if not rows:
+        return None
+    columns = (
+        Column(title="agent", is_text=True, is_main=True),
+        Column(title="of", is_text=True),
+        Column(title="figure", is_text=True),
+        Column(title="theirs"),
+        Column(title="here", is_main=True),
+        Column(title="95 % interval"),
+        Column(title="tasks in common"),
+        Column(title="their tasks"),
+    )
+    table = Table(
+        name="published",
+        caption="Published figures, and those of this evaluation on the tasks in common",
+        columns=columns,
+        rows=tuple(_published_row(row) for row in rows),
+    )
+    notes = {
+        f"{row['agent']}, {row['what']}": f"{row['note']}. {row['source']}"
+        for row in rows
+        if row["note"]
+    }
+    told = [
+        Prose(text=f"{name}: does not compare strictly: {note}") for name, note in notes.items()
+    ]
+    return Section(
+        name="published",
+        title="Published figures",
+        blocks=(table, *told),
+        is_folded=True,
+    )
+
+
+def _published_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
+    theirs = row["their_num_tasks"]
+    return (
+        Cell(text=row["agent"]),
+        Cell(text=row["what"]),
+        Cell(text=STATISTICS[row["statistic"]]),
+        Cell(text=percent(row["theirs"]), key=row["theirs"]),
+        Cell(text=percent(row["ours"]), key=row["ours"]),
+        Cell(text=interval(row["our_interval"])),
+        Cell(text=str(row["num_tasks"])),
+        Cell(text="-" if theirs is None else str(theirs)),
+    )
+
+
+def _against(material: Material, other: Material, place: int) -> list[Block]:
+    try:
+        compared = compare_results(other.results, material.results)
+    except DataError as error:
+        text = f"{_name(material)} and {_name(other)}: {error}"
+        return [Prose(text=text, is_warning=True)]
+    blocks: list[Block] = [
+        Prose(text=_told(material, other, compared)),
+        _statistics(compared["overall"], place),
+    ]
+    if compared["not_comparable"]:
+        left_out = "; ".join(compared["not_comparable"].values())
+        blocks.append(Prose(text=f"Left out: {left_out}.", is_warning=True))
+    return [*blocks, _task_table(material, other, compared, place)]
+
+
+def _told(material: Material, other: Material, compared: Mapping[str, Any]) -> str:
+    overall, better = compared["overall"], compared["better"]
+    mean = overall["statistics"]["mean_normalised"]
+    in_common = count(overall["num_tasks"], "task")
+    return (
+        f"First: {_name(material)}. Second: {_name(other)}. On {in_common} in common the mean "
+        f"score of the first differs by {_signed(mean['difference'])} "
+        f"(p = {number(overall['p_value'])}, swapping whole tasks). Task by task the first is "
+        f"better on {better['b']}, the second on {better['a']}, and {better['neither']} are "
+        f"undecided (permutation tests corrected for the number of tasks, {100 * LEVEL:g} %)."
+    )
+
+
+def _statistics(overall: Mapping[str, Any], place: int) -> Table:
+    rows = tuple(
+        (
+            Cell(text=STATISTICS[name]),
+            Cell(text=percent(entry["b"])),
+            Cell(text=percent(entry["a"])),
+            Cell(text=_signed(entry["difference"])),
+            Cell(text=interval(entry["interval"])),
+        )
+        for name, entry in overall["statistics"].items()
+    )
+    return Table(
+        name=f"overall-{place}",
+        caption="Over the tasks in common",
+        columns=(
+            Column(title="figure", is_text=True, is_main=True),
+            Column(title="first"),
+            Column(title="second"),
+            Column(title="difference", is_main=True),
+            Column(title="95 % interval"),
+        ),
+        rows=rows,
+    )
+
+
+def _task_table(
+    material: Material, other: Material, compared: Mapping[str, Any], place: int
+) -> Table:
+    mine, theirs = material.results["tasks"], other.results["tasks"]
+    tasks = compared["tasks"]
+    return Table(
+        name=f"against-{place}",
+        caption="Task by task; p is corrected for the number of tasks",
+        columns=(
+            Column(title="task", is_text=True, is_main=True),
+            Column(title="first"),
+            Column(title="second"),
+            Column(title="difference", is_main=True),
+            Column(title="95 % interval"),
+            Column(title="p"),
+            Column(title="better", is_text=True),
+        ),
+        rows=tuple(_row(task, mine[task], theirs[task], entry) for task, entry in tasks.items()),
+        groups=tuple(task.split("/")[0] for task in tasks),
+        levels=tuple(level(mine[task]["normalised"]) for task in tasks),
+        is_searchable=True,
+    )
+
+
+def _row(
+    task: str, mine: Mapping[str, Any], theirs: Mapping[str, Any], entry: Mapping[str, Any]
+) -> tuple[Cell, ...]:
+    better = _BETTER[entry["better"]]
+    return (
+        Cell(text=task, key=task),
+        _score_cell(mine),
+        _score_cell(theirs),
+        Cell(text=_signed(entry["difference"]), key=entry["difference"]),
+        Cell(text=interval(entry["interval"]), key=entry["interval"][0]),
+        Cell(text=f"{entry['p_corrected']:.2g}", key=entry["p_corrected"]),
+        Cell(text=better, key=better),
+    )
+
+
+def _score_cell(entry: Mapping[str, Any]) -> Cell:
+    low, high = entry["interval"]
+    score = entry["normalised"]
+    return Cell(text=percent(score), key=score, bar=Bar(value=score, low=low, high=high))
+
+
+def _signed(value: float) -> str:
+    return f"{100 * value:+.1f} %"
+
+
+def _name(material: Material) -> str:
+    return f"{material.name} ({material.folder.name})"

@@ -1,0 +1,72 @@
+"""What stands right under the headline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from db1.report.blocks import Block, Shares, Tile, Tiles
+from db1.report.material import Material
+from db1.report.wording import count, duration, interval, percent
+
+STATISTICS = {
+    "share_at_least_50": "tasks at or above 50 % of expert",
+    "interquartile_mean": "interquartile mean",
+    "mean_normalised": "mean normalised score",
+    "median_normalised": "median normalised score",
+}
+_EDGES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_NAMES = ("below random", "0 to 25 %", "25 to 50 %", "50 to 75 %", "75 to 100 %", "expert or more")
+
+
+def lead(material: Material) -> tuple[Block, ...]:
+    """The headline numbers and how the scores are spread."""
+    results = material.results
+    tiles = (*_score_tiles(results["summary"]), *_text_tile(results.get("text")), _work(results))
+    scores = [
+        entry["normalised"]
+        for entry in results["tasks"].values()
+        if entry["normalised"] is not None
+    ]
+    if not scores:
+        return (Tiles(tiles=tiles),)
+    counts = np.bincount(np.digitize(scores, _EDGES), minlength=len(_NAMES)).tolist()
+    spread = Shares(
+        title="Tasks by normalised score", parts=tuple(zip(_NAMES, counts, strict=True))
+    )
+    return Tiles(tiles=tiles), spread
+
+
+def _score_tiles(summary: Mapping[str, Any]) -> tuple[Tile, ...]:
+    if not summary["num_tasks"]:
+        return ()
+    return tuple(
+        Tile(
+            label=name,
+            value=percent(summary[key]),
+            note=f"95 %: {interval(summary['intervals'][key])}",
+        )
+        for key, name in STATISTICS.items()
+    )
+
+
+def _text_tile(text: Mapping[str, Any] | None) -> tuple[Tile, ...]:
+    if not text or "perplexity" not in text:
+        return ()
+    note = f"unigram {text['unigram_perplexity']:.1f}, ratio {text['ratio']:.2f}"
+    return (
+        Tile(label="perplexity of held-out text", value=f"{text['perplexity']:.1f}", note=note),
+    )
+
+
+def _work(results: Mapping[str, Any]) -> Tile:
+    tasks = results["tasks"]
+    suites = {task.split("/")[0] for task in tasks}
+    episodes = sum(entry["episodes"] for entry in tasks.values())
+    seconds = sum(entry.get("seconds") or 0 for entry in tasks.values())
+    note = f"{count(len(suites), 'suite')}, {count(episodes, 'episode')}"
+    if seconds:
+        note += f", {duration(seconds)} of task time"
+    return Tile(label="evaluated", value=count(len(tasks), "task"), note=note)

@@ -1,0 +1,121 @@
+"""The scores over all tasks, and suite by suite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from db1.report.blocks import (
+    Bar,
+    Cell,
+    Chart,
+    Column,
+    Line,
+    Prose,
+    Section,
+    Strip,
+    Strips,
+    Table,
+)
+from db1.report.material import Material
+from db1.report.wording import interval, percent
+
+MAX_LINES = 6
+"""Evaluations in one chart."""
+
+
+def threshold(material: Material) -> Section | None:
+    """Number of tasks at or above each percentage of expert score (Gato's figure 5)."""
+    summary = material.results["summary"]
+    total = summary["num_tasks"]
+    if not total:
+        return None
+    everything = (material, *material.others)
+    scored = [each for each in everything if each.results["summary"]["num_tasks"]][:MAX_LINES]
+    lines = tuple(
+        Line(name=each.name, points=_curve(each.results), is_stepped=True) for each in scored
+    )
+    curve = dict(lines[0].points)
+    words = ", ".join(f"{curve[at]:g} at {at:g} %" for at in (25, 50, 75, 100) if at in curve)
+    chart = Chart(
+        title="Tasks at or above a percentage of expert score",
+        summary=f"Of {total} tasks: {words}.",
+        x_title="% of expert score (0: random actions, 100: expert)",
+        y_title=f"tasks (of {total})",
+        lines=lines,
+        x_marks=(50.0,),
+        y_top=float(max(each.results["summary"]["num_tasks"] for each in scored)),
+        x_unit=" %",
+    )
+    return Section(name="threshold", title="Threshold curve", blocks=(chart,))
+
+
+def suites(material: Material) -> Section | None:
+    """A bar and a dot for each task, suite by suite, and the same as a table."""
+    results = material.results
+    groups = results["summary"]["by_suite"]
+    if not groups:
+        return None
+    ordered = sorted(groups, key=lambda name: -groups[name]["mean_normalised"])
+    strips = Strips(
+        title="Mean normalised score of each suite; every dot is a task",
+        rows=tuple(_strip(name, groups[name], results["tasks"]) for name in ordered),
+    )
+    columns = (
+        Column(title="suite", is_text=True, is_main=True),
+        Column(title="tasks"),
+        Column(title="at least 50 %"),
+        Column(title="mean", is_main=True),
+        Column(title="95 % interval"),
+        Column(title="median"),
+        Column(title="interquartile mean"),
+    )
+    table = Table(
+        name="suites",
+        caption="Normalised scores by suite",
+        columns=columns,
+        rows=tuple(_suite_row(name, groups[name]) for name in ordered),
+    )
+    explained = Prose(
+        text="A score is (mean return - random) / (expert - random): 0 % is uniform random, 100 % "
+        "the expert. Intervals are 95 % bootstrap over episodes."
+    )
+    return Section(name="suites", title="Suites", blocks=(explained, strips, table))
+
+
+def _curve(results: Mapping[str, Any]) -> tuple[tuple[float, float], ...]:
+    """(percentage, number of tasks at or above it), percent by percent."""
+    scores = [entry["normalised"] for entry in results["tasks"].values()]
+    known = np.array([score for score in scores if score is not None])
+    return tuple((float(at), float((known >= at / 100).sum())) for at in range(101))
+
+
+def _strip(name: str, group: Mapping[str, Any], tasks: Mapping[str, Any]) -> Strip:
+    scores = {
+        task.split("/", 1)[1]: entry["normalised"]
+        for task, entry in tasks.items()
+        if task.split("/", 1)[0] == name and entry["normalised"] is not None
+    }
+    low, high = group["intervals"]["mean_normalised"]
+    return Strip(
+        name=name,
+        note=f"{group['num_at_least_50']} of {group['num_tasks']} at or above 50 %",
+        mean=Bar(value=group["mean_normalised"], low=low, high=high),
+        dots=tuple((f"{task}: {percent(score)}", score) for task, score in scores.items()),
+    )
+
+
+def _suite_row(name: str, group: Mapping[str, Any]) -> tuple[Cell, ...]:
+    low, high = group["intervals"]["mean_normalised"]
+    at_least = f"{group['num_at_least_50']} ({percent(group['share_at_least_50'])})"
+    return (
+        Cell(text=name, key=name),
+        Cell(text=str(group["num_tasks"]), key=group["num_tasks"]),
+        Cell(text=at_least, key=group["share_at_least_50"]),
+        Cell(text=percent(group["mean_normalised"]), key=group["mean_normalised"]),
+        Cell(text=interval((low, high)), key=low),
+        Cell(text=percent(group["median_normalised"]), key=group["median_normalised"]),
+        Cell(text=percent(group["interquartile_mean"]), key=group["interquartile_mean"]),
+    )

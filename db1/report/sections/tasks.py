@@ -1,0 +1,76 @@
+"""One row a task: the table that is sorted and searched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from db1.report.blocks import LEVELS, Bar, Cell, Column, Section, Table
+from db1.report.material import Material
+from db1.report.wording import interval, number, percent
+
+_COLUMNS = (
+    Column(title="task", is_text=True, is_main=True),
+    Column(title="score", is_main=True),
+    Column(title="95 % interval"),
+    Column(title="mean return"),
+    Column(title="random"),
+    Column(title="expert"),
+    Column(title="success"),
+    Column(title="steps", is_minor=True),
+    Column(title="episodes", is_minor=True),
+)
+
+
+def tasks(material: Material) -> Section | None:
+    """All evaluated tasks."""
+    entries = material.results["tasks"]
+    if not entries:
+        return None
+    names = sorted(entries)
+    table = Table(
+        name="tasks",
+        caption="Every task: normalised score with its 95 % interval, and raw returns",
+        columns=_COLUMNS,
+        rows=tuple(_row(task, entries[task], task in material.recordings) for task in names),
+        groups=tuple(task.split("/")[0] for task in names),
+        levels=tuple(level(entries[task]["normalised"]) for task in names),
+        is_searchable=True,
+    )
+    return Section(name="tasks", title="Tasks", blocks=(table,))
+
+
+def level(score: float | None) -> str:
+    """Which of LEVELS a score is in."""
+    if score is None:
+        return LEVELS[2]
+    return LEVELS[0] if score >= 0.5 else LEVELS[1]
+
+
+def anchor(task: str) -> str:
+    """The anchor of a task's films."""
+    return "films-" + "".join(c if c.isalnum() else "-" for c in task)
+
+
+def _row(task: str, entry: Mapping[str, Any], is_filmed: bool) -> tuple[Cell, ...]:
+    returns, score = entry["returns"], entry["normalised"]
+    mean = float(np.mean(returns))
+    ends = entry["interval"]
+    known = [success for success in entry["successes"] if success is not None]
+    success = float(np.mean(known)) if known else None
+    steps = float(np.mean(entry["lengths"]))
+    bar = None if score is None else Bar(value=score, low=ends[0], high=ends[1])
+    score_text = "no reference" if score is None else percent(score)
+    return (
+        Cell(text=task, key=task, link=anchor(task) if is_filmed else None),
+        Cell(text=score_text, key=score, bar=bar),
+        Cell(text=interval(ends), key=None if ends is None else ends[0]),
+        Cell(text=number(mean), key=mean),
+        Cell(text=number(entry["random"]), key=entry["random"]),
+        Cell(text=number(entry["expert"]), key=entry["expert"]),
+        Cell(text=percent(success), key=success),
+        Cell(text=f"{steps:.0f}", key=steps),
+        Cell(text=str(entry["episodes"]), key=entry["episodes"]),
+    )

@@ -1,0 +1,1 @@
+"""Episodes: environments here and in workers, who acts in them, and the loop of both."""
