@@ -5,6 +5,7 @@ The only module below the command line that reads or sets environment variables.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes.util
 import json
 import logging
@@ -105,11 +106,47 @@ def rendezvous() -> tuple[str, int] | None:
 
 
 def usable_cores() -> int:
-    """Processor cores that this process may run on."""
+    """Processor cores that this process may run on, by its affinity and its container's quota."""
     try:
-        return len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0))
     except AttributeError:
-        return os.cpu_count() or 1
+        cores = os.cpu_count() or 1
+    return max(1, min(cores, _quota_of_container() or cores))
+
+
+def _quota_of_container(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int | None:
+    """Whole cores that a container's limit on processor time allows; None without a limit."""
+    try:
+        quota, period = file.read_text(encoding="ascii").split()
+        return int(quota) // int(period)
+    except (OSError, ValueError):  # no such file, or `max`: no limit
+        return None
+
+
+def cores_for_threads() -> int:
+    """Cores to be filled with threads of torch: `usable_cores`, or fewer by OMP_NUM_THREADS."""
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    return min(usable_cores(), int(text)) if text.isdigit() and int(text) else usable_cores()
+
+
+def free_memory() -> int:
+    """Bytes of memory that programs can still have, by the system and the container's limit."""
+    values = {}
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            name, _, rest = line.partition(":")
+            values[name] = int(rest.split()[0]) * 1_024
+    free = values.get("MemAvailable", sys.maxsize)
+    with contextlib.suppress(OSError, ValueError):  # `max`: no limit
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text(encoding="ascii"))
+        free = min(free, limit - int((group / "memory.current").read_text(encoding="ascii")))
+    return free
+
+
+def is_launched() -> bool:
+    """Whether a launcher (deepspeed, torchrun) started this process, and said which one it is."""
+    return "RANK" in os.environ
 
 
 def publish_rank(rank: Rank, device_type: str) -> None:
@@ -153,8 +190,7 @@ def launch_environment(processes: int | None = None) -> dict[str, str]:
     own = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_SIZE", "MASTER_ADDR", "MASTER_PORT")
     variables = {name: value for name, value in os.environ.items() if name not in own}
     if processes is not None:
-        cores = len(os.sched_getaffinity(0))
-        variables.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
+        variables.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // processes)))
     return variables
 
 

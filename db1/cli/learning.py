@@ -25,14 +25,23 @@ def train(
         int, typer.Option(help="With --dry-run: processes to plan for.", min=1)
     ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: as JSON.")] = False,
+    processes: Annotated[
+        int | None,
+        typer.Option(help="Without a GPU; default: one a core where that pays, else 1.", min=1),
+    ] = None,
 ) -> None:
-    """Trains an experiment on one process; the same command resumes an interrupted run.
+    """Trains an experiment; the same command resumes an interrupted run.
+
+    Without a GPU one process a core trains, with one thread each, where that is faster: the samples
+    of a step stay the same. `--processes 1` trains in one, with a thread a core.
 
     Example: db1 train configs/db1_tiny.yaml training.num_steps=500 name=short
 
     Example: db1 train configs/db1_1.2b.yaml --dry-run --world-size 8 training.zero_stage=2
 
-    Many processes: db1 launch CONFIG --port 29502
+    Example: db1 train configs/db1_tiny.yaml --processes 2
+
+    Many GPUs or machines: db1 launch CONFIG --port 29502
     """
     if dry_run:
         _plan(config, override or [], world_size, as_json)
@@ -42,10 +51,20 @@ def train(
             "--json and --world-size go with --dry-run; many processes train through "
             "`db1 launch CONFIG`"
         )
-    from db1.training.experiment import run_experiment
+    from db1.training.experiment import load_experiment, run_experiment
+    from db1.training.launch import local
 
     check_rollout_tasks(config, override or [])
-    folder = run_experiment(config, override or [])
+    split = local.for_this_machine(config, override or [], processes)
+    if (line := split.line()) is not None:
+        typer.echo(line, err=True)
+    if split.processes > 1:
+        settings = [*(override or []), *split.overrides]
+        if status := local.run(config, settings, split.processes):
+            raise typer.Exit(status)
+        folder = load_experiment(config, settings).run_folder
+    else:
+        folder = run_experiment(config, override or [])
     Console().print(f"run folder: {folder}")
 
 

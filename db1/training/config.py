@@ -12,6 +12,7 @@ from db1.training.metrics.context import WatchConfig
 
 ENGINES = ("deepspeed", "torch")
 PRECISIONS = ("fp32", "bf16", "fp16")
+AUTO_PRECISION = "auto"
 
 NEUTRAL_KEYS = frozenset(
     {
@@ -54,7 +55,8 @@ class TrainingConfig(Checked):
         betas: Decay rates of Adam's two moments.
         epsilon: Adam's epsilon.
         gradient_clipping: Largest global gradient norm; 0 switches clipping off.
-        precision: `fp32`, `bf16` or `fp16` (GPU only).
+        precision: `fp32`, `bf16`, `fp16` (GPU only), or `auto`: bf16 where the device computes it
+            natively (`db1.training.precision`).
         engine: `deepspeed` (any number of processes) or `torch` (one process).
         zero_stage: What DeepSpeed shards: 0 nothing, 1 optimizer states, 2 and gradients, 3 and
             parameters.
@@ -133,7 +135,8 @@ class TrainingConfig(Checked):
             raise ConfigError(self._batch_message(1))
 
     def _check_choices(self) -> None:
-        for name, known in (("engine", ENGINES), ("precision", PRECISIONS)):
+        choices = {"engine": ENGINES, "precision": (*PRECISIONS, AUTO_PRECISION)}
+        for name, known in choices.items():
             value = getattr(self, name)
             if value not in known:
                 raise ConfigError(
@@ -184,6 +187,8 @@ class TrainingConfig(Checked):
             raise ConfigError(
                 f"engine torch runs one process, got {world_size}; set engine=deepspeed"
             )
+        if self.precision == AUTO_PRECISION:
+            raise ConfigError("precision auto: resolve it first, as load_experiment does")
         if self.precision == "fp16" and device_type == "cpu":
             raise ConfigError(
                 "precision fp16 needs a GPU, and none is here; set precision=bf16 or fp32"

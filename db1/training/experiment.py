@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from db1.training.config import TrainingConfig
 from db1.training.metrics.context import FlopsPerToken, SourceGroup, Watch
 from db1.training.metrics.trackers import check_trackers
 from db1.training.mixture import RunMixture
+from db1.training.precision import resolve_precision
 from db1.training.sizing.footprint import meta_model
 from db1.training.sizing.work import parameters_by_part, work
 from db1.training.state.finetune import FinetuneConfig, expand, model_files, start_model
@@ -73,7 +74,8 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Experime
         CheckpointError: `init_from` holds no valid checkpoint.
     """
     raw = load_yaml(path, overrides, (ExperimentConfig, FinetuneConfig))
-    return build(ExperimentConfig, expand(raw) if "init_from" in raw else raw)
+    config = build(ExperimentConfig, expand(raw) if "init_from" in raw else raw)
+    return replace(config, training=resolve_precision(config.training, config.run_folder))
 
 
 def build_model(config: ExperimentConfig, vocabulary: Vocabulary) -> nn.Module:

@@ -206,3 +206,22 @@ def test_a_misspelt_task_of_rollouts_is_refused(db1, experiment: Path, verb: str
     status, _, error = db1(verb, experiment, "name=other", tasks)
     assert status == 2 and "unifrom20" in error and "did you mean" in error
     assert not (experiment.parent / "runs" / "other").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.deepspeed
+@pytest.mark.timeout(SECONDS * 2)
+def test_train_on_two_processes_learns_what_one_learns(runs: Runs) -> None:
+    """`db1 train --processes 2`: the same losses, and one process goes on with the run."""
+    settings = ["training.engine=deepspeed", "training.zero_stage=0", f"runs={runs.folder}"]
+    command = ["db1", "train", str(runs.experiment), *settings]
+    more = ["name=two", "--processes", "2"]
+    runs.finish(runs.run([*command, *more]))
+    runs.finish(runs.run([*command, "name=one", "training.num_threads=1", "--processes", "1"]))
+    one, two = (read_metrics(runs.folder / name, "train") for name in ("one", "two"))
+    assert len(one) == len(two) == 12
+    for left, right in zip(one, two, strict=True):
+        assert left["loss"] == pytest.approx(right["loss"], abs=1e-4)
+    longer = ["name=two", "training.num_steps=14", "--processes", "1"]
+    runs.finish(runs.run([*command, *longer]))
+    assert read_metrics(runs.folder / "two", "train")[-1]["step"] == 14
