@@ -4,7 +4,8 @@
     safetensors folder  model.safetensors, config.json; what one hands on
     released folder     <tag>/mp_rank_00_model_states.pt; what the DB1 authors published
 
-The first two may also hold tokenizer.json and specs.json (the step spec of each learned task).
+The first two may also hold tokenizer.json, specs.json (the step spec of each learned task) and
+instructions.json (what each of them is to do, in words).
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from db1.tokens.vocabulary import Vocabulary, VocabularyConfig
 CONFIG_FILE = "config.yaml"
 JSON_CONFIG_FILE = "config.json"
 SPECS_FILE = "specs.json"
+INSTRUCTIONS_FILE = "instructions.json"
+"""What each learned task is to do, in words, of models that learned with instructions."""
 TOKENIZER_FILE = "tokenizer.json"
 CHOSEN_FILE = "few_shot.json"
 """Numbers of the stored episodes that a run learned from, by task (few-shot tasks only)."""
@@ -60,6 +63,7 @@ class Bundle:
         weights: db1's state dict; None where it was not asked for.
         sha256: Of the file of weights; None without weights.
         chosen: Stored episodes that each few-shot task was learned from.
+        instructions: What each learned task is to do, in words, as dictionaries.
     """
 
     folder: Path
@@ -72,6 +76,7 @@ class Bundle:
     weights: StateDict | None = None
     sha256: str | None = None
     chosen: Mapping[str, Any] = field(default_factory=dict)
+    instructions: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def model_config(self) -> ModelConfig:
@@ -184,6 +189,7 @@ def _read_run(folder: Path, with_weights: bool, tag: str | None, tokenizer: Path
         "tokenizer": _tokenizer(tokenizer, folder / TOKENIZER_FILE),
         "specs": _read_json(folder / SPECS_FILE),
         "chosen": _read_json(folder / CHOSEN_FILE),
+        "instructions": _read_json(folder / INSTRUCTIONS_FILE),
     }
     if not with_weights:
         return Bundle(**description)
@@ -215,6 +221,7 @@ def _read_safetensors(folder: Path, with_weights: bool, tokenizer: Path | None) 
         config=content,
         tokenizer=_tokenizer(tokenizer, folder / TOKENIZER_FILE),
         specs=_read_json(folder / SPECS_FILE),
+        instructions=_read_json(folder / INSTRUCTIONS_FILE),
         weights=read_weights(folder / WEIGHTS_FILE) if with_weights else None,
         sha256=file_sha256(folder, WEIGHTS_FILE) if with_weights else None,
     )

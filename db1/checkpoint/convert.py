@@ -19,6 +19,7 @@ from db1.checkpoint import hub
 from db1.checkpoint.bundle import (
     CONFIG_FILE,
     FORMAT,
+    INSTRUCTIONS_FILE,
     JSON_CONFIG_FILE,
     SPECS_FILE,
     TOKENIZER_FILE,
@@ -160,6 +161,9 @@ def _write_companions(bundle: Bundle, folder: Path) -> None:
     if bundle.tokenizer is not None:
         bundle.tokenizer.save(folder / TOKENIZER_FILE)
     (folder / SPECS_FILE).write_text(json.dumps(bundle.specs, indent=1), encoding="utf-8")
+    if bundle.instructions:
+        words = json.dumps(bundle.instructions, indent=1)
+        (folder / INSTRUCTIONS_FILE).write_text(words, encoding="utf-8")
 
 
 WRITERS = {"run": _write_run, "safetensors": _write_safetensors, "released": _write_released}

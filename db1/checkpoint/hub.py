@@ -13,7 +13,13 @@ from db1.errors import CheckpointError, ConfigError, MissingExtra
 
 SCHEME = "hf://"
 _ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
-_PATTERNS = ["model.safetensors", "config.json", "tokenizer.json", "specs.json"]
+_PATTERNS = [
+    "model.safetensors",
+    "config.json",
+    "tokenizer.json",
+    "specs.json",
+    "instructions.json",
+]
 
 
 def is_address(place: str) -> bool:

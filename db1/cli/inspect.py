@@ -137,6 +137,7 @@ def _run_data(path: Path, overrides: list[str]) -> RunData:
         batch_size=config.training.global_batch_size,
         schedule=schedule if path.is_dir() else None,
         num_positions=config.model.num_local_positions,
+        patches=config.model.patches,
     )
 
 

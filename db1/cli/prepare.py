@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from db1.cli.importing import import_context
 from db1.cli.progress import running_bars, task_bars
 from db1.data.config import DataConfig
+from db1.data.instruction_tokenizer import train_instruction_tokenizer
 from db1.data.pair_tokenizer import train_pair_tokenizer
 from db1.errors import ConfigError, DataError
 from db1.experts.collect import CollectRequest, CollectSummary, collect_many
@@ -75,6 +76,19 @@ def collect_config(
         processes=processes,
         reference_episodes=reference_episodes,
         timeout=timeout,
+    )
+    if config.sequence.instruction and not (data.text or data.pairs or given):
+        _train_instruction_tokenizer(data, config.vocabulary.text_size)
+
+
+def _train_instruction_tokenizer(data: DataConfig, text_size: int) -> None:
+    """Makes the tokenizer of a mixture that has instructions and neither text nor pairs."""
+    tokenizer = train_instruction_tokenizer(data, text_size)
+    tokenizer.save(data.instruction_tokenizer_path)
+    Console().print(
+        f"tokenizer of {tokenizer.size:,} ids from the tasks' words: "
+        f"{data.instruction_tokenizer_path}",
+        soft_wrap=True,
     )
 
 

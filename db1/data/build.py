@@ -16,6 +16,7 @@ from db1.data.weights import resolve_weights
 from db1.errors import DataError
 from db1.index.index_cache import IndexCache
 from db1.sequence.episode import SequenceConfig
+from db1.tokens.number_patch import PatchSizes
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import Vocabulary
 
@@ -54,16 +55,28 @@ class SourceFactory:
         sequence: Shape of the sequences.
         vocabulary: Id ranges.
         seed: Seed of the text shuffles.
+        patches: Sizes of image and number patches (`ModelConfig.patches`).
     """
 
     def __init__(
-        self, config: DataConfig, sequence: SequenceConfig, vocabulary: Vocabulary, seed: int
+        self,
+        config: DataConfig,
+        sequence: SequenceConfig,
+        vocabulary: Vocabulary,
+        seed: int,
+        patches: PatchSizes | None = None,
     ) -> None:
         self._config = config
         self._sequence = sequence
         self._vocabulary = vocabulary
         self._seed = seed
+        self._patches = patches or PatchSizes()
         self.tokenizer = load_tokenizer(config, vocabulary)
+        if sequence.instruction and self.tokenizer is None:
+            raise DataError(
+                f"{config.instruction_tokenizer_path}: sequence.instruction needs a tokenizer; run "
+                "`db1 collect --config CONFIG` first"
+            )
 
     def task(self, task_id: str, heldout: bool = False) -> EpisodeSource:
         """Source of one control task."""
@@ -83,6 +96,7 @@ class SourceFactory:
             self._config.heldout_share,
             few,
             self._seed,
+            self._patches,
         )
         if source.name != task_id:
             raise DataError(

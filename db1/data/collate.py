@@ -10,6 +10,7 @@ import torch
 from db1.data.transport.packing import BatchLayout, PackedBatch
 from db1.model.batch import Batch
 from db1.sequence.images import PlacedImages, place_images
+from db1.sequence.numbers import place_numbers
 from db1.sequence.sample import Sample
 
 
@@ -41,10 +42,12 @@ class Packing:
         self._samples = samples
         self._ids = np.stack([sample.ids[:-1] for sample in samples])
         self._images = place_images([sample.images for sample in samples], self._ids)
+        self._numbers = place_numbers([sample.numbers for sample in samples], self._ids)
         self.layout = BatchLayout(
             batch_size=len(samples),
             length=self._ids.shape[1],
             images=tuple(_shape(group) for group in self._images),
+            numbers=None if self._numbers is None else self._numbers.patches.values.shape,
             sources=tuple(sample.source for sample in samples),
         )
 
@@ -64,6 +67,12 @@ class Packing:
             local_positions[:] = sample.local_positions[:-1]
             labels[:] = sample.label_ids[1:]
             loss_mask[:] = sample.target_mask[1:]
+        if self._numbers is not None:
+            patches, group = self._numbers.patches, batch.numbers
+            group.values.numpy()[:] = patches.values
+            group.codes.numpy()[:] = patches.codes
+            group.layouts.numpy()[:] = patches.layouts
+            group.positions.numpy()[:] = self._numbers.positions
         for group, placed in zip(batch.images, self._images, strict=True):
             group.positions.numpy()[:] = placed.positions
             for pixels, image in zip(group.pixels.numpy(), placed.images, strict=True):

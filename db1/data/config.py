@@ -189,12 +189,23 @@ class DataConfig(Checked):
         return self.root / "pairs" / name
 
     def tokenizer_path(self) -> Path | None:
-        """Where the tokenizer lies; None when the mixture has none."""
+        """Where the tokenizer lies; None when the mixture has none.
+
+        A mixture of control tasks alone has one where its instructions were learned from.
+        """
         if self.tokenizer is not None:
             return self.tokenizer
         if self.text:
             return self.text_folder(next(iter(self.text)))
-        return self.pair_tokenizer_path if self.pairs else None
+        if self.pairs:
+            return self.pair_tokenizer_path
+        own = self.instruction_tokenizer_path
+        return own if own.is_file() else None
+
+    @property
+    def instruction_tokenizer_path(self) -> Path:
+        """Tokenizer of the instructions, for a mixture of control tasks alone."""
+        return self.root / "instruction_tokenizer.json"
 
     @property
     def pair_tokenizer_path(self) -> Path:

@@ -16,12 +16,23 @@ from db1.data.on_demand import OnDemand
 from db1.errors import DataError
 from db1.index.index import window_index
 from db1.index.permutation import Permutation
-from db1.sequence.episode import SequenceConfig, disturb_history, encode_window, fit, join
+from db1.sequence.episode import (
+    SequenceConfig,
+    check_instruction,
+    disturb_history,
+    encode_window,
+    fit,
+    instruct,
+    join,
+)
 from db1.sequence.sample import Sample
 from db1.sequence.step import StepCodec
 from db1.sequence.text import encode_text
 from db1.store.documents import DocumentStore
 from db1.store.episodes import EpisodeStore
+from db1.store.instructions import read_instruction
+from db1.tokens.instruction import EPISODE_KEY, Instruction
+from db1.tokens.number_patch import PatchSizes
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import Vocabulary
 
@@ -43,29 +54,44 @@ class EpisodeWindows:
         store: Holds the episodes.
         numbers: Of the episodes in the store.
         window: Steps of a window; an episode with fewer is one window.
+        starts: Which windows are drawn, see `SequenceConfig.window_starts`.
 
     Attributes:
         numbers: Of the episodes in the store.
         lengths: int64 (num_episodes,), their steps.
     """
 
-    def __init__(self, store: EpisodeStore, numbers: range | tuple[int, ...], window: int) -> None:
+    def __init__(
+        self,
+        store: EpisodeStore,
+        numbers: range | tuple[int, ...],
+        window: int,
+        starts: str = "inside",
+    ) -> None:
         self.store = store
         self.numbers = numbers
         is_range = isinstance(numbers, range)
         picks = slice(numbers.start, numbers.stop) if is_range else list(numbers)
         self.lengths = np.asarray(store.lengths[picks], dtype=np.int64)
-        self._arguments = (store, numbers, window)
+        self._arguments = (store, numbers, window, starts)
         self._window = window
-        self._counts = window_index(self.lengths, window)
+        self._clipped = starts == "clipped"
+        grown = self.lengths + 2 * (window - 1) if self._clipped else self.lengths
+        self._counts = window_index(grown, window)
         self._num_windows = int(self._counts[-1])
 
     def draw(self, generator: np.random.Generator) -> tuple[int, int, int]:
-        """Draws a window, all equally likely: episode (from 0), first step, one past the last."""
+        """Draws a window: episode (from 0), first step, one past the last.
+
+        All windows are equally likely, or with `clipped` starts all starts.
+        """
         number = int(generator.integers(self._num_windows))
         episode = int(self._counts.searchsorted(number, side="right")) - 1
         start = number - int(self._counts[episode])
-        return episode, start, min(start + self._window, int(self.lengths[episode]))
+        length = int(self.lengths[episode])
+        if self._clipped:
+            start = min(max(0, start - self._window + 1), max(0, length - self._window))
+        return episode, start, min(start + self._window, length)
 
     def read(self, episode: int, start: int, stop: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Reads observations and actions of the steps [start, stop) of an episode (from 0)."""
@@ -89,6 +115,7 @@ class EpisodeSource:
         heldout_share: Share of the episodes that is held out, at least one where there are two.
         few: Learn from this many of the episodes that are not held out; None: all.
         seed: Chooses them, see few_shot.py.
+        patches: Sizes of image and number patches.
 
     Raises:
         DataError: When the store is broken, holds no episode, or fewer than `few`.
@@ -104,11 +131,21 @@ class EpisodeSource:
         heldout_share: float = 0.05,
         few: int | None = None,
         seed: int = 0,
+        patches: PatchSizes | None = None,
     ) -> None:
         store = EpisodeStore(path)
         self.name = store.header.task
         self.config = config
-        self.codec = StepCodec(store.spec, vocabulary, tokenizer)
+        self.instruction: Instruction | None = None
+        if config.instruction:
+            self.instruction = read_instruction(path, self.name)
+        spoken = self.instruction.field if self.instruction else None
+        self.codec = StepCodec(store.spec, vocabulary, tokenizer, patches, spoken)
+        self._has_own_words = (
+            self.instruction is not None
+            and store.num_episodes > 0
+            and EPISODE_KEY in store.metadata(0)
+        )
         self._pad_id = vocabulary.separator
         self._history_noise = 0.0 if heldout else config.history_noise
         first, stop = _split(store.num_episodes, heldout, heldout_share)
@@ -122,7 +159,7 @@ class EpisodeSource:
         if few is not None:
             _check_enough(path, self.name, few, store.num_episodes, stop)
             numbers = chosen_episodes(stop, few, seed)
-        self._windows = OnDemand(EpisodeWindows(store, numbers, window))
+        self._windows = OnDemand(EpisodeWindows(store, numbers, window, config.window_starts))
 
     @property
     def windows(self) -> EpisodeWindows:
@@ -148,7 +185,25 @@ class EpisodeSource:
             start += prompt_steps
         body = self._encode(episode, start, stop)
         body = disturb_history(self.codec, body, self._history_noise, generator)
-        return fit(join(prompt, body), self.config.length + 1, self._pad_id)
+        sample = join(prompt, body)
+        if self.instruction is not None:
+            sample = instruct(self._words(episode, start), sample)
+        return fit(sample, self.config.length + 1, self._pad_id)
+
+    def _words(self, episode: int, step: int) -> np.ndarray:
+        """Ids of what an episode (from 0) is to do, int32 (n,)."""
+        assert self.instruction is not None
+        text, key = self.instruction.text, self.instruction.field
+        number = self.windows.numbers[episode]
+        if key is not None:
+            text = str(self.store.read_field(number, key, step, step + 1)[0])
+        elif self._has_own_words:
+            text = str(self.store.metadata(number).get(EPISODE_KEY) or text)
+        words = self.codec.encode_instruction(text)
+        try:
+            return check_instruction(words, text, self.config.max_instruction)
+        except DataError as error:
+            raise DataError(f"{self.name} episode {number}: {error}") from None
 
     def _draw_prompt(
         self, body: int, steps: int, generator: np.random.Generator

@@ -41,6 +41,8 @@ class EvaluationConfig(Checked):
         num_prompts: Demonstrations that rule `top` takes in turn.
         memory_length: Tokens that a step can look back on; 0: a step sees only itself; None: what
             the model was trained with.
+        instruction: Words that take the place of the task's own, for a model that learned with
+            instructions; None: the task's.
         greedy: Take the best action; else sample.
         temperature: Of sampling.
         seed: Of sampling, of the random policy and of random weights.
@@ -68,6 +70,7 @@ class EvaluationConfig(Checked):
     prompt_tokens: Natural | None = None
     num_prompts: Count = 16
     memory_length: Natural | None = None
+    instruction: str | None = None
     greedy: bool = True
     temperature: Positive = 1.0
     seed: Seed = 0

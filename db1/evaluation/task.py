@@ -22,6 +22,7 @@ from db1.rollout.policies import ModelPolicy, make_model_free_policy
 from db1.rollout.prompts import Prompts, no_prompts, read_prompts
 from db1.sequence.step import StepCodec
 from db1.suites import parse_task_id
+from db1.tokens.instruction import Instruction
 from db1.tokens.spec import StepSpec
 
 
@@ -148,8 +149,38 @@ def make_prompted_agent(
         greedy=config.greedy,
         temperature=config.temperature,
         seed=config.seed,
+        **_spoken(task_id, config, loaded),
     )
     return agent, prompts
+
+
+def instruction_of(task_id: str, parts: RunParts) -> Instruction | None:
+    """What a task is to do, in words: those learned with, else the suite's own.
+
+    Returns:
+        None for a model that learned without instructions.
+    """
+    if not parts.sequence_config.instruction:
+        return None
+    suite, task_name = parse_task_id(task_id)
+    return parts.instructions.get(task_id) or suite.instruction(task_name)
+
+
+def _spoken(task_id: str, config: EvaluationConfig, loaded: LoadedRun) -> dict[str, Any]:
+    """The agent's settings of instructions; none for a model that learned without."""
+    instruction = instruction_of(task_id, loaded)
+    if instruction is None:
+        if config.instruction is not None:
+            raise ConfigError(
+                f"instruction {config.instruction!r}: {loaded.folder} learned without "
+                "instructions (sequence.instruction); drop it"
+            )
+        return {}
+    return {
+        "instruction": instruction.text if config.instruction is None else config.instruction,
+        "override_instruction": config.instruction is not None,
+        "max_instruction": loaded.sequence_config.max_instruction,
+    }
 
 
 def make_codec(task_id: str, spec: StepSpec, parts: RunParts) -> StepCodec:
@@ -165,8 +196,9 @@ def make_codec(task_id: str, spec: StepSpec, parts: RunParts) -> StepCodec:
             f"{task_id}: the environment's step {spec.to_dict()} is not the one in the run's "
             f"specs.json {learned.to_dict()}; the suite changed since the data was collected"
         )
+    instruction = instruction_of(task_id, parts)
     try:
-        return parts.codec(spec)
+        return parts.codec(spec, instruction.field if instruction else None)
     except DataError as error:
         raise DataError(
             f"{task_id}: the vocabulary of {parts.folder} lacks what the task needs ({error}); "

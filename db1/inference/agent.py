@@ -1,12 +1,14 @@
 """A checkpoint that acts: many episodes of one task in lockstep, one memory row each.
 
     reset    prompt tokens of a demonstration ------------------------------> memory
+    act 1    instruction (and then the prompt), where the model learned with one -> memory
     act      last action id of the step before | observation | SEP ---------> memory, scores
              action id 1 .. n - 1, one at a time ---------------------------> memory, scores
              action id n waits: it goes in front of the next observation
 
 Every step starts with the memory cut to `memory_length` tokens: its last ones (`moving`), or the
 prompt and the last ones behind it (`fixed`). With `memory_length` 0 a step sees only itself.
+An instruction stays in front of either, and is not counted in `memory_length`.
 Source: Reed et al. 2022, section 2.4 and appendix; released DB1 model.
 """
 
@@ -23,7 +25,8 @@ from db1.inference.decode import DecodeConfig, choose, probabilities
 from db1.inference.ragged import Piece, RaggedBatch, cut, left_pad
 from db1.model.memory import Memory
 from db1.model.transformer_xl import TransformerXL
-from db1.sequence.episode import encode_episode
+from db1.sequence.episode import check_instruction, encode_episode
+from db1.sequence.sample import NO_LOCAL_POSITION
 from db1.sequence.step import MAX_STEP_TOKENS, StepCodec, StepTokens, stack_observations
 from db1.tokens.spec import Episode
 
@@ -50,6 +53,10 @@ class Agent:
         temperature: Of sampling.
         seed: Of sampling, with the episode's seed.
         keep_probabilities: Fill `last_probabilities`, for people who watch.
+        instruction: The task in words; None: no instruction. Where the codec has an instruction
+            field, every episode's own words take its place, unless `override_instruction`.
+        max_instruction: Tokens that an instruction may have.
+        override_instruction: Use `instruction` also where an episode brings words of its own.
 
     Attributes:
         keep_probabilities: May be changed between acts.
@@ -76,6 +83,9 @@ class Agent:
         temperature: float = 1.0,
         seed: int = 0,
         keep_probabilities: bool = False,
+        instruction: str | None = None,
+        max_instruction: int = 64,
+        override_instruction: bool = False,
     ) -> None:
         if memory_length < 0:
             raise ConfigError(f"memory_length: got {memory_length}, expected at least 0")
@@ -107,7 +117,14 @@ class Agent:
                 f"a memory of {memory_length}, expected fewer; lower prompt_tokens"
             )
         self._fronts: dict[int, int] = {}
+        self._spoken: dict[int, int] = {}
+        self._instruction = instruction
+        self._max_instruction = max_instruction
+        self._overrides = override_instruction
+        self._front_prompts: dict[int, Piece] = {}
         self._capacity = memory_length + MAX_STEP_TOKENS + 2 + codec.num_action_tokens
+        if instruction is not None:
+            self._capacity += max_instruction
         self.keep_probabilities = keep_probabilities
         self.last_probabilities: np.ndarray | None = None
         self._rows = np.empty(0, dtype=np.int64)
@@ -150,11 +167,15 @@ class Agent:
             self._generators[int(row)] = torch.Generator().manual_seed(int(state))
             self._pending.pop(int(row), None)
         self._join(started)
+        chosen = {int(row): _EMPTY for row in started}
         if self._prompts:
             chosen = {
                 int(row): self._prompts[int(number) % len(self._prompts)]
                 for row, number in zip(started, numbers, strict=True)
             }
+        if self._instruction is not None:  # the words may come with the first observation
+            self._front_prompts |= chosen
+        elif self._prompts:
             self._feed([chosen.get(int(row), _EMPTY) for row in self._rows])
             if self._fixed:
                 self._fix({row: len(piece) for row, piece in chosen.items()})
@@ -180,6 +201,7 @@ class Agent:
         if not len(rows):
             return []
         stacked = stack_observations(observations)
+        self._instruct(stacked)
         self._memory = self._cut(self._memory)
         steps = self.codec.encode_observations(stacked)
         hidden_BD = self._feed([self._with_pending(r, s) for r, s in zip(rows, steps, strict=True)])
@@ -187,6 +209,44 @@ class Agent:
         if self.memory_length:
             self._pending = {int(row): ids[i, -1:] for i, row in enumerate(rows)}
         return list(self.codec.decode_action(ids))
+
+    def _instruct(self, observations: Mapping[str, np.ndarray]) -> None:
+        """Feeds instruction and prompt of the episodes whose first step this is."""
+        if not self._front_prompts:
+            return
+        pieces, lengths = [], {}
+        for index, row in enumerate(self._rows.tolist()):
+            prompt = self._front_prompts.get(row)
+            if prompt is None:
+                pieces.append(_EMPTY)
+                continue
+            words = self._words(observations, index)
+            pieces.append(
+                Piece(
+                    ids=np.concatenate([words, prompt.ids]),
+                    local_positions=np.concatenate(
+                        [np.full(len(words), NO_LOCAL_POSITION, np.int32), prompt.local_positions]
+                    ),
+                    images=prompt.images,
+                    numbers=prompt.numbers,
+                    skipped_patches=prompt.skipped_patches,
+                )
+            )
+            lengths[row] = len(pieces[-1])
+            self._spoken[row] = len(words)
+            self._fronts[row] = len(pieces[-1]) if self._fixed else len(words)
+        self._front_prompts = {}
+        self._memory = self._cut(self._memory)
+        self._feed(pieces)
+        self._limit(lengths)
+
+    def _words(self, observations: Mapping[str, np.ndarray], index: int) -> np.ndarray:
+        """Ids of an episode's instruction, int32 (n,)."""
+        text, key = self._instruction, self.codec.instruction_field
+        if key is not None and not self._overrides:
+            text = str(observations[key][index])
+        assert text is not None
+        return check_instruction(self.codec.encode_instruction(text), text, self._max_instruction)
 
     def _choose_action(self, hidden_BD: torch.Tensor, allowed: np.ndarray | None) -> np.ndarray:
         """Decodes the action ids one by one, int32 (B, num_action_tokens)."""
@@ -212,12 +272,13 @@ class Agent:
             ids=np.concatenate([pending, step.ids]),
             local_positions=np.concatenate([np.zeros_like(pending), step.local_positions]),
             images=step.images,
+            numbers=step.numbers,
         )
 
     def _feed(self, pieces: Sequence[Piece]) -> torch.Tensor:
         """Runs one piece a row through the model; returns the last token's hidden (B, D)."""
         pad_id = self.codec.vocabulary.separator
-        batch = left_pad(pieces, pad_id, self.codec.patch_size, self._device)
+        batch = left_pad(pieces, pad_id, self.codec.patches.image, self._device)
         return self._run(batch)
 
     def _feed_ids(self, ids_B1: torch.Tensor) -> torch.Tensor:
@@ -230,7 +291,12 @@ class Agent:
     def _run(self, batch: RaggedBatch) -> torch.Tensor:
         """Runs new tokens behind the memory; returns the last ones' hidden (B, D)."""
         hidden_BTD, self._memory = self._model.decode(
-            batch.ids, batch.local_positions, batch.images, self._memory, batch.lengths
+            batch.ids,
+            batch.local_positions,
+            batch.images,
+            self._memory,
+            batch.lengths,
+            batch.numbers,
         )
         return hidden_BTD[:, -1]
 
@@ -240,10 +306,15 @@ class Agent:
 
     def _prompt_piece(self, episode: Episode, num_tokens: int, part: str) -> Piece:
         sample = encode_episode(self.codec, episode, source="prompt")
-        whole = Piece(ids=sample.ids, local_positions=sample.local_positions, images=sample.images)
+        whole = Piece(
+            ids=sample.ids,
+            local_positions=sample.local_positions,
+            images=sample.images,
+            numbers=sample.numbers,
+        )
         length = len(whole)
         start = 0 if part == "start" else max(0, length - num_tokens)
-        return cut(whole, start, min(length, start + num_tokens), self.codec.patch_size)
+        return cut(whole, start, min(length, start + num_tokens), self.codec.patches.image)
 
     def _keep(self, rows: np.ndarray) -> None:
         """Drops the memory rows of finished episodes."""
@@ -274,6 +345,7 @@ class Agent:
             memory = self._memory.select_rows(index)
         for row in started:
             self._fronts.pop(int(row), None)
+            self._spoken.pop(int(row), None)
         self._rows = rows
         self._memory = self._cut(memory)
 
@@ -283,15 +355,23 @@ class Agent:
     def _fix(self, lengths: Mapping[int, int]) -> None:
         """Remembers how long the prompts of some rows are, and drops what lies before them."""
         self._fronts |= lengths
+        self._limit(lengths)
+
+    def _limit(self, lengths: Mapping[int, int]) -> None:
+        """Drops what lies before the last tokens of some rows."""
         most = [lengths.get(int(row), self._capacity) for row in self._rows]
         self._memory = self._memory.limited(torch.tensor(most))
 
     def _cut(self, memory: Memory) -> Memory:
         """The memory that a step starts with."""
-        if not (self._fixed and self._prompts):
+        if self._instruction is None and not (self._fixed and self._prompts):
             return memory.truncated(self.memory_length)
-        fronts = torch.tensor([self._fronts.get(int(row), 0) for row in self._rows])
-        return memory.without_middle(self.memory_length, fronts)
+        fronts = [self._fronts.get(int(row), 0) for row in self._rows]
+        if self._instruction is None:
+            return memory.without_middle(self.memory_length, torch.tensor(fronts))
+        spoken = [self._spoken.get(int(row), 0) for row in self._rows]
+        lengths = self.memory_length + torch.tensor(spoken)
+        return memory.without_middle(lengths, torch.tensor(fronts))
 
 
 _EMPTY = Piece(ids=np.empty(0, np.int32), local_positions=np.empty(0, np.int32))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
 from db1.sequence.episode import SequenceConfig
 from db1.sequence.step import StepCodec
+from db1.tokens.instruction import Instruction, parse_instruction
 from db1.tokens.spec import StepSpec
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import Vocabulary
@@ -33,6 +34,8 @@ class RunParts:
         tokenizer: Text <-> ids; None where the run has no text.
         specs: Step spec of each task that the run learned.
         chosen: Stored episodes that each few-shot task was learned from.
+        instructions: What each task that the run learned is to do, in words; empty where it
+            learned without instructions.
     """
 
     folder: Path
@@ -41,6 +44,7 @@ class RunParts:
     tokenizer: TextTokenizer | None
     specs: Mapping[str, StepSpec]
     chosen: Mapping[str, Sequence[int]]
+    instructions: Mapping[str, Instruction] = field(default_factory=dict)
 
     @property
     def model_config(self) -> ModelConfig:
@@ -48,18 +52,29 @@ class RunParts:
         return build(ModelConfig, self.config.get("model"), "model")
 
     @property
+    def sequence_config(self) -> SequenceConfig:
+        """Shape of the training sequences."""
+        return build(SequenceConfig, self.config.get("sequence"), "sequence")
+
+    @property
     def sequence_length(self) -> int:
         """Tokens of a training sequence."""
-        return build(SequenceConfig, self.config.get("sequence"), "sequence").length
+        return self.sequence_config.length
 
     @property
     def context_length(self) -> int:
         """Tokens that the model can look back on: its memory, or without one a sequence."""
         return self.model_config.memory_length or self.sequence_length
 
-    def codec(self, spec: StepSpec) -> StepCodec:
-        """Step <-> ids for a task of this spec."""
-        return StepCodec(spec, self.vocabulary, self.tokenizer, self.model_config.patch_size)
+    def codec(self, spec: StepSpec, instruction_field: str | None = None) -> StepCodec:
+        """Step <-> ids for a task of this spec.
+
+        Args:
+            spec: Fields of a step.
+            instruction_field: See `StepCodec`.
+        """
+        patches = self.model_config.patches
+        return StepCodec(spec, self.vocabulary, self.tokenizer, patches, instruction_field)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +154,7 @@ def load_agent_parts(
     else:
         model = _build_model(parts, bundle.weights)
     return LoadedRun(
-        **{field.name: getattr(parts, field.name) for field in fields(parts)},
+        **{entry.name: getattr(parts, entry.name) for entry in fields(parts)},
         model=model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(),
         tag=None if random_weights else bundle.tag,
         sha256=bundle.sha256,
@@ -161,6 +176,10 @@ def _parts(bundle: Bundle) -> RunParts:
         tokenizer=bundle.tokenizer,
         specs=_step_specs(bundle),
         chosen=bundle.chosen,
+        instructions={
+            task: parse_instruction(content, f"{bundle.folder}: instruction of {task}")
+            for task, content in bundle.instructions.items()
+        },
     )
 
 

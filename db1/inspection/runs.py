@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +26,7 @@ from db1.inspection.source_statistics import SourceStatistics, summarise
 from db1.inspection.store_lints import store_lints
 from db1.inspection.store_report import Report
 from db1.sequence.episode import SequenceConfig
+from db1.tokens.number_patch import PatchSizes
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import Vocabulary
 
@@ -44,6 +45,7 @@ class RunData:
         batch_size: Sequences of a step.
         schedule: Weights by step of a run that was started; None: those of `data` all the way.
         num_positions: Rows of the model's table of local positions.
+        patches: Sizes of image and number patches.
     """
 
     name: str
@@ -55,6 +57,7 @@ class RunData:
     batch_size: int
     schedule: MixtureSchedule | None = None
     num_positions: int = 513
+    patches: PatchSizes = field(default_factory=PatchSizes)
 
     @property
     def num_samples(self) -> int:
@@ -64,7 +67,7 @@ class RunData:
     @cached_property
     def factory(self) -> SourceFactory:
         """Makes the sources."""
-        return SourceFactory(self.data, self.sequence, self.vocabulary, self.seed)
+        return SourceFactory(self.data, self.sequence, self.vocabulary, self.seed, self.patches)
 
     @cached_property
     def mixture(self) -> MixtureDataset:

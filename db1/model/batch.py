@@ -22,17 +22,35 @@ class ImageGroup:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NumberGroup:
+    """All number patches of a batch; see `db1.tokens.number_patch`.
+
+    Args:
+        values: float32 (N, G), continuous numbers.
+        codes: int32 (N, G), what each number is.
+        layouts: int32 (N,), what the numbers of a patch stand for.
+        positions: int64 (N,), place of each patch in the flattened (B * T) tokens.
+    """
+
+    values: torch.Tensor
+    codes: torch.Tensor
+    layouts: torch.Tensor
+    positions: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """Inputs and targets as torch tensors; B sequences of T tokens.
 
     Args:
-        ids: int64 (B, T): all tokens but the last; `IMAGE_PLACEHOLDER` at image patches.
+        ids: int64 (B, T): all tokens but the last; placeholders at image and number patches.
         local_positions: int64 (B, T); `NO_LOCAL_POSITION` where none.
         labels: int64 (B, T): all tokens but the first; meaningless where loss_mask is False.
         loss_mask: bool (B, T); True where the label is to be predicted.
         images: Images by size.
         sources: Name of each sequence's source, length B.
         target_weights: float32 (B,), weight of each sequence's targets in the loss; None: all 1.
+        numbers: Number patches; None: there are none.
     """
 
     ids: torch.Tensor
@@ -42,3 +60,4 @@ class Batch:
     images: tuple[ImageGroup, ...] = ()
     sources: tuple[str, ...] = ()
     target_weights: torch.Tensor | None = None
+    numbers: NumberGroup | None = None

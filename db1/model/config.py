@@ -8,6 +8,7 @@ from typing import Annotated
 from db1.errors import ConfigError
 from db1.model.positions import POSITION_ENCODINGS
 from db1.ranges import Checked, Count, Natural, NonNegative, Positive, Range, Rate
+from db1.tokens.number_patch import PatchSizes
 
 _CHOICES = {
     "normalization": ("post", "pre"),
@@ -58,6 +59,9 @@ class ModelConfig(Checked):
             rate * l / L, the last one the full rate.
         num_local_positions: Rows of the table of places inside an environment step.
         patch_size: Side of an image patch in pixels.
+        number_patch: Consecutive numbers of an observation that are one token (see
+            `db1.tokens.number_patch`); 1: every number is a token of its own (Gato, DB1).
+        number_width: Width of a single number inside the encoder of number patches.
         image_channels: Channels of every image.
         pixels: `standardized` by patch and channel (the released model), or `scaled` from 0..255
             to [-1, 1] (Gato), both over sqrt(patch_size). Standardizing hides which of two darker
@@ -100,6 +104,8 @@ class ModelConfig(Checked):
     stochastic_depth_rule: str = "constant"
     num_local_positions: Annotated[int, Range(least=1, most=2**24)] = 513
     patch_size: Annotated[int, Range(least=1, most=4_096)] = 16
+    number_patch: Annotated[int, Range(least=1, most=4_096)] = 1
+    number_width: Annotated[int, Range(least=1, most=2**16)] = 32
     image_channels: Annotated[int, Range(least=1, most=4_096)] = 3
     pixels: str = "standardized"
     num_image_positions: Annotated[int, Range(least=1, most=2**24)] = 128
@@ -118,6 +124,11 @@ class ModelConfig(Checked):
     def head_dim(self) -> int:
         """Width K of one head."""
         return self.width // self.num_heads
+
+    @property
+    def patches(self) -> PatchSizes:
+        """Sizes of the patches that become one token each."""
+        return PatchSizes(image=self.patch_size, numbers=self.number_patch)
 
     @property
     def feed_forward_width(self) -> int:

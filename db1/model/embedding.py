@@ -1,10 +1,11 @@
 """Tokens of every kind -> vectors: id table, place inside the step, image patches.
 
-    ids              17   -1   -1   96   33        (-1: an image patch)
-    token table      e17   .    .   e96  e33
-    vision            .   p0   p1    .    .
-    local position   l1   l2   l3   l4   l0        (nothing where NO_LOCAL_POSITION)
-                     ---------------------- sum
+    ids              17   -1   -1   -2   96   33        (-1: an image patch, -2: a number patch)
+    token table      e17   .    .    .   e96  e33
+    vision            .   p0   p1    .    .    .
+    numbers           .    .    .   n0    .    .
+    local position   l1   l2   l3   l4   l5   l0        (nothing where NO_LOCAL_POSITION)
+                     --------------------------- sum
 
 Shapes: B batch, T tokens, D width, N images, P patches an image, V vocabulary.
 """
@@ -18,9 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from db1.errors import ConfigError, DataError
-from db1.model.batch import ImageGroup
+from db1.model.batch import ImageGroup, NumberGroup
 from db1.model.config import ModelConfig
+from db1.model.numbers import NumberEncoder
 from db1.model.vision import VisionEncoder
+from db1.tokens.vocabulary import NUMBER_PLACEHOLDER
 
 _NUM_HARMONICS = 48
 
@@ -39,6 +42,7 @@ class Embedding(nn.Module):
         self.token = nn.Embedding(vocabulary_size, config.width)
         self.local_position = nn.Embedding(config.num_local_positions, config.width)
         self.vision = VisionEncoder(config)
+        self.numbers = NumberEncoder(config) if config.number_patch > 1 else None
         self._bin_range = bin_range
         if config.bin_init == "smooth" and bin_range is None:
             raise ConfigError("model.bin_init: smooth needs the range of the continuous bins")
@@ -49,7 +53,11 @@ class Embedding(nn.Module):
         rows.copy_(smooth_rows(*rows.shape, norm=float(rows.norm(dim=1).mean())))
 
     def forward(
-        self, ids_BT: Tensor, local_positions_BT: Tensor, images: tuple[ImageGroup, ...]
+        self,
+        ids_BT: Tensor,
+        local_positions_BT: Tensor,
+        images: tuple[ImageGroup, ...],
+        numbers: NumberGroup | None = None,
     ) -> Tensor:
         """Embeds (B, T) ids; returns (B, T, D).
 
@@ -61,7 +69,11 @@ class Embedding(nn.Module):
             x_BTD = self._with_images(x_BTD, images)
         elif self.training and _num_processes() > 1:
             x_BTD = x_BTD + 0.0 * self._idle_vision()
-        _check_placeholders(ids_BT, images)
+        if numbers is not None:
+            x_BTD = self._with_numbers(x_BTD, numbers)
+        elif self.numbers is not None and self.training and _num_processes() > 1:
+            x_BTD = x_BTD + 0.0 * self._idle_numbers()
+        _check_placeholders(ids_BT, images, numbers)
         places_BTD = self.local_position(local_positions_BT.clamp(min=0))
         return x_BTD + places_BTD.masked_fill((local_positions_BT < 0)[..., None], 0.0)
 
@@ -72,6 +84,27 @@ class Embedding(nn.Module):
             patches = self.vision(group.pixels).flatten(0, 1).to(flat.dtype)
             flat = flat.index_copy(0, group.positions.flatten(), patches)
         return flat[:-1].view_as(x_BTD)
+
+    def _with_numbers(self, x_BTD: Tensor, numbers: NumberGroup) -> Tensor:
+        """Puts the embeddings of number patches at their positions."""
+        expected = 1 if self.numbers is None else self.numbers.patch_size
+        if numbers.values.shape[1] != expected:
+            raise DataError(
+                f"number patches of {numbers.values.shape[1]} numbers, expected {expected}, the "
+                "model's number_patch"
+            )
+        flat = x_BTD.flatten(0, 1)
+        patches = self.numbers(numbers).to(flat.dtype)
+        return flat.index_copy(0, numbers.positions, patches).view_as(x_BTD)
+
+    def _idle_numbers(self) -> Tensor:
+        """The same of an empty number patch."""
+        device, size = self.token.weight.device, self.numbers.patch_size
+        blank = torch.zeros(1, size, device=device)
+        group = NumberGroup(
+            values=blank, codes=blank.int(), layouts=blank[:, 0].int(), positions=blank[:, 0].long()
+        )
+        return self.numbers(group).sum()
 
     def _idle_vision(self) -> Tensor:
         """One number from a blank patch: all processes must have gradients for all weights."""
@@ -110,11 +143,23 @@ def _num_processes() -> int:
     return distributed.get_world_size()
 
 
-def _check_placeholders(ids_BT: Tensor, images: tuple[ImageGroup, ...]) -> None:
+def _check_placeholders(
+    ids_BT: Tensor, images: tuple[ImageGroup, ...], numbers: NumberGroup | None
+) -> None:
     """Counts on the CPU only: elsewhere it would wait for the device at every step."""
     if ids_BT.device.type != "cpu":
         return
-    wanted = int((ids_BT < 0).sum())
-    given = sum(int((group.positions < ids_BT.numel()).sum()) for group in images)
-    if wanted != given:
-        raise DataError(f"{wanted} image placeholders in the ids, but {given} patches for them")
+    num_patches = sum(int((group.positions < ids_BT.numel()).sum()) for group in images)
+    num_numbers = 0 if numbers is None else len(numbers.positions)
+    num_placeholders = int((ids_BT < 0).sum())
+    if num_placeholders == num_patches == num_numbers == 0:
+        return
+    wanted_numbers = int((ids_BT == NUMBER_PLACEHOLDER).sum())
+    for what, wanted, given in (
+        ("image", num_placeholders - wanted_numbers, num_patches),
+        ("number", wanted_numbers, num_numbers),
+    ):
+        if wanted != given:
+            raise DataError(
+                f"{wanted} {what} placeholders in the ids, but {given} patches for them"
+            )

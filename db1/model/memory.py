@@ -171,28 +171,33 @@ class Memory:
         filled = int(counts.max()) if len(counts) else 0
         return replace(self, filled=filled, counts=counts)
 
-    def without_middle(self, length: int, front: Tensor) -> Memory:
-        """The memory with `length` tokens of each row at most: its first ones and its last ones.
+    def without_middle(self, length: int | Tensor, front: Tensor) -> Memory:
+        """The memory with some tokens of each row at most: its first ones and its last ones.
 
             length 5, front 2      a b c d e f g h i   ->   a b g h i
 
         Args:
-            length: Tokens kept of each row.
+            length: Tokens kept of each row; int64 (B,) where rows differ.
             front: int64 (B,), how many of them are the row's first ones; at most `length`.
         """
-        if length >= self.filled:
-            return self
         device = self._storage.columns.device
+        lengths = torch.as_tensor(length, device=device).expand(self.batch_size)
+        if not len(lengths) or int(lengths.min()) >= self.filled:
+            return self
+        width = min(int(lengths.max()), self.filled)
+        lengths = lengths.clamp(max=width)
         counts, front = self.num_tokens, front.to(device)
-        places = torch.arange(length, device=device)
-        recent = self.filled - length + places
+        columns = torch.arange(width, device=device)
+        places = columns - (width - lengths)[:, None]  # of a row's kept tokens, from 0
+        recent = self.filled - width + columns
         first = (self.filled - counts)[:, None] + places
-        keeps_first = (counts > length)[:, None] & (places < front[:, None])
+        is_front = (places >= 0) & (places < front[:, None])
+        keeps_first = (counts > lengths)[:, None] & is_front
         index = torch.where(keeps_first, first, recent)[None, None, :, None, :, None]
         shape = list(self._columns.shape)
-        shape[4] = length
-        columns = self._columns.gather(4, index.expand(shape))
-        return self._with_columns(columns, counts.clamp(max=length))
+        shape[4] = width
+        kept = self._columns.gather(4, index.expand(shape))
+        return self._with_columns(kept, torch.minimum(counts, lengths))
 
     def extended(self, num_tokens: int, lengths: Tensor | None) -> Extension:
         """Makes room for `num_tokens` new columns.

@@ -24,7 +24,7 @@ from db1.errors import ConfigError
 from db1.model.attention import Biases, ExtendKeys, RelativeAttention, attention_biases
 from db1.model.attention_kernels import AttentionRequest
 from db1.model.attention_plan import AttentionPlan, attention_plan
-from db1.model.batch import Batch, ImageGroup
+from db1.model.batch import Batch, ImageGroup, NumberGroup
 from db1.model.config import ModelConfig
 from db1.model.embedding import Embedding
 from db1.model.feed_forward import FeedForward
@@ -175,7 +175,7 @@ class TransformerXL(nn.Module):
 
     def _hidden(self, batch: Batch, at_N: Tensor | None) -> Tensor:
         """Last hidden states of all tokens (B, T, D), or (N, D) of those at some places."""
-        x_BTD = self._embed(batch.ids, batch.local_positions, batch.images)
+        x_BTD = self._embed(batch.ids, batch.local_positions, batch.images, batch.numbers)
         num_tokens = x_BTD.shape[1]
         plan = self._plan(x_BTD, num_tokens, None)
         last = len(self.layers) - 1
@@ -197,6 +197,7 @@ class TransformerXL(nn.Module):
         images: tuple[ImageGroup, ...] = (),
         memory: Memory | None = None,
         lengths: Tensor | None = None,
+        numbers: NumberGroup | None = None,
     ) -> tuple[Tensor, Memory]:
         """Runs new tokens behind a memory, for acting.
 
@@ -207,6 +208,7 @@ class TransformerXL(nn.Module):
             images: Images by size, with positions in the flattened (B * T) tokens.
             memory: What came before; None: nothing, with room for `config.memory_length` tokens.
             lengths: int64 (B,), tokens of each row in 0..T; None: T.
+            numbers: Number patches, with positions in the flattened (B * T) tokens.
 
         Returns:
             Hidden states (B, T, D), meaningless at padding, and the memory behind these tokens.
@@ -216,7 +218,7 @@ class TransformerXL(nn.Module):
         """
         if memory is None:
             memory = Memory.empty(self, len(ids_BT), self.config.memory_length, ids_BT.device)
-        x_BTD = self._embed(ids_BT, local_positions_BT, images)
+        x_BTD = self._embed(ids_BT, local_positions_BT, images, numbers)
         extension = memory.extended(x_BTD.shape[1], lengths)
         plan = self._plan(x_BTD, extension.num_keys, extension.valid_keys)
         all_terms = memory.positions.terms(extension.num_keys)
@@ -297,9 +299,13 @@ class TransformerXL(nn.Module):
         return (self.content_bias, self.position_bias) if self.config.share_biases else None
 
     def _embed(
-        self, ids_BT: Tensor, local_positions_BT: Tensor, images: Sequence[ImageGroup]
+        self,
+        ids_BT: Tensor,
+        local_positions_BT: Tensor,
+        images: Sequence[ImageGroup],
+        numbers: NumberGroup | None = None,
     ) -> Tensor:
-        x_BTD = self.embedding(ids_BT, local_positions_BT, tuple(images))
+        x_BTD = self.embedding(ids_BT, local_positions_BT, tuple(images), numbers)
         if self.config.embedding_dropout and self.training:
             x_BTD = F.dropout(x_BTD, self.config.embedding_dropout)
         return x_BTD
@@ -342,6 +348,8 @@ class TransformerXL(nn.Module):
             self._shrink_for_deepnorm((8.0 * config.num_layers) ** -0.25)
         if config.bin_init == "smooth":
             self.embedding.initialize_bins()
+        if self.embedding.numbers is not None:
+            self.embedding.numbers.initialize()
 
     @torch.no_grad()
     def _shrink_for_deepnorm(self, beta: float) -> None:

@@ -9,6 +9,10 @@ end at the same column; what lies in front of the shorter ones is left out after
     step 0      go  to | p0 p1 | x0 x1 | SEP | a0        "." is left out
     step 1   .  .  run | p0 p1 | x0 x1 | SEP | a0
 
+With number patches (`PatchSizes.numbers` above 1) the numbers are placeholders, too, each for
+several of them; with an instruction field its text is left out of the steps, since it stands in
+front of the sequence.
+
 Source: Reed et al. 2022, section 2; released DB1 model (separator and local positions).
 """
 
@@ -24,11 +28,12 @@ import numpy as np
 
 from db1.errors import DataError
 from db1.sequence.layout import FieldGroup, step_places
-from db1.tokens.image import PATCH_SIZE, num_patches
+from db1.tokens.image import num_patches
+from db1.tokens.number_patch import NumberLayout, NumberPatches, PatchSizes
 from db1.tokens.scalar import ScalarTokenizer
 from db1.tokens.spec import StepSpec
 from db1.tokens.text import TextTokenizer
-from db1.tokens.vocabulary import IMAGE_PLACEHOLDER, Vocabulary
+from db1.tokens.vocabulary import IMAGE_PLACEHOLDER, NUMBER_PLACEHOLDER, Vocabulary
 
 MAX_STEP_TOKENS = 512
 """Largest local position (the released table has 513 rows, row 0 for actions)."""
@@ -39,14 +44,17 @@ class StepTokens:
     """Tokens of one observation with its separator.
 
     Args:
-        ids: int32 (n,); `IMAGE_PLACEHOLDER` at image patches.
+        ids: int32 (n,); `IMAGE_PLACEHOLDER` at image patches, `NUMBER_PLACEHOLDER` at number
+            patches.
         local_positions: int32 (n,): 1, 2, ..., n.
         images: uint8 (H, W, C) in the order of their placeholders.
+        numbers: Number patches in the order of their placeholders; None: no such patches.
     """
 
     ids: np.ndarray
     local_positions: np.ndarray
     images: tuple[np.ndarray, ...] = ()
+    numbers: NumberPatches | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +62,19 @@ class WindowTokens:
     """Tokens of consecutive steps, laid end to end, with their actions.
 
     Args:
-        ids: int32 (n,); `IMAGE_PLACEHOLDER` at image patches.
+        ids: int32 (n,); `IMAGE_PLACEHOLDER` at image patches, `NUMBER_PLACEHOLDER` at number
+            patches.
         local_positions: int32 (n,): 1, 2, ... in each observation, 0 at actions; may be read-only.
         action_mask: bool (n,), True at action tokens; may be read-only.
         images: uint8 (H, W, C) in the order of their placeholders.
+        numbers: Number patches in the order of their placeholders; None: no such patches.
     """
 
     ids: np.ndarray
     local_positions: np.ndarray
     action_mask: np.ndarray
     images: tuple[np.ndarray, ...] = ()
+    numbers: NumberPatches | None = None
 
 
 class StepCodec:
@@ -72,12 +83,14 @@ class StepCodec:
     Args:
         spec: Fields of a step.
         vocabulary: Id ranges.
-        tokenizer: Text tokenizer; needed only where the spec has a text field.
-        patch_size: Side of an image patch in pixels.
+        tokenizer: Text tokenizer; needed only for text fields and instructions.
+        patches: Sizes of image and number patches.
+        instruction_field: Text field that holds an episode's instruction, the same in all its
+            steps; it is left out of the steps. None: all text fields stay in the steps.
 
     Raises:
-        DataError: When the vocabulary holds too few discrete values, the text ids do not fit, or a
-            text field has no tokenizer.
+        DataError: When the vocabulary holds too few discrete values, the text ids do not fit, a
+            text field has no tokenizer, or the instruction field is no text field.
     """
 
     def __init__(
@@ -85,12 +98,14 @@ class StepCodec:
         spec: StepSpec,
         vocabulary: Vocabulary,
         tokenizer: TextTokenizer | None = None,
-        patch_size: int = PATCH_SIZE,
+        patches: PatchSizes | None = None,
+        instruction_field: str | None = None,
     ) -> None:
         self.spec = spec
         self.vocabulary = vocabulary
         self.scalar = ScalarTokenizer(vocabulary.config)
-        self.patch_size = patch_size
+        self.patches = patches or PatchSizes()
+        self.instruction_field = instruction_field
         groups: dict[str, list[str]] = {"text": [], "image": [], "number": []}
         for key, field in spec.observation.items():
             groups[field.kind if field.kind in groups else "number"].append(key)
@@ -98,8 +113,18 @@ class StepCodec:
         self._continuous = FieldGroup(spec.observation, numbers, "continuous")
         self._discrete = FieldGroup(spec.observation, numbers, "discrete")
         self._num_numbers = sum(spec.observation[key].size for key in numbers)
+        self._layout = self._number_layout(numbers)
+        if self._layout is not None:
+            self._num_numbers = self._layout.num_patches
         if self._text and tokenizer is None:
             raise DataError(f"text fields {self._text} need a tokenizer, got none")
+        if instruction_field is not None:
+            if instruction_field not in self._text:
+                raise DataError(
+                    f"instruction field {instruction_field!r}, expected one of the text fields "
+                    f"{self._text}"
+                )
+            self._text.remove(instruction_field)
         self._tokenizer = tokenizer
         self._encode_text = lru_cache(maxsize=65_536)(self._text_to_ids)
         for field in [*spec.observation.values(), spec.action]:
@@ -112,11 +137,18 @@ class StepCodec:
             else vocabulary.bin_range()
         )
 
+    def _number_layout(self, keys: list[str]) -> NumberLayout | None:
+        """How numbers are cut into patches; None where each is a token."""
+        if self.patches.numbers == 1 or not keys:
+            return None
+        config = self.vocabulary.config
+        return NumberLayout(self.spec.observation, keys, self.patches.numbers, config.max_magnitude)
+
     @property
     def min_step_tokens(self) -> int:
         """Tokens of one step (observation, separator, action) without its text."""
         fields = self.spec.observation
-        patches = sum(num_patches(*fields[k].shape[:2], self.patch_size) for k in self._image)
+        patches = sum(num_patches(*fields[k].shape[:2], self.patches.image) for k in self._image)
         return patches + self._num_numbers + 1 + self.num_action_tokens
 
     def encode_steps(
@@ -145,7 +177,18 @@ class StepCodec:
             local_positions=positions,
             action_mask=action_mask,
             images=self._images(observations),
+            numbers=self._number_patches(observations),
         )
+
+    def encode_instruction(self, text: str) -> np.ndarray:
+        """An instruction's words -> ids, int32 (n,).
+
+        Raises:
+            DataError: Without a tokenizer.
+        """
+        if self._tokenizer is None:
+            raise DataError("an instruction needs a tokenizer, got none")
+        return self._encode_text(text)
 
     def encode_observations(self, observations: Mapping[str, np.ndarray]) -> list[StepTokens]:
         """Observation arrays with N steps on the first axis -> tokens of each step.
@@ -157,6 +200,7 @@ class StepCodec:
         num_steps, width = rows.shape
         positions, _ = step_places(1, width, 0)
         images, num_images = self._images(observations), len(self._image)
+        numbers, num_numbers = self._number_patches(observations), self._num_numbers
         longest = max(text_lengths, default=0)
         lengths = [width - longest + n for n in text_lengths] or [width] * num_steps
         return [
@@ -164,6 +208,7 @@ class StepCodec:
                 ids=rows[n, width - length :],
                 local_positions=positions[:length],
                 images=images[n * num_images : (n + 1) * num_images],
+                numbers=numbers and numbers[n * num_numbers : (n + 1) * num_numbers],
             )
             for n, length in enumerate(lengths)
         ]
@@ -228,7 +273,7 @@ class StepCodec:
         text_lengths = [len(text) for text in texts]
         first_patch = max(text_lengths, default=0)
         first_number = first_patch + sum(
-            num_patches(*observations[key].shape[1:3], self.patch_size) for key in self._image
+            num_patches(*observations[key].shape[1:3], self.patches.image) for key in self._image
         )
         separator = first_number + self._num_numbers
         if separator + 1 > MAX_STEP_TOKENS:
@@ -245,7 +290,12 @@ class StepCodec:
         return rows, text_lengths
 
     def _put_numbers(self, observations: Mapping[str, np.ndarray], out: np.ndarray) -> None:
-        """Fills int32 (N, num_numbers) with the ids of all number fields."""
+        """Fills int32 (N, num_numbers) with the ids, or placeholders, of all number fields."""
+        if self._layout is not None:
+            self._continuous.check(observations)
+            self._discrete.check(observations)
+            out[:] = NUMBER_PLACEHOLDER
+            return
         if self._continuous.keys:
             values = self._continuous.gather(observations, np.float32)
             if not np.isfinite(values).all():
@@ -256,6 +306,10 @@ class StepCodec:
             self._discrete.check(observations)
             values = self._discrete.gather(observations, np.int32)
             out[:, self._discrete.columns] = self.vocabulary.discrete_ids(values)
+
+    def _number_patches(self, observations: Mapping[str, np.ndarray]) -> NumberPatches | None:
+        """Number patches of checked observations; None where each number is a token."""
+        return None if self._layout is None else self._layout.patches(observations)
 
     def _texts(self, observations: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Text ids of each step; an empty list where there are no text fields."""
@@ -282,7 +336,8 @@ class StepCodec:
             "spec": self.spec,
             "vocabulary": self.vocabulary,
             "tokenizer": self._tokenizer,
-            "patch_size": self.patch_size,
+            "patches": self.patches,
+            "instruction_field": self.instruction_field,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -160,6 +160,12 @@ class EpisodeStore:
         Raises:
             DataError: No such episode or steps, or a damaged store.
         """
+        first, last = self._places(episode, start, stop)
+        observations = {key: column.read(first, last) for key, column in self._observations}
+        return observations, self._actions.read(first, last)
+
+    def _places(self, episode: int, start: int, stop: int | None) -> tuple[int, int]:
+        """First and one past the last of some steps among those of all episodes."""
         if not 0 <= episode < len(self.lengths):
             raise DataError(f"{self.path}: episode {episode}, expected 0..{self.num_episodes - 1}")
         length = int(self.lengths[episode])
@@ -171,9 +177,24 @@ class EpisodeStore:
                 f"[0, {length})"
             )
         offset = int(self.offsets[episode])
-        first, last = offset + start, offset + stop
-        observations = {key: column.read(first, last) for key, column in self._observations}
-        return observations, self._actions.read(first, last)
+        return offset + start, offset + stop
+
+    def read_field(
+        self, episode: int, key: str, start: int = 0, stop: int | None = None
+    ) -> np.ndarray:
+        """Reads one observation field of the steps [start, stop) of one episode.
+
+        Returns:
+            A fresh array, first axis the steps.
+
+        Raises:
+            DataError: No such episode, steps or field, or a damaged store.
+        """
+        columns = dict(self._observations)
+        if key not in columns:
+            raise DataError(f"{self.path}: no field {key!r}, expected one of {sorted(columns)}")
+        first, last = self._places(episode, start, stop)
+        return columns[key].read(first, last)
 
     def metadata(self, episode: int) -> dict[str, Any]:
         """Reads what was stored about one episode; an empty dict where nothing was.

@@ -98,6 +98,7 @@ class BabyAI(Suite):
     name = "babyai"
     extra = "babyai"
     packages = MappingProxyType({"minigrid": "minigrid"})
+    instruction_field = "mission"
 
     def task_names(self) -> list[str]:
         return list(LEVELS)

@@ -20,6 +20,7 @@ import numpy as np
 
 from db1.errors import ConfigError, DataError, MissingExtra, nearest
 from db1.registry import Registry
+from db1.tokens.instruction import Instruction, name_in_words
 from db1.tokens.spec import FieldSpec, StepSpec
 
 Observation = dict[str, Any]
@@ -171,12 +172,15 @@ class Suite(ABC):
         extra: pip extra of db1 that installs the library.
         packages: Distribution name of each needed package by its import name.
         rules: Version of the rules where db1 itself makes them; raised when returns change.
+        instruction_field: Text field of the observation that tells an episode's task in words, the
+            same in all its steps; None: there is none.
     """
 
     name: str
     extra: str
     packages: Mapping[str, str] = MappingProxyType({})
     rules: str | None = None
+    instruction_field: str | None = None
 
     @abstractmethod
     def task_names(self) -> list[str]:
@@ -193,6 +197,14 @@ class Suite(ABC):
     def expert_name(self, task_name: str) -> str | None:
         """Returns the name of the task's expert in `db1.experts`; None where there is none."""
         return None
+
+    def words(self, task_name: str) -> str:
+        """Returns what the task is to do, in words; here those of its name."""
+        return name_in_words(f"{self.name}/{task_name}")
+
+    def instruction(self, task_name: str) -> Instruction:
+        """Returns the task in words, and the field in which its episodes say it themselves."""
+        return Instruction(text=self.words(task_name), field=self.instruction_field)
 
     def make_env(self, task_name: str) -> TaskEnv:
         """Builds a task's environment.

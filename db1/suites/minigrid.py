@@ -51,6 +51,7 @@ class MiniGrid(Suite):
     name = "minigrid"
     extra = "babyai"
     packages = MappingProxyType({"minigrid": "minigrid"})
+    instruction_field = "mission"
 
     def task_names(self) -> list[str]:
         return list(TASKS)

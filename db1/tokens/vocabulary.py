@@ -21,6 +21,8 @@ from db1.ranges import Checked, Positive, Range
 
 IMAGE_PLACEHOLDER = -1
 """Stands in an id sequence where an image patch goes; never a row of the embedding table."""
+NUMBER_PLACEHOLDER = -2
+"""Stands where a number patch goes (see `db1.tokens.number_patch`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from db1.checkpoint.bundle import CHOSEN_FILE
+from db1.checkpoint.bundle import CHOSEN_FILE, INSTRUCTIONS_FILE
 from db1.config import build, load_yaml, save_yaml, to_dict
 from db1.data.build import DataConfig, SourceFactory
 from db1.data.sources import EpisodeSource
@@ -98,7 +98,7 @@ def run_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Path:
     vocabulary = Vocabulary(config.vocabulary)
     seed = config.training.seed
     check_trackers(config.training.watch)
-    factory = SourceFactory(config.data, config.sequence, vocabulary, seed)
+    factory = SourceFactory(config.data, config.sequence, vocabulary, seed, config.model.patches)
     mixture = RunMixture(factory, config.training, config.run_folder, config.adaptive)
     heldout = factory.evaluation_sets()
     check_heldout(config.adaptive, (name for name, _ in factory.shares()), heldout)
@@ -153,6 +153,9 @@ def _run_files(
         "config.yaml": save_yaml(to_dict(config)),
         "specs.json": json.dumps(specs, indent=1),
     }
+    if config.sequence.instruction:
+        words = {s.name: asdict(s.instruction) for s in sources if isinstance(s, EpisodeSource)}
+        files[INSTRUCTIONS_FILE] = json.dumps(words, indent=1)
     chosen = factory.chosen()
     if chosen:
         files[CHOSEN_FILE] = json.dumps(chosen, indent=1)

@@ -39,11 +39,11 @@ class Trace:
 def traced(model: TransformerXL) -> Iterator[Trace]:
     trace, decode, logits = Trace(), model.decode, model.logits
 
-    def record_decode(ids, positions, images, memory, lengths):
+    def record_decode(ids, positions, images, memory, lengths, numbers):
         trace.ids.append(ids.numpy())
         trace.local_positions.append(positions.numpy())
         trace.held.append(int(memory.num_tokens.max()))
-        return decode(ids, positions, images, memory, lengths)
+        return decode(ids, positions, images, memory, lengths, numbers)
 
     def record_logits(hidden, ids=None):
         scores = logits(hidden, ids=ids)

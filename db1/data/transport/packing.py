@@ -1,7 +1,7 @@
 """A batch in one block of memory: it crosses to another process or device in one piece.
 
-    | ids | local positions | labels | loss mask | weights | pixels | positions | pixels | ...
-      int64 (B, T), each                bool       float32   image groups, one after the other
+    | ids | local positions | labels | loss mask | weights | numbers | pixels | positions | ...
+      int64 (B, T), each                bool       float32   number patches, then image groups
 
 Every tensor starts at a multiple of 64 bytes; `PackedBatch.batch` gives views of them.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from db1.model.batch import Batch, ImageGroup
+from db1.model.batch import Batch, ImageGroup, NumberGroup
 
 _ALIGNMENT = 64
 
@@ -29,12 +29,14 @@ class BatchLayout:
         length: T.
         images: (number of images, height, width, channels, patches of an image) of each group.
         sources: Name of each sequence's source, length B.
+        numbers: (number of number patches, numbers in a patch); None: there are none.
     """
 
     batch_size: int
     length: int
     images: tuple[tuple[int, int, int, int, int], ...]
     sources: tuple[str, ...]
+    numbers: tuple[int, int] | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -47,6 +49,11 @@ class BatchLayout:
         yield from [(torch.int64, tokens)] * 3
         yield torch.bool, tokens
         yield torch.float32, (self.batch_size,)
+        if self.numbers is not None:
+            yield torch.float32, self.numbers
+            yield torch.int32, self.numbers
+            yield torch.int32, self.numbers[:1]
+            yield torch.int64, self.numbers[:1]
         for num_images, *size, num_patches in self.images:
             yield torch.uint8, (num_images, *size)
             yield torch.int64, (num_images, num_patches)
@@ -71,7 +78,11 @@ class PackedBatch:
             num_bytes = _num_bytes(dtype, shape)
             views.append(self.block[offset : offset + num_bytes].view(dtype).view(shape))
             offset += _aligned(num_bytes)
-        ids, local_positions, labels, loss_mask, target_weights, *images = views
+        ids, local_positions, labels, loss_mask, target_weights, *rest = views
+        numbers, images = None, rest
+        if self.layout.numbers is not None:
+            values, codes, layouts, positions, *images = rest
+            numbers = NumberGroup(values=values, codes=codes, layouts=layouts, positions=positions)
         groups = zip(images[::2], images[1::2], strict=True)
         return Batch(
             ids=ids,
@@ -81,6 +92,7 @@ class PackedBatch:
             images=tuple(ImageGroup(pixels=p, positions=places) for p, places in groups),
             sources=self.layout.sources,
             target_weights=target_weights,
+            numbers=numbers,
         )
 
     def pinned(self) -> PackedBatch:

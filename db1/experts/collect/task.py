@@ -2,6 +2,7 @@
 
     out/<suite>/<task>/          an episode store (see `db1.store.episodes`)
     out/<suite>/<task>/references.json
+    out/<suite>/<task>/instruction.json   the task in words
 
 Collecting again goes on behind the last stored episode, so an interrupted run loses at most the
 episode it was in.
@@ -25,6 +26,7 @@ from db1.experts import make_expert
 from db1.experts.demonstrate import check_noise, demonstrate
 from db1.experts.references import measure_references, read_references, write_references
 from db1.store.episodes import EpisodeStore, EpisodeWriter, StoreHeader
+from db1.store.instructions import write_instruction
 from db1.suites import make_env, parse_task_id
 from db1.suites.seeds import COLLECTION, EVALUATION, REFERENCE, check_seed, seed_for
 from db1.tokens.spec import Episode
@@ -134,6 +136,7 @@ def collect(
             given_up = _fill(writer, episodes, demonstrated, report, sign)
     finally:
         env.close()
+    write_instruction(path, suite.instruction(task_name))
     references = _references(task_id, path, reference_episodes, sign)
     return _summary(path, before, given_up, time.monotonic() - started, references)
 

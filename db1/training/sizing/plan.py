@@ -213,7 +213,9 @@ class _Stored:
         self._factory = None
         if tokenizer is None or tokenizer.exists():
             seed = config.training.seed
-            self._factory = SourceFactory(config.data, config.sequence, vocabulary, seed)
+            self._factory = SourceFactory(
+                config.data, config.sequence, vocabulary, seed, config.model.patches
+            )
 
     def figures(self, name: str, sequences: float) -> dict[str, Any]:
         """`stored` and `passes` of a source from which so many sequences are drawn."""

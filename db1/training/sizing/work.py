@@ -13,6 +13,7 @@ from db1.model.config import ModelConfig
 PARTS = {
     "token embedding": r"^embedding\.token\.",
     "vision": r"^embedding\.vision\.",
+    "number patches": r"^embedding\.numbers\.",
     "local positions": r"^embedding\.local_position\.",
     "attention": r"\.attention\.(qkv|output)\.",
     "position projection": r"\.attention\.positions\.",
