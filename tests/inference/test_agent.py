@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,12 +15,19 @@ from db1.errors import ConfigError, DataError
 from db1.inference.agent import Agent
 from db1.model.memory import Memory
 from db1.model.transformer_xl import TransformerXL
+<<<<<<< HEAD:tests/inference/test_agent.py
 from db1.sequence.episode import encode_episode
+=======
+from db1.inference.agent import Agent
+from db1.inference.ragged import Piece, left_pad
+from db1.sequence.episode import encode_episode, instruct, join
+>>>>>>> 3713a42 (Number patches and instructions when acting equal those of the stored sequence: tests):tests/policy/test_agent.py
 from db1.sequence.step import StepCodec, stack_observations
 from db1.suites import make_env
+from db1.tokens.number_patch import NumberPatches, PatchSizes, concatenate_patches
 from db1.tokens.spec import Episode, FieldSpec, StepSpec
 from db1.tokens.text import TextTokenizer
-from db1.tokens.vocabulary import Vocabulary
+from db1.tokens.vocabulary import NUMBER_PLACEHOLDER, Vocabulary
 
 TASKS = ["classic_control/CartPole-v1", "classic_control/Pendulum-v1", "babyai/GoToLocal"]
 MAX_STEPS = 7
@@ -112,9 +120,23 @@ def task(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+@pytest.fixture(params=[1, 4], ids=["numbers", "number_patches"])
+def patches(request: pytest.FixtureRequest) -> PatchSizes:
+    return PatchSizes(numbers=request.param)
+
+
 @pytest.fixture
-def codec(task: str, vocabulary: Vocabulary, tokenizer: TextTokenizer) -> StepCodec:
-    return StepCodec(make_env(task).step_spec, vocabulary, tokenizer)
+def codec(
+    task: str, vocabulary: Vocabulary, tokenizer: TextTokenizer, patches: PatchSizes
+) -> StepCodec:
+    return StepCodec(make_env(task).step_spec, vocabulary, tokenizer, patches)
+
+
+@pytest.fixture
+def make_model(make_model: Callable, request: pytest.FixtureRequest) -> Callable:
+    """Makes models that read the patches of the test's codec."""
+    size = request.getfixturevalue("patches").numbers if "patches" in request.fixturenames else 1
+    return partial(make_model, number_patch=size)
 
 
 @pytest.mark.parametrize("memory_length", [0, 40, 2_000])
@@ -151,16 +173,23 @@ def test_ids_when_acting_are_the_ids_of_the_stored_episode(
     np.testing.assert_array_equal(fed, stored.ids[:-1])
     np.testing.assert_array_equal(positions, stored.local_positions[:-1])
     scores = np.concatenate(trace.scores)
-    expected = whole_pass_scores(model, codec, stored.ids, stored.local_positions)
+    expected = whole_pass_scores(model, codec, stored.ids, stored.local_positions, stored.numbers)
     np.testing.assert_allclose(scores, expected[stored.target_mask[1:]], atol=1e-9)
 
 
 def whole_pass_scores(
-    model: TransformerXL, codec: StepCodec, ids: np.ndarray, positions: np.ndarray
+    model: TransformerXL,
+    codec: StepCodec,
+    ids: np.ndarray,
+    positions: np.ndarray,
+    numbers: NumberPatches | None = None,
 ) -> np.ndarray:
     """Scores of the action ids behind every token but the last, in one pass without memory."""
-    tensors = [torch.from_numpy(array[None, :-1].astype(np.int64)) for array in (ids, positions)]
-    hidden, _ = model.decode(*tensors, (), Memory.empty(model, 1, 0))
+    piece = Piece(ids=ids[:-1], local_positions=positions[:-1], numbers=numbers)
+    batch = left_pad([piece], codec.vocabulary.separator, codec.patches.image, "cpu")
+    hidden, _ = model.decode(
+        batch.ids, batch.local_positions, (), Memory.empty(model, 1, 0), numbers=batch.numbers
+    )
     return model.logits(hidden[0], ids=codec.action_ids).detach().numpy()
 
 
@@ -192,7 +221,7 @@ def test_memory_0_sees_the_step_alone(make_model: Callable, codec: StepCodec, ta
             rewards=episode.rewards[t : t + 1],
         )
         step = encode_episode(codec, one, task)
-        scores = whole_pass_scores(model, codec, step.ids, step.local_positions)
+        scores = whole_pass_scores(model, codec, step.ids, step.local_positions, step.numbers)
         expected.append(scores[step.target_mask[1:]])
     np.testing.assert_allclose(np.concatenate(trace.scores), np.concatenate(expected), atol=1e-9)
 
@@ -216,8 +245,95 @@ def test_prompt_stands_before_the_episode(
     np.testing.assert_array_equal(np.concatenate([i[0] for i in trace.ids]), ids[:-1])
     positions = np.concatenate([prompt.local_positions[cut], stored.local_positions])
     targets = np.concatenate([np.zeros(len(prompt.ids[cut]), bool), stored.target_mask])
-    expected = whole_pass_scores(model, codec, ids, positions)[targets[1:]]
+    kept = prompt.numbers
+    if kept is not None:
+        holes = prompt.ids == NUMBER_PLACEHOLDER
+        first = int(holes[: len(holes) - len(holes[cut])].sum()) if part == "end" else 0
+        kept = kept[first : first + int(holes[cut].sum())]
+    numbers = concatenate_patches([kept, stored.numbers])
+    expected = whole_pass_scores(model, codec, ids, positions, numbers)[targets[1:]]
     np.testing.assert_allclose(np.concatenate(trace.scores), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("prompted", [False, True])
+def test_the_instruction_stands_in_front_and_stays(
+    make_model: Callable, codec: StepCodec, task: str, tokenizer: TextTokenizer, prompted: bool
+) -> None:
+    """Ids fed are those of the learned sequence; a short memory keeps the words of each row."""
+    model = make_model()
+    key = "mission" if "mission" in codec.spec.observation else None
+    spoken = StepCodec(codec.spec, codec.vocabulary, tokenizer, codec.patches, key)
+    prompts = demonstrations(task, 2) if prompted else None
+    options = {"instruction": "go to the key", "prompts": prompts}
+    agent = Agent(model, spoken, memory_length=4_000, batch_size=1, **options)
+    with traced(model) as trace:
+        episode = run_episodes(task, agent, [11], [4], [1])[0]
+    text = "go to the key" if key is None else str(episode.observations[key][0])
+    words = spoken.encode_instruction(text)
+    body = encode_episode(spoken, episode, task)
+    prompt = encode_episode(spoken, prompts[1], task) if prompted else None
+    stored = instruct(words, join(prompt, body))
+    assert stored.instruction_length == len(words) > 0
+    fed = np.concatenate([ids[0] for ids in trace.ids])
+    np.testing.assert_array_equal(fed, stored.ids[:-1])
+    positions = np.concatenate([places[0] for places in trace.local_positions])
+    np.testing.assert_array_equal(positions, stored.local_positions[:-1])
+    expected = whole_pass_scores(model, spoken, stored.ids, stored.local_positions, stored.numbers)
+    np.testing.assert_allclose(
+        np.concatenate(trace.scores), expected[stored.target_mask[1:]], atol=1e-9
+    )
+    assert (key is None) or len(body.ids) < len(encode_episode(codec, episode, task).ids)
+
+
+def test_memory_0_sees_the_instruction_and_the_step(
+    make_model: Callable, codec: StepCodec, task: str, tokenizer: TextTokenizer
+) -> None:
+    model = make_model()
+    agent = Agent(
+        model, codec, memory_length=0, batch_size=1, instruction="open the door",
+        override_instruction=True,
+    )  # fmt: skip
+    with traced(model) as trace:
+        episode = run_episodes(task, agent, [11], [3], [0])[0]
+    words = codec.encode_instruction("open the door")
+    expected = []
+    for t in range(len(episode)):
+        one = Episode(
+            observations={key: array[t : t + 1] for key, array in episode.observations.items()},
+            actions=episode.actions[t : t + 1],
+            rewards=episode.rewards[t : t + 1],
+        )
+        step = instruct(words, encode_episode(codec, one, task))
+        scores = whole_pass_scores(model, codec, step.ids, step.local_positions, step.numbers)
+        expected.append(scores[step.target_mask[1:]])
+    np.testing.assert_allclose(np.concatenate(trace.scores), np.concatenate(expected), atol=1e-9)
+
+
+def test_rows_with_instructions_of_different_lengths_are_those_of_each_alone(
+    make_model: Callable, vocabulary: Vocabulary, tokenizer: TextTokenizer
+) -> None:
+    pytest.importorskip("minigrid", reason='needs pip install "db1[babyai]"')
+    task, model = "babyai/GoToLocal", make_model(number_patch=21)
+    patches = PatchSizes(numbers=21)
+    codec = StepCodec(make_env(task).step_spec, vocabulary, tokenizer, patches, "mission")
+    options = {"memory_length": 25, "instruction": "unused"}
+    seeds = [5, 6, 7]
+    together = Agent(model, codec, batch_size=3, **options)
+    episodes = run_episodes(task, together, seeds, [MAX_STEPS] * 3, [0] * 3)
+    assert len({len(codec.encode_instruction(e.observations["mission"][0])) for e in episodes}) > 1
+    for seed, episode in zip(seeds, episodes, strict=True):
+        alone = Agent(model, codec, batch_size=1, **options)
+        only = run_episodes(task, alone, [seed], [MAX_STEPS], [0])[0]
+        np.testing.assert_array_equal(episode.actions, only.actions)
+
+
+def test_a_long_instruction_is_refused(make_model: Callable, codec: StepCodec, task: str) -> None:
+    agent = Agent(
+        make_model(), codec, memory_length=40, batch_size=1, instruction="go to it " * 30,
+        max_instruction=16, override_instruction=True,
+    )  # fmt: skip
+    with pytest.raises(DataError, match="tokens, expected at most 16; shorten it"):
+        run_episodes(task, agent, [11], [1], [0])
 
 
 def test_restarting_one_row_leaves_the_others_alone(
