@@ -13,15 +13,10 @@ import torch
 
 from db1.errors import ConfigError, DataError
 from db1.inference.agent import Agent
+from db1.inference.ragged import Piece, left_pad
 from db1.model.memory import Memory
 from db1.model.transformer_xl import TransformerXL
-<<<<<<< HEAD:tests/inference/test_agent.py
-from db1.sequence.episode import encode_episode
-=======
-from db1.inference.agent import Agent
-from db1.inference.ragged import Piece, left_pad
 from db1.sequence.episode import encode_episode, instruct, join
->>>>>>> 3713a42 (Number patches and instructions when acting equal those of the stored sequence: tests):tests/policy/test_agent.py
 from db1.sequence.step import StepCodec, stack_observations
 from db1.suites import make_env
 from db1.tokens.number_patch import NumberPatches, PatchSizes, concatenate_patches
