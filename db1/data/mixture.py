@@ -19,6 +19,7 @@ from db1.data.order import SampleOrder
 from db1.data.sources import Source
 from db1.errors import ConfigError
 from db1.sequence.sample import Sample
+from db1.tokens.number_patch import NumberPatches
 
 
 def generator_of(seed: int, number: int) -> np.random.Generator:
@@ -26,11 +27,18 @@ def generator_of(seed: int, number: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, number]))
 
 
+_LATER = ("numbers", "instruction_length")
+"""Fields of a sample that came later; None or 0 where they play no part."""
+
+
 def sample_hash(sample: Sample) -> str:
     """SHA-256 of everything that a sample holds: equal hashes, equal samples."""
     digest = hashlib.sha256()
     for field in fields(sample):
-        _feed(digest, field.name, getattr(sample, field.name))
+        value = getattr(sample, field.name)
+        if field.name in _LATER and not value:
+            continue  # samples without them keep the hash that they had
+        _feed(digest, field.name, value)
     return digest.hexdigest()
 
 
@@ -99,6 +107,8 @@ def _feed(digest: Any, name: str, value: object) -> None:
     if isinstance(value, np.ndarray):
         digest.update(f"{name} {value.dtype.str} {value.shape} ".encode())
         digest.update(np.ascontiguousarray(value).tobytes())
+    elif isinstance(value, NumberPatches):
+        _feed(digest, name, (value.values, value.codes, value.layouts))
     elif isinstance(value, tuple):
         digest.update(f"{name} {len(value)} ".encode())
         for item in value:

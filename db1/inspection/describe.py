@@ -21,6 +21,7 @@ from db1.inspection.walk import (
     DISCRETE,
     KINDS,
     NUMBER,
+    NUMBER_PATCH,
     PADDING,
     PATCH,
     TEXT,
@@ -33,10 +34,11 @@ from db1.inspection.walk import (
 )
 from db1.sequence.sample import NO_LOCAL_POSITION, Sample
 from db1.tokens.image import PATCH_SIZE, num_patches
+from db1.tokens.number_patch import CONTINUOUS_CODE, FIRST_DISCRETE_CODE, MAX_DISCRETE
 from db1.tokens.scalar import ScalarTokenizer
 from db1.tokens.spec import StepSpec
 from db1.tokens.text import TextTokenizer
-from db1.tokens.vocabulary import IMAGE_PLACEHOLDER, Vocabulary
+from db1.tokens.vocabulary import IMAGE_PLACEHOLDER, NUMBER_PLACEHOLDER, Vocabulary
 
 Value = float | int | str | None
 
@@ -47,7 +49,7 @@ class Token:
 
     Args:
         index: Place in the sequence; the last one is only a label.
-        id: What the model reads; -1 at image patches.
+        id: What the model reads; -1 at image patches, -2 at number patches.
         kind: One of `db1.inspection.walk.KINDS`.
         value: Text piece, discrete value, or the number that the bin stands for.
         bin: Bin of a number.
@@ -121,6 +123,7 @@ class Description:
             "num_tokens": len(self.tokens),
             "num_steps": self.num_steps,
             "prompt_length": sample.prompt_length,
+            "instruction_length": sample.instruction_length,
             "num_targets": self.num_targets,
             "target_weight": sample.target_weight,
             "counts": self.counts,
@@ -133,8 +136,11 @@ def describe_from(
     source: Source, sample: Sample, vocabulary: Vocabulary, tokenizer: TextTokenizer | None
 ) -> Description:
     """Describes a sequence that `source` made."""
-    spec = source.codec.spec if isinstance(source, EpisodeSource) else None
-    return describe(sample, vocabulary, tokenizer, spec)
+    if not isinstance(source, EpisodeSource):
+        return describe(sample, vocabulary, tokenizer)
+    codec = source.codec
+    layout = StepLayout.of(codec.spec, vocabulary, codec.patches, codec.instruction_field)
+    return describe(sample, vocabulary, tokenizer, codec.spec, layout)
 
 
 def describe(
@@ -142,6 +148,7 @@ def describe(
     vocabulary: Vocabulary,
     tokenizer: TextTokenizer | None = None,
     spec: StepSpec | None = None,
+    layout: StepLayout | None = None,
 ) -> Description:
     """Reads a sequence back.
 
@@ -150,11 +157,12 @@ def describe(
         vocabulary: Id ranges.
         tokenizer: For the text pieces; None leaves them out.
         spec: Of the task; None for sequences that are not of control.
+        layout: Of its steps; None: every number is a token, no instruction in front.
     """
     if spec is None:
         walked = _walk_without_steps(sample, vocabulary)
     else:
-        walked = walk(sample, StepLayout.of(spec, vocabulary), vocabulary)
+        walked = walk(sample, layout or StepLayout.of(spec, vocabulary), vocabulary)
     reader = _Reader(sample, vocabulary, tokenizer, spec)
     tokens = tuple(reader.token(n, place) for n, place in enumerate(walked.places))
     return Description(
@@ -223,18 +231,23 @@ class _Reader:
         ]
         holes = np.flatnonzero(sample.ids == IMAGE_PLACEHOLDER).tolist()
         self._patches = dict(zip(holes, patches, strict=False))
+        holes = np.flatnonzero(sample.ids == NUMBER_PLACEHOLDER).tolist()
+        self._number_patches = {n: patch for patch, n in enumerate(holes)}
 
     def token(self, n: int, place: Place) -> Token:
         """Row of token `n`."""
         sample, kind, column = self._sample, place.kind, place.column
         own = int(sample.ids[n])
         value, bin_number, squashed = self._value(own, kind)
+        if kind == NUMBER_PATCH:
+            value = self._numbers(n)
         label = int(self._labels[n])
         label_value, label_bin, _ = (None,) * 3 if label == own else self._value(label, kind)
         image, patch = self._patches.get(n, (None, None))
         position = int(sample.local_positions[n])
         index = self._index(column) if column is not None else None
         part = "prompt" if n < sample.prompt_length else "body"
+        part = "instruction" if n < sample.instruction_length else part
         return Token(
             index=n,
             id=own,
@@ -258,13 +271,26 @@ class _Reader:
         """Place in the field, along its axes."""
         if column.field is None or self._spec is None:
             return None
-        if column.kind == TEXT:
+        if column.kind in (TEXT, NUMBER_PATCH):
             return (column.index,)
         is_action = column.kind in ACTION_KINDS
         field = self._spec.action if is_action else self._spec.observation[column.field]
         if not field.shape:
             return ()
         return tuple(int(i) for i in np.unravel_index(column.index, field.shape))
+
+    def _numbers(self, n: int) -> str | None:
+        """The numbers of the patch at token `n` as a person reads them; None where it has none."""
+        numbers, patch = self._sample.numbers, self._number_patches.get(n)
+        if numbers is None or patch is None or patch >= len(numbers):
+            return None
+        shown = []
+        for value, code in zip(numbers.values[patch], numbers.codes[patch].tolist(), strict=True):
+            if code == CONTINUOUS_CODE:
+                shown.append(f"{value:.3g}")
+            elif code >= FIRST_DISCRETE_CODE:
+                shown.append(str((code - FIRST_DISCRETE_CODE) % MAX_DISCRETE))
+        return " ".join(shown)
 
     def _value(self, token: int, kind: str) -> tuple[Value, int | None, float | None]:
         ids = np.array([token])

@@ -12,6 +12,7 @@ from db1.inspection.findings import ERROR, INFO, WARNING, Finding
 from db1.inspection.source_statistics import SourceStatistics
 from db1.inspection.walk import ACTION_KINDS, PATCH, StepLayout
 from db1.sequence.step import MAX_STEP_TOKENS
+from db1.tokens.number_patch import PatchSizes
 from db1.tokens.spec import StepSpec
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import Vocabulary
@@ -70,7 +71,13 @@ def rare_source(name: str, share: Fraction, num_samples: int, expected: int) -> 
 
 
 def window_fit(
-    name: str, spec: StepSpec, vocabulary: Vocabulary, length: int, num_positions: int
+    name: str,
+    spec: StepSpec,
+    vocabulary: Vocabulary,
+    length: int,
+    num_positions: int,
+    patches: PatchSizes | None = None,
+    instruction_field: str | None = None,
 ) -> list[Finding]:
     """A step that does not fit the sequence, or whose tokens are more than local positions.
 
@@ -80,8 +87,10 @@ def window_fit(
         vocabulary: Id ranges.
         length: Tokens of a sequence that the model sees.
         num_positions: Rows of the model's table of local positions.
+        patches: Sizes of image and number patches.
+        instruction_field: Text field that stands in front of the sequence instead.
     """
-    layout, found = StepLayout.of(spec, vocabulary), []
+    layout, found = StepLayout.of(spec, vocabulary, patches, instruction_field), []
     if layout.min_step_tokens > length + 1:
         found.append(
             Finding(

@@ -41,7 +41,8 @@ th { white-space: nowrap; }
 .cell.off { opacity: .12; } .cell:focus { outline: 2px solid var(--fg); }
 .prompt .cell { filter: saturate(.55); }
 .k-text { background: var(--text); } .k-image-patch { background: var(--patch); }
-.k-number { background: var(--number); } .k-discrete-value { background: var(--discrete); }
+.k-number, .k-number-patch { background: var(--number); }
+.k-discrete-value { background: var(--discrete); }
 .k-separator { background: var(--separator); } .k-padding { background: var(--padding); }
 .k-action-number, .k-action-value { background: var(--action); font-weight: 600; }
 img { image-rendering: pixelated; max-width: 100%; height: auto; min-width: 64px; display: block; }

@@ -18,6 +18,7 @@ from db1.inspection.walk import (
     ACTION_VALUE,
     DISCRETE,
     NUMBER,
+    NUMBER_PATCH,
     PADDING,
     PATCH,
     SEPARATOR,
@@ -27,6 +28,7 @@ from db1.inspection.walk import (
 COLOURS = {
     TEXT: "green",
     PATCH: "magenta",
+    NUMBER_PATCH: "cyan",
     NUMBER: "cyan",
     DISCRETE: "blue",
     SEPARATOR: "bright_black",
@@ -97,7 +99,7 @@ def _run(
     line.append("  ")
     text = description.texts.get(tokens[0].index)
     line.append(_content(tokens, kind, text), style=COLOURS[kind])
-    if kind not in (TEXT, PATCH, SEPARATOR):
+    if kind not in (TEXT, PATCH, NUMBER_PATCH, SEPARATOR):
         line.append(f"  {_ids(tokens)}", style="dim")
     if any(token.is_target for token in tokens):
         line.append("  loss", style="bold red")
@@ -120,6 +122,8 @@ def _content(tokens: Sequence[Token], kind: str, text: str | None) -> str:
         return f"{len(tokens)} patches of image {tokens[0].image}"
     if kind == SEPARATOR:
         return "|" * len(tokens)
+    if kind == NUMBER_PATCH:
+        return f"{len(tokens)} patches: " + " | ".join(str(token.value) for token in tokens)
     values = [shown(token.value) for token in tokens]
     if len(values) <= MAX_NUMBERS:
         return " ".join(values)

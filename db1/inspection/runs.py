@@ -232,7 +232,15 @@ def _examine(
         source = run.factory.source(name)
         if isinstance(source, EpisodeSource):
             spec = source.codec.spec
-            found += window_fit(name, spec, run.vocabulary, run.sequence.length, run.num_positions)
+            found += window_fit(
+                name,
+                spec,
+                run.vocabulary,
+                run.sequence.length,
+                run.num_positions,
+                run.patches,
+                source.codec.instruction_field,
+            )
             found += store_lints(source.store, with_environments=with_environments)
         if num_drawn:
             more, statistics = run.lint(source, run.draw(source, num_drawn, report))

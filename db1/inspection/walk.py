@@ -1,7 +1,7 @@
 """Reads a control sequence back, step by step, from nothing but the spec of a step.
 
-    text ids | image patches | numbers | SEP | action ids
-    any number   fixed          fixed    1      fixed
+    instruction | text ids | image patches | numbers or number patches | SEP | action ids
+    once          any number   fixed          fixed                      1      fixed
 
 This is a second implementation of the layout that `db1/sequence/step.py` writes, so that an error
 there or in a store shows. The separator ends an observation; what lies in front of its fixed part
@@ -18,14 +18,26 @@ import numpy as np
 
 from db1.inspection.findings import ERROR, Finding
 from db1.sequence.sample import NO_LOCAL_POSITION, Sample
-from db1.tokens.image import PATCH_SIZE, num_patches
-from db1.tokens.spec import StepSpec
-from db1.tokens.vocabulary import IMAGE_PLACEHOLDER, Vocabulary
+from db1.tokens.image import num_patches
+from db1.tokens.number_patch import PatchSizes
+from db1.tokens.spec import FieldSpec, StepSpec
+from db1.tokens.vocabulary import IMAGE_PLACEHOLDER, NUMBER_PLACEHOLDER, Vocabulary
 
 TEXT, PATCH, NUMBER, DISCRETE = "text", "image patch", "number", "discrete value"
+NUMBER_PATCH = "number patch"
 SEPARATOR, PADDING = "separator", "padding"
 ACTION_NUMBER, ACTION_VALUE = "action number", "action value"
-KINDS = (TEXT, PATCH, NUMBER, DISCRETE, SEPARATOR, ACTION_NUMBER, ACTION_VALUE, PADDING)
+KINDS = (
+    TEXT,
+    PATCH,
+    NUMBER_PATCH,
+    NUMBER,
+    DISCRETE,
+    SEPARATOR,
+    ACTION_NUMBER,
+    ACTION_VALUE,
+    PADDING,
+)
 ACTION_KINDS = (ACTION_NUMBER, ACTION_VALUE)
 ACTION = "action"
 """Name of the action field in what is shown."""
@@ -40,8 +52,8 @@ class Column:
 
     Args:
         kind: One of `KINDS`.
-        field: Name of its field; None for the separator.
-        index: Place in the flattened field (patches: row-major).
+        field: Name of its field (`a+b` for a number patch of several); None for the separator.
+        index: Place in the flattened field (patches: row-major, number patches: in the step).
         ids: Ids that it may have.
     """
 
@@ -68,21 +80,39 @@ class StepLayout:
     num_observed: int
 
     @classmethod
-    def of(cls, spec: StepSpec, vocabulary: Vocabulary, patch_size: int = PATCH_SIZE) -> StepLayout:
+    def of(
+        cls,
+        spec: StepSpec,
+        vocabulary: Vocabulary,
+        patches: PatchSizes | None = None,
+        instruction_field: str | None = None,
+    ) -> StepLayout:
         """The layout of a task's steps.
+
+        Args:
+            spec: Fields of a step.
+            vocabulary: Id ranges.
+            patches: Sizes of image and number patches.
+            instruction_field: Text field that stands in front of the sequence instead.
 
         Raises:
             DataError: The vocabulary holds fewer discrete values than the task has.
         """
+        sizes = patches or PatchSizes()
         fields = sorted(spec.observation.items())
+        fields = [(key, value) for key, value in fields if key != instruction_field]
         texts = [key for key, value in fields if value.kind == "text"]
         columns: list[Column] = []
         for key, value in fields:
             if value.kind == "image":
-                count = num_patches(*value.shape[:2], patch_size)
+                count = num_patches(*value.shape[:2], sizes.image)
                 ids = range(IMAGE_PLACEHOLDER, IMAGE_PLACEHOLDER + 1)
                 columns += [Column(kind=PATCH, field=key, index=i, ids=ids) for i in range(count)]
-        for key, value in fields:
+        numbers = [(k, v) for k, v in fields if v.kind in ("continuous", "discrete")]
+        if sizes.numbers > 1:
+            columns += _number_patches(numbers, sizes.numbers)
+            numbers = []
+        for key, value in numbers:
             if value.kind in ("continuous", "discrete"):
                 is_number = value.kind == "continuous"
                 kind = NUMBER if is_number else DISCRETE
@@ -128,6 +158,25 @@ class StepLayout:
         return [*text, *self.columns]
 
 
+def _number_patches(fields: list[tuple[str, FieldSpec]], size: int) -> list[Column]:
+    """Number patches of a step: small fields share one where they fit, others start anew."""
+    ids = range(NUMBER_PLACEHOLDER, NUMBER_PLACEHOLDER + 1)
+    names: list[list[str]] = []
+    free = 0
+    for key, value in fields:
+        if value.size <= free and value.size < size:
+            names[-1].append(key)
+            free -= value.size
+            continue
+        count = -(-value.size // size)
+        names += [[key] for _ in range(count)]
+        free = count * size - value.size
+    return [
+        Column(kind=NUMBER_PATCH, field="+".join(keys), index=i, ids=ids)
+        for i, keys in enumerate(names)
+    ]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """What one token of a sequence is; `column` is None where that could not be told."""
@@ -154,8 +203,8 @@ class Walk:
 
 def kind_of_id(token: int, vocabulary: Vocabulary) -> str:
     """What an id stands for where no layout tells."""
-    if token == IMAGE_PLACEHOLDER:
-        return PATCH
+    if token in (IMAGE_PLACEHOLDER, NUMBER_PLACEHOLDER):
+        return PATCH if token == IMAGE_PLACEHOLDER else NUMBER_PATCH
     if token == vocabulary.separator:
         return SEPARATOR
     if token in vocabulary.text_range():
@@ -179,8 +228,15 @@ def walk(sample: Sample, layout: StepLayout, vocabulary: Vocabulary) -> Walk:
     bad = np.flatnonzero((sample.ids[stop:] != separator) | sample.target_mask[stop:])
     if len(bad):
         problems.add(stop + int(bad[0]), "padding that is no separator or is to be predicted")
-    step, text_length = 0, 0
-    for first, end in _parts(sample.prompt_length, stop):
+    step, text_length, spoken = 0, 0, sample.instruction_length
+    result.places[:spoken] = [Place(kind=TEXT)] * spoken
+    said = sample.ids[:spoken]
+    is_odd = (said < layout.text_ids.start) | (said >= layout.text_ids.stop)
+    is_odd |= sample.target_mask[:spoken]
+    is_odd |= sample.local_positions[:spoken] != NO_LOCAL_POSITION
+    if is_odd.any():
+        problems.add(int(np.argmax(is_odd)), "a token of the instruction that is no plain text")
+    for first, end in _parts(spoken, sample.prompt_length, stop):
         place = first
         while place < end:
             text_length = _text_length(sample, layout, separator, place, end, text_length)
@@ -204,11 +260,11 @@ def walk(sample: Sample, layout: StepLayout, vocabulary: Vocabulary) -> Walk:
     return result
 
 
-def _parts(prompt_length: int, stop: int) -> Iterator[tuple[int, int]]:
-    if prompt_length:
-        yield 0, min(prompt_length, stop)
-    if prompt_length < stop:
-        yield prompt_length, stop
+def _parts(start: int, prompt_length: int, stop: int) -> Iterator[tuple[int, int]]:
+    if prompt_length > start:
+        yield start, min(prompt_length, stop)
+    if max(start, prompt_length) < stop:
+        yield max(start, prompt_length), stop
 
 
 def _text_length(

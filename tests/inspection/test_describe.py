@@ -18,11 +18,14 @@ from db1.data.pairs import PairData, PairSource
 from db1.errors import ConfigError
 from db1.inspection.describe import Description, describe, describe_from
 from db1.inspection.runs import RunData
-from db1.inspection.walk import StepLayout
+from db1.inspection.walk import NUMBER_PATCH, TEXT, StepLayout
 from db1.sequence.episode import encode_window
 from db1.sequence.sample import Sample
 from db1.sequence.step import StepCodec
+from db1.store.instructions import write_instruction
 from db1.store.pairs import Pair, PairHeader, PairWriter
+from db1.tokens.instruction import Instruction
+from db1.tokens.number_patch import PatchSizes
 from db1.tokens.scalar import ScalarTokenizer
 from db1.tokens.vocabulary import IMAGE_PLACEHOLDER
 
@@ -137,10 +140,36 @@ def test_padding_and_cut_steps(root: Path) -> None:
             assert made.tokens[-1].local_position == sample.local_positions[-1]
 
 
-def test_the_layout_is_that_of_the_codec(run: RunData) -> None:
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 50])
+def test_the_layout_is_that_of_the_codec(run: RunData, size: int) -> None:
+    patches = PatchSizes(numbers=size)
     for spec in (ALL_KINDS, MASKED):
-        codec = StepCodec(spec, run.vocabulary, run.factory.tokenizer)
-        assert StepLayout.of(spec, run.vocabulary).min_step_tokens == codec.min_step_tokens
+        codec = StepCodec(spec, run.vocabulary, run.factory.tokenizer, patches)
+        layout = StepLayout.of(spec, run.vocabulary, patches)
+        assert layout.min_step_tokens == codec.min_step_tokens
+
+
+def test_number_patches_and_instructions_are_read_back(root: Path) -> None:
+    for task, field in (("toy/all", "mission"), ("toy/masked", "word")):
+        write_instruction(root / task, Instruction(text="unused", field=field))
+    changes = {"instruction": True, "max_instruction": 40, "prompt_probability": 0.0}
+    run = make_run(root, sequence=changes, patches=PatchSizes(numbers=4))
+    source, sample = task_sample(run, "toy/all")
+    made = describe_from(source, sample, run.vocabulary, run.factory.tokenizer)
+    assert made.findings == ()
+    spoken = [t for t in made.tokens if t.part == "instruction"]
+    assert {t.kind for t in spoken} == {TEXT} and made.texts[0] in MISSIONS
+    assert not any(t.kind == TEXT for t in made.tokens[len(spoken) :])
+    patches = [t for t in made.tokens if t.kind == NUMBER_PATCH]
+    assert [t.field for t in patches[:2]] == ["count", "state"]
+    assert patches[0].step == 0 and made.tokens[0].step is None
+    count, state = patches[0].value.split(), patches[1].value.split()
+    assert len(count) == 2 and len(state) == 4
+    assert all(0 <= int(value) < 7 for value in count)
+    ids = np.where(sample.ids == -2, -1, sample.ids)
+    broken = replace(sample, ids=ids, labels=None)
+    found = describe_from(source, broken, run.vocabulary, None).findings
+    assert found and "number patch of count: id -1" in found[0].what
 
 
 def _without_separator(sample: Sample, separator: int) -> Sample:
