@@ -32,7 +32,13 @@ MaxSteps = Annotated[
 Out = Annotated[Path | None, typer.Option(help="Folder of the results.")]
 Overwrite = Annotated[bool, typer.Option(help="Replace other results in --out.")]
 Prompt = Annotated[
-    bool, typer.Option(help="Prime the memory with a demonstration.", rich_help_panel=_MEMORY)
+    bool | None,
+    typer.Option(
+        "--prompt/--no-prompt",
+        help="Prime the memory with a demonstration; default: unless trained with instructions "
+        "and without prompts.",
+        rich_help_panel=_MEMORY,
+    ),
 ]
 PromptRule = Annotated[
     str,
@@ -74,6 +80,13 @@ Memory = Annotated[
     typer.Option(
         help="Tokens a step looks back on; default: as trained.",
         min=0,
+        rich_help_panel=_MEMORY,
+    ),
+]
+Instruction = Annotated[
+    str | None,
+    typer.Option(
+        help="Words in place of the task's own, for models that learned with instructions.",
         rich_help_panel=_MEMORY,
     ),
 ]

@@ -103,8 +103,9 @@ def play(
     sample: options.Sample = False,
     temperature: options.Temperature = 1.0,
     seed: options.Seed = 0,
-    prompt: options.Prompt = True,
+    prompt: options.Prompt = None,
     memory: options.Memory = None,
+    instruction: options.Instruction = None,
     random_weights: options.RandomWeights = False,
     checkpoint: options.Checkpoint = None,
     data: options.Data = None,
@@ -120,6 +121,8 @@ def play(
     Example: db1 play runs/db1_tiny tsp/uniform20 --episode 3 --out tour.webp --show nothing
 
     Example: db1 play runs/db1_tiny metaworld/reach-v3 --policy expert --show terminal
+
+    Example: db1 play runs/big babyai/GoToLocal --instruction "go to the red key"
 
     Example: db1 play runs/big dmc/walker-walk --evaluation runs/big/evaluation --episode 7
     """
@@ -138,6 +141,7 @@ def play(
         seed=seed,
         prompt=prompt,
         memory_length=memory,
+        instruction=instruction,
         random_weights=random_weights,
     )
     if evaluation is not None:

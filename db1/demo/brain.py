@@ -7,7 +7,7 @@ import io
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from db1.errors import CheckpointError, DataError, Db1Error
-from db1.evaluation.settings import EvaluationConfig
+from db1.evaluation.settings import EvaluationConfig, as_trained
 from db1.evaluation.task import make_agent
 from db1.inference.decode import DecodeConfig
 from db1.inference.generate import Writer
@@ -190,14 +190,14 @@ class Brain:
 
     def _policy(self, task: str) -> tuple[ModelPolicy, bool]:
         """The run as the task's agent, and whether a demonstration primes it."""
-        config = EvaluationConfig(memory_length=self._run.context_length)
+        config = as_trained(EvaluationConfig(), self._run)
         root = self._config.data or (self._run.config.get("data") or {}).get("root")
-        if root is not None:
+        if config.prompt and root is not None:
             try:
                 return ModelPolicy(make_agent(task, config, Path(root) / task, self._run, 1)), True
             except Db1Error:
                 pass  # no demonstrations here; the page says that it acts without one
-        bare = EvaluationConfig(memory_length=self._run.context_length, prompt=False)
+        bare = replace(config, prompt=False)
         return ModelPolicy(make_agent(task, bare, Path(task), self._run, 1)), False
 
 

@@ -28,7 +28,7 @@ from db1.evaluation.ranks import Ranks
 from db1.evaluation.references import References
 from db1.evaluation.results import command_line, resume, versions, write_results
 from db1.evaluation.running import Machine, play_tasks
-from db1.evaluation.settings import EvaluationConfig
+from db1.evaluation.settings import EvaluationConfig, as_trained
 from db1.evaluation.task import evaluate_task
 from db1.inference.load import LoadedRun, load_agent_parts, locate_model, read_run
 from db1.metrics.pair_scores import score_pair_sets
@@ -103,11 +103,7 @@ def evaluate(
     ranks = ranks or Ranks()
     run, checkpoint = locate_model(run, checkpoint)
     parts = read_run(run)
-    config = replace(
-        config,
-        memory_length=_default(config.memory_length, parts.context_length),
-        text_memory_length=_default(config.text_memory_length, parts.model_config.memory_length),
-    )
+    config = as_trained(config, parts)
     plan = make_plan(
         parts,
         config,
@@ -392,7 +388,3 @@ def _summarised(results: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
         "summary": summarise(scores),
     }
     return {key: whole[key] for key in order}
-
-
-def _default(value: int | None, default: int) -> int:
-    return default if value is None else value

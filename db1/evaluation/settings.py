@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Annotated, Any
 
 from db1.errors import ConfigError, nearest
 from db1.evaluation.references import check_choice
 from db1.inference.agent import PROMPT_PARTS, PROMPT_STRATEGIES
+from db1.inference.load import RunParts
 from db1.metrics.pair_scoring import PairScoring
 from db1.ranges import Checked, Count, Natural, Positive, Range, Seed
 from db1.rollout.policies import POLICIES
@@ -30,7 +31,8 @@ class EvaluationConfig(Checked):
             returns have no reference then. None: as long as the task lets them.
         policy: `model`, `random` (uniform over the allowed actions), `expert`, or `retrieval` (the
             action of the nearest demonstration step).
-        prompt: Prime the memory with a demonstration.
+        prompt: Prime the memory with a demonstration; None: unless the model learned with
+            instructions and without prompts.
         prompt_rule: Which one: `top`: those of the highest return in turn; `sample_peak`: for each
             episode one drawn from the best tenth, `uniform`: from all (both as released).
         prompt_strategy: `moving`: the memory slides over the prompt; `fixed`: the prompt stays in
@@ -62,7 +64,7 @@ class EvaluationConfig(Checked):
     first_episode: Natural = 0
     max_steps: Count | None = None
     policy: str = "model"
-    prompt: bool = True
+    prompt: bool | None = None
     prompt_rule: str = "top"
     prompt_strategy: str = "moving"
     prompt_part: str = "start"
@@ -111,7 +113,7 @@ class EvaluationConfig(Checked):
     def prompt_length(self) -> int:
         """Tokens of a prompt, with the memory length filled in; 0: there is none."""
         memory = self.memory_length or 0
-        if not self.prompt or self.policy != "model" or memory == 0:
+        if self.prompt is False or self.policy != "model" or memory == 0:
             return 0
         if self.prompt_tokens is not None:
             return self.prompt_tokens
@@ -122,10 +124,35 @@ class EvaluationConfig(Checked):
         """Whether a task can only be evaluated with demonstrations at hand."""
         return self.policy == "retrieval" or (
             self.policy == "model"
-            and self.prompt
+            and self.prompt is not False
             and self.memory_length != 0
             and self.prompt_tokens != 0
         )
+
+
+def as_trained(config: EvaluationConfig, run: RunParts) -> EvaluationConfig:
+    """The settings with what they leave open filled in from how the model was trained.
+
+    Raises:
+        ConfigError: An instruction for a model that learned without.
+    """
+    sequence, model = run.sequence_config, run.model_config
+    if config.instruction is not None and not sequence.instruction:
+        raise ConfigError(
+            f"instruction {config.instruction!r}: {run.folder} learned without instructions "
+            "(sequence.instruction); drop it"
+        )
+    prompted = not sequence.instruction or sequence.prompt_probability > 0
+    return replace(
+        config,
+        prompt=prompted if config.prompt is None else config.prompt,
+        memory_length=_default(config.memory_length, run.context_length),
+        text_memory_length=_default(config.text_memory_length, model.memory_length),
+    )
+
+
+def _default(value: int | None, default: int) -> int:
+    return default if value is None else value
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(

@@ -170,11 +170,6 @@ def _spoken(task_id: str, config: EvaluationConfig, loaded: LoadedRun) -> dict[s
     """The agent's settings of instructions; none for a model that learned without."""
     instruction = instruction_of(task_id, loaded)
     if instruction is None:
-        if config.instruction is not None:
-            raise ConfigError(
-                f"instruction {config.instruction!r}: {loaded.folder} learned without "
-                "instructions (sequence.instruction); drop it"
-            )
         return {}
     return {
         "instruction": instruction.text if config.instruction is None else config.instruction,

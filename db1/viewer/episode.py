@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from pathlib import Path
 
 from db1.evaluation.evaluate import load_model
 from db1.evaluation.plan import data_root
-from db1.evaluation.settings import EvaluationConfig
+from db1.evaluation.settings import EvaluationConfig, as_trained
 from db1.evaluation.task import make_agent
 from db1.inference.load import read_run
 from db1.rollout.policies import ModelPolicy, RolloutPolicy, make_model_free_policy
@@ -50,8 +49,7 @@ def play(
     suite, name = parse_task_id(task_id)
     suite.require(name)
     parts = read_run(run)
-    if config.memory_length is None:
-        config = replace(config, memory_length=parts.context_length)
+    config = as_trained(config, parts)
     folder = Path(".") if not config.needs_demonstrations else data_root(parts, data)
     loaded = load_model(run, config, checkpoint, device)
     agent = None

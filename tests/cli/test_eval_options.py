@@ -28,11 +28,13 @@ OPTIONS = {
     "max_text_tokens": ("--max-text-tokens", 200),
     "reference": ("--reference", "measured"),
 }
+NOT_HERE = {"instruction"}
+"""Refused by a run without instructions; see test_instructions.py."""
 FLAGS = {"prompt", "prompt_fill", "greedy", "random_weights", "text", "pairs"}
 
 
 def test_all_settings_have_an_option() -> None:
-    assert set(OPTIONS) | FLAGS == {field.name for field in fields(EvaluationConfig)}
+    assert set(OPTIONS) | FLAGS | NOT_HERE == {field.name for field in fields(EvaluationConfig)}
 
 
 def test_options_reach_the_settings(db1, experiment: Path, tmp_path: Path) -> None:
