@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 
 from db1.errors import ConfigError, DataError
 from db1.importers.episode_source import EpisodeOptions, EpisodeSource, SourceEpisode, reward_array
-from db1.importers.fields import BadEpisode, convert, convert_actions
+from db1.importers.fields import BadEpisode, SourceField, convert, convert_actions
 from db1.importers.fitting import Fitting, fit
 from db1.importers.new_store import store_or_nothing
 from db1.importers.registry import ImportContext, ImportSummary
@@ -55,6 +55,10 @@ class _Import:
         origin: dict[str, Any] = {**self.source.origin, "options": self.options.lasting()}
         if self.returns is not None:
             origin["return_filter"] = dict(self.returns.to_dict())
+        action = self.fitting.action
+        if self.options.action_bounds is not None and action.low is not None:
+            origin["action_low"] = action.low.tolist()
+            origin["action_high"] = np.asarray(action.high).tolist()
         if self.source.references:
             origin["references"] = dict(self.source.references)
         return StoreHeader(
@@ -162,7 +166,9 @@ def import_episodes(
     try:
         task = task_of(source, options)
         known = context.known_spec(task)
-        fitting = fit(source.observation, source.action, known, f"{source.name} as {task}")
+        fitting = fit(
+            source.observation, _bounded(source, options), known, f"{source.name} as {task}"
+        )
         work = _Import(
             source=source, task=task, fitting=fitting, options=options, context=context,
             returns=return_filter(options, source),
@@ -192,6 +198,14 @@ def import_episodes(
         counts=dict(work.counts),
         notes=tuple(notes),
     )
+
+
+def _bounded(source: EpisodeSource, options: EpisodeOptions) -> SourceField:
+    """The source's action, with --action-bounds data between its smallest and largest values."""
+    if options.action_bounds is None or source.action.kind != "continuous":
+        return source.action
+    field = replace(source.action, low=None, high=None)
+    return field.with_bounds(*source.action_range(), "--action-bounds")
 
 
 def task_of(source: EpisodeSource, options: EpisodeOptions) -> str:

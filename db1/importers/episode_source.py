@@ -10,12 +10,14 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from db1.errors import ConfigError
-from db1.importers.fields import SourceField
+from db1.errors import ConfigError, DataError
+from db1.importers.fields import BadEpisode, SourceField
 from db1.importers.pictures import FRAMES
 from db1.importers.registry import option
 from db1.ranges import Checked, Count, NonNegative, Range
 from db1.store.frames import IMAGE_FORMATS, RAW
+
+DATA = "data"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,9 @@ class EpisodeOptions(Checked):
     skip_bad: bool = option(False, "Leave out broken episodes (counted) instead of stopping.")
     action_low: float | None = option(None, "Smallest action value, instead of the source's.")
     action_high: float | None = option(None, "Largest action value, instead of the source's.")
+    action_bounds: str | None = option(
+        None, "`data`: the smallest and largest action of the data become -1 and 1."
+    )
     num_actions: Count | None = option(
         None, "Number of discrete actions, instead of the source's or the largest found."
     )
@@ -57,6 +62,10 @@ class EpisodeOptions(Checked):
             raise ConfigError(f"--frames: got {self.frames!r}, expected one of {FRAMES}")
         if (self.action_low is None) != (self.action_high is None):
             raise ConfigError("--action-low and --action-high: give both or neither")
+        if self.action_bounds not in (None, DATA):
+            raise ConfigError(f"--action-bounds: got {self.action_bounds!r}, expected {DATA}")
+        if self.action_bounds is not None and self.action_low is not None:
+            raise ConfigError("--action-bounds and --action-low: give one of them")
         if self.image_format not in IMAGE_FORMATS:
             raise ConfigError(
                 f"--image-format: got {self.image_format!r}, expected one of {IMAGE_FORMATS}"
@@ -135,6 +144,26 @@ class EpisodeSource(ABC):
     @abstractmethod
     def returns(self) -> Iterator[float]:
         """Yields the return of every episode, reading no more than it must."""
+
+    def action_range(self) -> tuple[np.ndarray, np.ndarray]:
+        """Smallest and largest values of continuous actions over all episodes, float64.
+
+        Raises:
+            DataError: No episode with a step.
+        """
+        low, high = None, None
+        for load in self.episodes(0):
+            try:
+                actions = np.asarray(load().actions, np.float64)
+            except BadEpisode:
+                continue  # the import says so when it comes there
+            if len(actions):
+                here = actions.min(axis=0), actions.max(axis=0)
+                low = here[0] if low is None else np.minimum(low, here[0])
+                high = here[1] if high is None else np.maximum(high, here[1])
+        if low is None or high is None:
+            raise DataError(f"{self.name}: no episode with a step")
+        return low, high
 
     def close(self) -> None:  # noqa: B027  (most sources hold no file open)
         """Lets the files go."""

@@ -1,7 +1,7 @@
 """Episodes of LeRobot data sets, from a folder or the hub: see `lerobot_layout.py`.
 
     observation.*      fields, without that prefix: numbers, text, pictures (inside or as MP4)
-    action             the action; its bounds from --action-low/-high, or the set's own statistics
+    action             the action; --action-bounds data takes its bounds from the set's statistics
     next.reward        rewards; 0 where the set has none
     next.done          the last one: the task itself ended
     next.success       True in any step: the episode succeeded
@@ -39,15 +39,15 @@ from db1.importers.fields import MAX_DISCRETE, BadEpisode, SourceField, image_fi
 from db1.importers.fingerprint import fingerprint
 from db1.importers.lerobot_layout import EpisodeEntry, Layout, open_folder
 from db1.importers.parquet import RowCursor, shaped
-from db1.importers.picture_bytes import decode_rgb
+from db1.importers.picture_bytes import decode_all
 from db1.importers.registry import IMPORTERS, ImportContext, ImportKind, ImportSummary, option
 from db1.importers.video import VideoReader
+from db1.ranges import Positive
 
 ACTION = "action"
 REWARD, DONE, SUCCESS = "next.reward", "next.done", "next.success"
 PREFIX = "observation."
 INSTRUCTION = "instruction"
-STATISTICS = "statistics"
 _BOOKKEEPING = {"timestamp", "frame_index", "episode_index", "index", "task_index"}
 _FLAGS = {REWARD, DONE, SUCCESS}
 _PICTURES = ("image", "video")
@@ -59,26 +59,14 @@ logger = logging.getLogger(__name__)
 class LerobotOptions(EpisodeOptions):
     """Options of `db1 import lerobot`."""
 
-    fps: float | None = option(
+    fps: Positive | None = option(
         None, "Keep this many steps a second, at most the set's own; default: all."
     )
     only: str | None = option(None, "Keep the episodes with this task text.")
     fields: str | None = option(
         None, "Observations to keep, as observation.state,observation.images.top; default: all."
     )
-    action_bounds: str | None = option(
-        None, "`statistics`: the smallest and largest action of the set become -1 and 1."
-    )
     instruction_field: bool = option(False, "Give every step its task text as an observation.")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.fps is not None and not 0 < self.fps < float("inf"):
-            raise ConfigError(f"--fps: got {self.fps}, expected above 0")
-        if self.action_bounds not in (None, STATISTICS):
-            raise ConfigError(f"--action-bounds: got {self.action_bounds!r}, expected {STATISTICS}")
-        if self.action_bounds and self.action_low is not None:
-            raise ConfigError("--action-bounds and --action-low: give one of them")
 
 
 class LerobotSource(EpisodeSource):
@@ -114,7 +102,6 @@ class LerobotSource(EpisodeSource):
             "fps": options.fps or self.layout.fps,
             "features": [*self._features, ACTION],
             "fingerprint": fingerprint(self.layout.meta_files),
-            **self._stored_bounds(),
         }
         self._cursor = RowCursor(self._columns)
         self._videos = {key: VideoReader() for key in self.layout.video_keys}
@@ -213,22 +200,14 @@ class LerobotSource(EpisodeSource):
         field = action_field(self._field(ACTION, options), options)
         if field.kind not in ("continuous", "discrete"):
             raise DataError(f"{self.name}: {ACTION} is {field.kind}, expected numbers")
-        if options.action_bounds is None or field.kind == "discrete":
-            return field
+        return field
+
+    def action_range(self) -> tuple[np.ndarray, np.ndarray]:
         found = self.layout.ranges(ACTION)
         if found is None:
-            raise ConfigError(
-                f"--action-bounds {STATISTICS}: {self.name} has no statistics of its actions; give "
-                "--action-low and --action-high"
-            )
-        low, high = (np.reshape(bound, field.shape) for bound in found)
-        return field.with_bounds(low, high)
-
-    def _stored_bounds(self) -> dict[str, Any]:
-        """The bounds of actions that were rescaled, for turning them back."""
-        if self.action.low is None or self.action.high is None:
-            return {}
-        return {"action_low": self.action.low.tolist(), "action_high": self.action.high.tolist()}
+            return super().action_range()
+        low, high = (np.reshape(bound, self.action.shape) for bound in found)
+        return low, high
 
     def _notes(self) -> Iterator[str]:
         used = {*self._features, ACTION, *_FLAGS, *_BOOKKEEPING}
@@ -327,17 +306,8 @@ class _Rows:
     def pictures(self, name: str, kept: np.ndarray) -> np.ndarray:
         """Decoded pictures of some rows, uint8 (len(kept), height, width, 3)."""
         column = self.table.column(name)
-        pictures = np.empty((0,), np.uint8)
-        for number, step in enumerate(kept.tolist()):
-            where = f"{self._where}: {name}: step {step}"
-            entry = column[step].as_py() or {}
-            picture = decode_rgb(entry.get("bytes"), where)
-            if number == 0:
-                pictures = np.empty((len(kept), *picture.shape), np.uint8)
-            if picture.shape != pictures.shape[1:]:
-                raise BadEpisode(f"{where} is {picture.shape}, those before {pictures.shape[1:]}")
-            pictures[number] = picture
-        return pictures
+        entries = [column[step].as_py() or {} for step in kept.tolist()]
+        return decode_all([entry.get("bytes") for entry in entries], f"{self._where}: {name}")
 
 
 def _picture_shape(feature: Mapping[str, Any], where: str) -> tuple[int, int, int]:
@@ -376,7 +346,7 @@ IMPORTERS.register("lerobot")(
         options=LerobotOptions,
         help="A LeRobot data set (v2.0, v2.1, v3).",
         source_help="Its folder, or its address on the hub (user/name).",
-        example="db1 import lerobot lerobot/metaworld_mt50 --action-bounds statistics "
+        example="db1 import lerobot lerobot/metaworld_mt50 --action-bounds data "
         "--out data/lerobot/mt50",
     )
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -29,3 +30,22 @@ def decode_rgb(content: bytes | None, where: str) -> np.ndarray:
             return np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadEpisode(f"{where} is a corrupt picture ({error})") from None
+
+
+def decode_all(contents: Sequence[bytes | None], where: str) -> np.ndarray:
+    """The pictures of an episode's steps, uint8 (T, height, width, 3).
+
+    Raises:
+        BadEpisode: As `decode_rgb`, or pictures of several sizes.
+    """
+    pictures = np.empty((0,), np.uint8)
+    for step, content in enumerate(contents):
+        picture = decode_rgb(content, f"{where}: step {step}")
+        if step == 0:
+            pictures = np.empty((len(contents), *picture.shape), np.uint8)
+        if picture.shape != pictures.shape[1:]:
+            raise BadEpisode(
+                f"{where}: step {step} is {picture.shape}, those before {pictures.shape[1:]}"
+            )
+        pictures[step] = picture
+    return pictures

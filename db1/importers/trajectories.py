@@ -51,6 +51,7 @@ from db1.importers.trajectory_map import (
     preset_named,
     resolve,
 )
+from db1.ranges import Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +67,7 @@ class TrajectoryOptions(EpisodeOptions):
     layout: str | None = option(
         None, "An episode is a `file`, a `group`, or cut out of `steps`; default: by the files."
     )
-    episode_length: int | None = option(
-        None, "With steps: an episode ends after so many.", minimum=1
-    )
+    episode_length: Count | None = option(None, "With steps: an episode ends after so many.")
     keep_incomplete: bool = option(False, "With steps: keep what stands behind the last end.")
     one_hot_actions: bool = option(False, "Actions are one-hot rows; store their numbers.")
 

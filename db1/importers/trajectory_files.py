@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from db1.errors import DataError
 from db1.importers.fields import BadEpisode
 from db1.importers.hdf5 import array_of, open_hdf5, read_rows
 from db1.importers.parquet import RowCursor, dense
-from db1.importers.picture_bytes import decode_rgb
+from db1.importers.picture_bytes import decode_all
 from db1.importers.plain_pickle import load_plain
 
 ROOT = ""
@@ -278,25 +278,12 @@ def column_values(column: Any, where: str) -> np.ndarray:
     if isinstance(column, pyarrow.ExtensionArray):  # as `datasets` writes Array3D
         column = column.storage
     if types.is_struct(column.type) or types.is_binary(column.type):
-        return _pictures(column.to_pylist(), where)
+        entries = column.to_pylist()
+        contents = [one.get("bytes") if isinstance(one, Mapping) else one for one in entries]
+        return decode_all(contents, where)
     if types.is_string(column.type) or types.is_large_string(column.type):
         return np.array(column.to_pylist(), dtype=object)
     return dense(column, where)
-
-
-def _pictures(entries: Sequence[Any], where: str) -> np.ndarray:
-    pictures = np.empty((0,), np.uint8)
-    for row, entry in enumerate(entries):
-        content = entry.get("bytes") if isinstance(entry, Mapping) else entry
-        picture = decode_rgb(content, f"{where}: row {row}")
-        if row == 0:
-            pictures = np.empty((len(entries), *picture.shape), np.uint8)
-        if picture.shape != pictures.shape[1:]:
-            raise BadEpisode(
-                f"{where}: row {row} is {picture.shape}, those before {pictures.shape[1:]}"
-            )
-        pictures[row] = picture
-    return pictures
 
 
 def _npy_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:

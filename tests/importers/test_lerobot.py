@@ -107,7 +107,7 @@ def test_one_of_the_tasks_and_its_text_as_an_observation(folder: Path, tmp_path:
 
 @pytest.mark.parametrize("name", SETS)
 def test_statistics_are_bounds_of_the_actions(folder: Path, tmp_path: Path, name: str) -> None:
-    imported(folder / name, tmp_path / "out", action_bounds="statistics")
+    imported(folder / name, tmp_path / "out", action_bounds="data")
     store = EpisodeStore(tmp_path / "out")
     assert store.header.origin["action_low"] == [-0.5, 0]
     assert store.header.origin["action_high"] == [0, 0.5]
