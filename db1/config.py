@@ -11,7 +11,7 @@ import dataclasses
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, Union
 
@@ -31,12 +31,14 @@ _COMMENT = re.compile(r"(^|\s)#")
 
 
 def load_yaml(
-    path: Path | str, overrides: Sequence[str] = (), shapes: Sequence[type] = ()
+    path: Path | str | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    shapes: Sequence[type] = (),
 ) -> dict[str, Any]:
     """Reads a YAML file and applies dotted overrides.
 
     Args:
-        path: The YAML file; its top level must be a mapping.
+        path: The YAML file, whose top level must be a mapping; or that mapping itself.
         overrides: Strings such as `training.learning_rate=1e-3`; a key that the YAML lacks is
             added here and checked by `build`.
         shapes: Dataclasses that the mapping is for. Where a field of theirs is a text or a path,
@@ -48,23 +50,31 @@ def load_yaml(
     Raises:
         ConfigError: When the file is missing, is no YAML mapping, or an override has no `=`.
     """
-    path = Path(path)
-    if not path.is_file():
+    if not isinstance(path, Mapping) and not Path(path).is_file():
         raise ConfigError(f"{path}: no such configuration file; `ls configs/` lists those shipped")
+    where = "configuration" if isinstance(path, Mapping) else path
     given = OmegaConf.create()
     for override in overrides:
         _set(given, override, shapes)
     try:
-        _check_size(path)
-        loaded = OmegaConf.load(path)
+        loaded = _loaded(path)
         if not OmegaConf.is_dict(loaded):
-            raise ConfigError(f"{path}: top level is a {type(loaded).__name__}, expected a mapping")
+            kind = type(loaded).__name__
+            raise ConfigError(f"{where}: top level is a {kind}, expected a mapping")
         config = OmegaConf.merge(loaded, given)
         return OmegaConf.to_container(config, resolve=True)
     except (OmegaConfBaseException, YAMLError, ValueError, TypeError, OSError) as error:
-        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{where}: {' '.join(str(error).split())}") from error
     except RecursionError as error:
-        raise ConfigError(f"{path}: nested too deeply") from error
+        raise ConfigError(f"{where}: nested too deeply") from error
+
+
+def _loaded(path: Path | str | Mapping[str, Any]) -> Any:
+    """OmegaConf's tree of a file, or of a mapping."""
+    if isinstance(path, Mapping):
+        return OmegaConf.create(to_dict(path))
+    _check_size(Path(path))
+    return OmegaConf.load(path)
 
 
 def _set(config: Any, override: str, shapes: Sequence[type]) -> None:
@@ -175,6 +185,17 @@ def to_dict(config: Any) -> Any:
     return str(config) if isinstance(config, Path) else config
 
 
+def check_names(cls: type[Any], names: Iterable[str], where: str = "") -> None:
+    """Raises ConfigError for a name that is no field of the dataclass `cls`; names the nearest."""
+    fields = [field.name for field in dataclasses.fields(cls)]
+    for name in names:
+        if name not in fields:
+            raise ConfigError(
+                f"unknown key {_join(where, name)!r}, expected one of {sorted(fields)}"
+                f"{nearest(str(name), fields)}"
+            )
+
+
 def build(cls: type[T], data: Mapping[str, Any] | None, where: str = "") -> T:
     """Builds the dataclass `cls` from a mapping; missing keys take the class's defaults.
 
@@ -193,12 +214,7 @@ def build(cls: type[T], data: Mapping[str, Any] | None, where: str = "") -> T:
         raise ConfigError(f"{where or 'configuration'}: got {data!r}, expected a mapping of keys")
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}
-    for key in data:
-        if key not in fields:
-            raise ConfigError(
-                f"unknown key {_join(where, key)!r}, expected one of {sorted(fields)}"
-                f"{nearest(str(key), fields)}"
-            )
+    check_names(cls, data, where)
     values = {key: _convert(hints[key], value, _join(where, key)) for key, value in data.items()}
     for name, field in fields.items():
         no_default = field.default is dataclasses.MISSING

@@ -199,6 +199,18 @@ def master_address() -> str:
     return f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
 
 
+def plugin_places() -> list[str]:
+    """Plug-ins that this process shall load, as the one that started it did (DB1_PLUGINS)."""
+    return [place for place in os.environ.get("DB1_PLUGINS", "").split(os.pathsep) if place]
+
+
+def add_plugin_place(place: str) -> None:
+    """Lets processes that this one starts load a plug-in, too."""
+    places = plugin_places()
+    if place not in places:
+        os.environ["DB1_PLUGINS"] = os.pathsep.join([*places, place])
+
+
 def cache_folder() -> Path:
     """Where to keep what can be computed again: DB1_CACHE, or ~/.cache/db1; may not exist yet."""
     given = os.environ.get("DB1_CACHE")

@@ -1,4 +1,7 @@
-"""Models on the Hugging Face hub, as safetensors folders: `hf://user/name[@revision]`."""
+"""Models on the Hugging Face hub, as safetensors folders: `hf://user/name[@revision]`.
+
+`resolve_model_name` is how every verb and `db1.load` find the model that somebody names.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from db1.checkpoint.shipped import SHIPPED, is_read_only_place, shipped_model
 from db1.errors import CheckpointError, ConfigError, MissingExtra
 
 SCHEME = "hf://"
@@ -27,25 +31,54 @@ def is_address(place: str) -> bool:
     return place.startswith(SCHEME)
 
 
-@contextmanager
-def pulled(place: str) -> Iterator[Path]:
-    """Gives the folder `place`, or a local copy of what lies there on the hub.
+def resolve_model_name(place: str | Path) -> Path:
+    """Returns the folder of a model.
+
+    Args:
+        place: A folder (a run, a checkpoint, safetensors, the published checkpoint),
+            `hf://user/name[@revision]`, or the name of a model that comes with db1, such as
+            `base`; a folder of this name goes first.
 
     Raises:
-        ConfigError: For an address that is none.
+        ConfigError: For an address that is none, or a shipped model that is not here.
         CheckpointError: When the hub cannot be reached, or lacks the model.
         MissingExtra: Without huggingface_hub.
     """
-    if not is_address(place):
-        yield Path(place)
-        return
+    text = str(place)
+    if is_address(text):
+        return _pull(text)
+    if text in SHIPPED and not Path(text).exists():
+        return shipped_model(text)
+    return Path(place)
+
+
+def results_folder(run: Path) -> Path:
+    """Where results about a model go unless somebody says where: into it, or `runs/<name>`.
+
+    Args:
+        run: As `resolve_model_name` returns it.
+    """
+    if not is_read_only_place(run):
+        return run
+    repository = next((p for p in run.resolve().parts if p.startswith("models--")), run.name)
+    return Path("runs") / repository.rpartition("--")[2]
+
+
+@contextmanager
+def pulled(place: str) -> Iterator[Path]:
+    """Gives the folder of a model, see `resolve_model_name`."""
+    yield resolve_model_name(place)
+
+
+def _pull(place: str) -> Path:
+    """A local copy of what lies at an address."""
     name, revision = _parse(place)
     hub = _library(place)
     try:
         folder = hub.snapshot_download(name, revision=revision, allow_patterns=_PATTERNS)
     except Exception as error:  # the library raises those of several HTTP clients
         raise CheckpointError(_message(place, "pulled", error)) from error
-    yield Path(folder)
+    return Path(folder)
 
 
 @contextmanager

@@ -6,14 +6,15 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 
+from db1.checkpoint.hub import results_folder
 from db1.cli import acting_options as options
 from db1.cli.device import checked_device
+from db1.cli.model_argument import Run
 from db1.cli.progress import task_bars
 from db1.splits import tasks_of_splits
 
@@ -30,10 +31,7 @@ _PAIR_OPTIONS = (
 
 def eval_(
     context: typer.Context,
-    run: Annotated[
-        Path,
-        typer.Argument(help="A run folder, a safetensors folder or the published checkpoint."),
-    ],
+    run: Run,
     task: options.Task = None,
     suite: options.Suite = None,
     split: options.Split = None,
@@ -144,7 +142,7 @@ def eval_(
         "reference": reference,
     }
     config = _preset(context, preset, given)
-    out = out or run / "evaluation"
+    out = out or results_folder(run) / "evaluation"
     with join_ranks() as ranks, _progress(log or not ranks.is_alone) as progress:
         results = evaluate(
             run,

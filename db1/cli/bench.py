@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from db1.cli.few_shot import few_shot
+from db1.cli.model_argument import Run
 from db1.cli.progress import task_bars
 from db1.cli.verbs import Verb, VerbGroup
 
@@ -178,7 +179,7 @@ def training(
 
 @app.command("eval", cls=Verb)
 def eval_(
-    run: Annotated[Path, typer.Argument(help="A run folder, such as runs/db1_small.")],
+    run: Run,
     task: Annotated[list[str] | None, typer.Option(help="Only these tasks (repeatable).")] = None,
     suite: Annotated[list[str] | None, typer.Option(help="Only these suites.")] = None,
     episodes: Annotated[int, typer.Option(help="Episodes a task.", min=1)] = 10,

@@ -34,6 +34,13 @@ def collect(
     reference_episodes: Annotated[
         int, typer.Option(help="Episodes that measure the random and expert returns.", min=1)
     ] = 20,
+    expert: Annotated[
+        str | None,
+        typer.Option(
+            help="An expert of your own: module:function or file.py:function (observation -> "
+            "action), a .zip of Stable-Baselines3, or WEIGHTS@file.py:Class as CleanRL has them."
+        ),
+    ] = None,
     processes: Annotated[int, typer.Option(help="Tasks collected at once.", min=1)] = 2,
     timeout: Annotated[
         float,
@@ -49,6 +56,8 @@ def collect(
     Example: db1 collect --suite metaworld --suite tsp --episodes 100 --processes 8
 
     Example: db1 collect --config configs/db1_tiny.yaml
+
+    Example: db1 collect gym/my_environment:Lamp-v0 --expert my_expert.py:act --episodes 20
     """
     from db1.cli.prepare import chosen_requests, collect_config, collect_tasks
     from db1.experts.collect import CollectRequest
@@ -58,6 +67,8 @@ def collect(
             "collect: give either task ids and --suite, or --config FILE (see db1 collect --help)"
         )
     if config is not None:
+        if expert is not None:
+            raise ConfigError("--expert goes with task ids; --config takes the tasks' own experts")
         collect_config(
             config,
             out,
@@ -66,7 +77,9 @@ def collect(
             timeout=timeout,
         )
         return
-    request = CollectRequest(episodes=episodes, action_noise=action_noise, max_steps=max_steps)
+    request = CollectRequest(
+        episodes=episodes, action_noise=action_noise, max_steps=max_steps, expert=expert
+    )
     requests = chosen_requests(task or [], suite or [], request, Console())
     collect_tasks(
         requests,

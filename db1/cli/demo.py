@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from db1.cli.device import checked_device
+from db1.cli.model_argument import Run
 
 
 def demo(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Run,
     port: Annotated[
         int, typer.Option(help="On 127.0.0.1; 0: any free one.", min=0, max=65_535)
     ] = 7860,

@@ -61,11 +61,14 @@ def launch(
 
 
 def check_rollout_tasks(config: Path, overrides: Sequence[str]) -> None:
-    """Raises ConfigError for a task of `training.rollouts` that no suite has."""
+    """Loads the experiment's plug-ins; ConfigError for a task of its rollouts that no suite has."""
     from db1.suites import parse_task_id
+    from db1.suites.plugins import load_plugins
     from db1.training.experiment import load_experiment
 
-    for task in load_experiment(config, overrides).training.rollouts.tasks:
+    experiment = load_experiment(config, overrides)
+    load_plugins(experiment.plugins)
+    for task in experiment.training.rollouts.tasks:
         parse_task_id(task)
 
 

@@ -35,6 +35,7 @@ from db1.cli import (
     watching,
     writing,
 )
+from db1.cli.plugin_option import load_named_plugins
 from db1.cli.verbs import Verb, VerbGroup
 from db1.errors import Db1Error
 from db1.failures import (
@@ -59,7 +60,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="db1: one TransformerXL that writes, sees and acts. `db1 VERB --help` has examples. "
-    "Add --debug anywhere for the traceback of an error.",
+    "Add --debug anywhere for the traceback of an error, --plugin FILE.py (or a module) for "
+    "suites of your own.",
 )
 for module in (
     machine,
@@ -106,7 +108,8 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     """The exit status of a command line; tells of an error in one line."""
     try:
         speaks = _prepare(arguments)
-        return app(arguments, prog_name="db1", standalone_mode=False) or 0
+        rest = load_named_plugins(arguments)
+        return app(rest, prog_name="db1", standalone_mode=False) or 0
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1
     except (KeyboardInterrupt, typer.Abort):

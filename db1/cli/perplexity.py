@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from db1.cli.device import checked_device
+from db1.cli.model_argument import Run
 from db1.cli.progress import task_bars
 from db1.errors import ConfigError, DataError
 
@@ -23,7 +24,7 @@ _TEXT, _HOW = "Text", "How it is scored"
 
 
 def perplexity(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Run,
     text: Annotated[
         str | None,
         typer.Option(

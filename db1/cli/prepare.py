@@ -19,6 +19,7 @@ from db1.importers import IMPORTERS
 from db1.importers.text import TextSummary, prepare_text
 from db1.suites import parse_task_id
 from db1.suites.listing import choose_tasks, task_rows
+from db1.suites.plugins import load_plugins
 from db1.tokens.text import TextTokenizer
 
 MAX_BARS = 20
@@ -45,6 +46,7 @@ def collect_config(
     from db1.training.experiment import load_experiment
 
     config = load_experiment(path, [f"data.root={root}"] if root else [])
+    load_plugins(config.plugins)
     data = config.data
     given = TextTokenizer.load(data.tokenizer) if data.tokenizer else None
     for name, text in data.text.items():

@@ -11,6 +11,7 @@ import typer
 
 from db1.cli.device import checked_device
 from db1.cli.images import NamedImage, image_files, is_store, seen_images
+from db1.cli.model_argument import Run
 from db1.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ _Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; default: a
 
 
 def caption(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Run,
     images: Annotated[
         list[Path],
         typer.Argument(
@@ -135,7 +136,7 @@ def caption(
 
 
 def answer(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Run,
     image: Annotated[
         Path, typer.Argument(help="An image file, a folder of them, or a store of questions.")
     ],

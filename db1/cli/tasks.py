@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +15,7 @@ from rich.table import Column, Table
 
 from db1.cli.progress import running_bars
 from db1.cli.verbs import Verb, VerbGroup
-from db1.errors import DataError
+from db1.errors import ConfigError, DataError
 from db1.splits import SPLITS
 
 if TYPE_CHECKING:
@@ -141,6 +143,63 @@ def _count_table(counts: dict[str, dict[str, int]]) -> Table:
             table.add_section()
         table.add_row(name, *(str(group.get(key, 0)) for key in _COUNTS))
     return table
+
+
+@app.command()
+def check(
+    what: Annotated[list[str], typer.Argument(metavar="SUITE...", help="Suites, or task ids.")],
+    sample: Annotated[
+        int | None, typer.Option(help="Of each suite so many tasks, evenly; default: all.", min=1)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Runs the contract tests on a suite, one of your own too; exit status 1 where one fails.
+
+    Example: db1 tasks check my_suite --plugin my_suite.py
+
+    Example: db1 tasks check metaworld --sample 3
+
+    Example: db1 tasks check gym/my_environment:Lamp-v0
+    """
+    from db1.suites import make_env, parse_task_id
+    from db1.suites.contract import CHECKS, check_task
+
+    results = []
+    for task in _named(what, sample):
+        suite, name = parse_task_id(task)
+        reason = suite.task_missing(name)
+        if reason is not None:
+            typer.echo(f"{task}: does not run here: {reason}", err=True)
+            continue
+        found = list(check_task(task, partial(make_env, task)))
+        results += found
+        if not as_json:
+            bad = [result for result in found if result.problem is not None]
+            passed = f"{len(found) - len(bad)} of {len(CHECKS)} checks passed"
+            typer.echo(f"{task}: {passed}")
+            for result in bad:
+                typer.echo(f"  failed: {result.check}: {result.problem}")
+    if as_json:
+        typer.echo(json.dumps([asdict(result) for result in results], indent=1))
+    if not results or any(result.problem is not None for result in results):
+        raise typer.Exit(1)
+
+
+def _named(what: Sequence[str], sample: int | None) -> list[str]:
+    """Task ids of suites and task ids; of a suite `sample` ones, spread over its list."""
+    from db1.suites import SUITES
+
+    tasks = []
+    for name in what:
+        if "/" in name:
+            tasks.append(name)
+            continue
+        listed = SUITES[name].task_names()
+        if not listed:
+            raise ConfigError(f"{name}: lists no task, name some: {name}/TASK")
+        count = len(listed) if sample is None else min(sample, len(listed))
+        tasks += [f"{name}/{listed[i * len(listed) // count]}" for i in range(count)]
+    return tasks
 
 
 def _print_measured(summary: MeasureSummary, out: Path, console: Console) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from db1.cli import acting_options as options
 from db1.cli.device import checked_device
+from db1.cli.model_argument import Run
 from db1.cli.progress import running_bars
 from db1.errors import ConfigError, nearest
 from db1.runtime import draw_off_screen, has_display
@@ -79,7 +80,7 @@ def record(
 
 
 def play(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Run,
     task: Annotated[str, typer.Argument(help="suite/task.")],
     episode: Annotated[
         int, typer.Option(help="Number of the evaluation seed, as in an evaluation.", min=0)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from db1.cli.device import checked_device
+from db1.cli.model_argument import Run
 from db1.errors import CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _PROMPTS, _CHOICE, _OUTPUT = "Prompts", "How tokens are chosen", "Output"
 
 
 def generate(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Run,
     prompt: Annotated[
         str | None, typer.Option(help="Text to go on from.", rich_help_panel=_PROMPTS)
     ] = None,

@@ -20,6 +20,7 @@ from typing import Any
 
 from db1.errors import DataError
 from db1.experts import make_expert
+from db1.experts.custom import Policy, custom_expert
 from db1.experts.demonstrate import UniformExpert
 from db1.experts.measurement import Progress, measure
 from db1.suites import make_env, parse_task_id
@@ -29,7 +30,10 @@ RANDOM_POLICY = "uniform over the action space"
 
 
 def measure_references(
-    task_id: str, episodes: int, progress: Progress | None = None
+    task_id: str,
+    episodes: int,
+    progress: Progress | None = None,
+    expert: str | Policy | None = None,
 ) -> dict[str, Any]:
     """Measures both references of a task.
 
@@ -37,6 +41,7 @@ def measure_references(
         task_id: `suite/task`.
         episodes: Number of episodes of each.
         progress: Called after every episode, with the episodes of both.
+        expert: Of one's own, see `db1.experts.custom`; None: db1's expert of the task.
 
     Returns:
         The contents of `references.json`.
@@ -48,10 +53,12 @@ def measure_references(
     env = make_env(task_id)
     try:
         random = measure(env, UniformExpert(), RANDOM_POLICY, episodes, progress=report)
-        expert = measure(
+        actor = make_expert(task_id) if expert is None else custom_expert(expert, env)
+        expert_name = suite.expert_name(task_name) if expert is None else actor.name
+        best = measure(
             env,
-            make_expert(task_id),
-            str(suite.expert_name(task_name)),
+            actor,
+            str(expert_name),
             episodes,
             progress=lambda done: report(episodes + done),
         )
@@ -61,7 +68,7 @@ def measure_references(
         "task": task_id,
         "environment": suite.environment_version(task_name),
         "random": _lasting(random),
-        "expert": _lasting(expert),
+        "expert": _lasting(best),
     }
 
 

@@ -1,4 +1,4 @@
-"""Suites of tasks: one file each. Importing this package registers all of them."""
+"""Suites of tasks: one file each. Importing this package registers all of them, and plug-ins."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import importlib
 import pkgutil
 
 from db1.errors import ConfigError
+from db1.registration import register_tasks
 from db1.suites.base import SUITES, Suite, TaskEnv
+from db1.suites.plugins import load_installed_plugins
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
@@ -40,3 +42,19 @@ def task_ids(suite: str | None = None) -> list[str]:
     """Returns the ids of all tasks, or of one suite's, in the suite's own order."""
     names = sorted(SUITES) if suite is None else [suite]
     return [f"{name}/{task}" for name in names for task in SUITES[name].task_names()]
+
+
+def make_registered(task_id: str, render_mode: str | None = None) -> TaskEnv:
+    """Builds a task for `gymnasium.make("db1/<suite>/<task>")`.
+
+    Args:
+        task_id: `suite/task`.
+        render_mode: `rgb_array` or None.
+    """
+    env = make_env(task_id)
+    env.render_mode = render_mode
+    return env
+
+
+load_installed_plugins()
+register_tasks(task_ids())

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import string
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 
 from db1.errors import ConfigError, DataError, MissingExtra, nearest
 from db1.registry import Registry
+from db1.suites.seeds import COLLECTION
 from db1.tokens.instruction import Instruction, name_in_words
 from db1.tokens.spec import FieldSpec, StepSpec
 
@@ -39,11 +41,17 @@ class TaskEnv(gymnasium.Env, ABC):
         max_steps: The most steps an episode can have; None where the task itself ends it and the
             limit differs between episodes.
         simulator: The environment underneath; experts may look at it.
+
+    Attributes:
+        render_mode: `rgb_array` lets `render` draw; None: it returns None.
     """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 15}
 
     def __init__(
         self, *, task_id: str, step_spec: StepSpec, max_steps: int | None, simulator: Any = None
     ) -> None:
+        self.render_mode: str | None = None
         self.task_id = task_id
         self.step_spec = step_spec
         self.max_steps = max_steps
@@ -56,7 +64,7 @@ class TaskEnv(gymnasium.Env, ABC):
         self.observation_space = gymnasium.spaces.Dict(
             {key: _space(field) for key, field in step_spec.observation.items()}
         )
-        self.action_space = _space(step_spec.action)
+        self.action_space = _action_space(step_spec.action)
 
     @abstractmethod
     def _reset(self, seed: int) -> tuple[Observation, dict[str, Any]]:
@@ -80,23 +88,46 @@ class TaskEnv(gymnasium.Env, ABC):
                 return as_rgb(self._seen[key])
         raise DataError(f"{self.task_id}: no picture, its observations are numbers or text")
 
+    def render(self) -> np.ndarray | None:
+        """See `gymnasium.Env.render`; `render_frame` draws in any mode."""
+        return self.render_frame() if self.render_mode == "rgb_array" else None
+
     def action_names(self) -> tuple[str, ...] | None:
         """What each value of a discrete action does, in words; None where nobody says."""
         return None
+
+    def native_observation(self, observation: Observation) -> Any:
+        """The observation as the environment underneath gave it, for policies written for that.
+
+        Here: the array itself where there is a single field, else the fields by key.
+        """
+        return next(iter(observation.values())) if len(observation) == 1 else observation
+
+    def from_native_action(self, action: Any) -> Any:
+        """Turns an action of the environment underneath into one of the spec; here: as it is."""
+        return action
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         """Starts the episode that `seed` names.
 
+        Args:
+            seed: None: the next one of a generator that the last seed started, always among those
+                of collection, never one that evaluations use.
+            options: Unused.
+
         Returns:
             The observation by key (arrays of the spec's shape and dtype, text as str) and info.
 
         Raises:
-            DataError: Without a seed; db1 has no unseeded episodes.
+            DataError: For a negative seed.
         """
-        if seed is None or seed < 0:
+        if seed is not None and seed < 0:
             raise DataError(f"{self.task_id}: reset(seed={seed}), expected a seed of at least 0")
+        super().reset(seed=None if seed is None else int(seed))
+        if seed is None:
+            seed = COLLECTION.start + int(self.np_random.integers(len(COLLECTION)))
         self.num_steps = 0
         self.last_action = None
         self._running = True
@@ -174,6 +205,7 @@ class Suite(ABC):
         rules: Version of the rules where db1 itself makes them; raised when returns change.
         instruction_field: Text field of the observation that tells an episode's task in words, the
             same in all its steps; None: there is none.
+        is_open: `task_names` lists none or some of the tasks; `check_task` knows the others.
     """
 
     name: str
@@ -181,6 +213,7 @@ class Suite(ABC):
     packages: Mapping[str, str] = MappingProxyType({})
     rules: str | None = None
     instruction_field: str | None = None
+    is_open: bool = False
 
     @abstractmethod
     def task_names(self) -> list[str]:
@@ -294,9 +327,26 @@ def as_rgb(image: np.ndarray) -> np.ndarray:
     return image[:, :, -3:]
 
 
+class TextSpace(gymnasium.spaces.Text):
+    """Any text, whatever its length and characters; samples are printable."""
+
+    def __init__(self) -> None:
+        super().__init__(max_length=64, min_length=0, charset=string.printable)
+
+    def contains(self, x: Any) -> bool:
+        """True for every str."""
+        return isinstance(x, str)
+
+
+def _action_space(field: FieldSpec) -> gymnasium.Space:
+    if field.kind == "continuous":
+        return gymnasium.spaces.Box(-1.0, 1.0, field.shape, np.float32)
+    return _space(field)
+
+
 def _space(field: FieldSpec) -> gymnasium.Space:
     if field.kind == "text":
-        return gymnasium.spaces.Text(max_length=4096)
+        return TextSpace()
     if field.kind == "image":
         return gymnasium.spaces.Box(0, 255, field.shape, np.uint8)
     if field.kind == "continuous":

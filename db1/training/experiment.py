@@ -44,6 +44,8 @@ class ExperimentConfig:
         training: Optimizer, schedule, engine, checkpoints.
         finetune: Where the weights come from; None: they are drawn. See `state/finetune.py`.
         adaptive: How the mixture follows learning progress; None: its shares stay as configured.
+        plugins: Files and modules that bring suites of one's own (`db1.suites.plugins`), for
+            everything that acts in this run's tasks.
     """
 
     name: str
@@ -55,6 +57,7 @@ class ExperimentConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     finetune: FinetuneConfig | None = None
     adaptive: AdaptiveConfig | None = None
+    plugins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name:
@@ -66,8 +69,14 @@ class ExperimentConfig:
         return self.runs / self.name
 
 
-def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> ExperimentConfig:
+def load_experiment(
+    path: Path | str | Mapping[str, Any], overrides: Sequence[str] = ()
+) -> ExperimentConfig:
     """Reads and checks an experiment file, with what `init_from` brings where it has that key.
+
+    Args:
+        path: The YAML file, or its content.
+        overrides: `key=value`, dotted.
 
     Raises:
         ConfigError: Naming what is wrong.
@@ -86,8 +95,8 @@ def build_model(config: ExperimentConfig, vocabulary: Vocabulary) -> nn.Module:
     return start_model(model, config.finetune, config.run_folder)
 
 
-def run_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Path:
-    """Trains the experiment of a YAML file, resuming where its run folder left off.
+def run_experiment(path: Path | str | Mapping[str, Any], overrides: Sequence[str] = ()) -> Path:
+    """Trains the experiment of a YAML file (or of its content); resumes where its folder left off.
 
     Returns:
         The run folder.

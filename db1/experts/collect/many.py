@@ -39,6 +39,7 @@ class CollectRequest(Checked):
     episodes: Count
     action_noise: NonNegative = 0.0
     max_steps: Count | None = None
+    expert: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +111,7 @@ def _work(job: CollectJob, report: Report) -> CollectSummary:
         job.out,
         action_noise=job.request.action_noise,
         max_steps=job.request.max_steps,
+        expert=job.request.expert,
         reference_episodes=job.reference_episodes,
         progress=report,
         alive=lambda: report(None),

@@ -23,6 +23,7 @@ import numpy as np
 
 from db1.errors import ConfigError, DataError
 from db1.experts import make_expert
+from db1.experts.custom import Policy, custom_expert
 from db1.experts.demonstrate import check_noise, demonstrate
 from db1.experts.references import measure_references, read_references, write_references
 from db1.store.episodes import EpisodeStore, EpisodeWriter, StoreHeader
@@ -87,6 +88,7 @@ def collect(
     action_noise: float = 0.0,
     max_steps: int | None = None,
     reference_episodes: int = 20,
+    expert: str | Policy | None = None,
     progress: Progress | None = None,
     alive: Callable[[], None] | None = None,
 ) -> CollectSummary:
@@ -96,6 +98,7 @@ def collect(
         task_id: `suite/task`.
         episodes: Number of episodes that the store shall hold.
         out: Folder that holds the stores of all tasks.
+        expert: Who shows how it is done, see `db1.experts.custom`; None: db1's expert of the task.
         action_noise: See `db1.experts.demonstrate.demonstrate`; written into the header.
         max_steps: Steps after which a demonstration is cut off (references never are).
         reference_episodes: Episodes of the random and of the expert reference.
@@ -113,17 +116,19 @@ def collect(
         raise ConfigError(f"episodes: got {episodes}, expected 1..{len(COLLECTION)}")
     if max_steps is not None and max_steps < 1:
         raise ConfigError(f"max_steps: got {max_steps}, expected at least 1")
-    expert = make_expert(task_id)
+    actor = make_expert(task_id) if expert is None else None
     path = Path(out) / suite.name / task_name
     report, sign = progress or (lambda done: None), alive or (lambda: None)
     env = make_env(task_id)
     try:
         check_noise(action_noise, env.step_spec)
+        actor = actor or custom_expert(expert, env)
+        name = suite.expert_name(task_name) if expert is None else actor.name
         header = StoreHeader(
             task=task_id,
             spec=env.step_spec,
             environment=suite.environment_version(task_name),
-            expert=suite.expert_name(task_name),
+            expert=name,
             action_noise=action_noise,
             max_steps=max_steps,
         )
@@ -131,13 +136,13 @@ def collect(
         with EpisodeWriter(path, header, forbidden_seeds=forbidden) as writer:
             before = writer.num_episodes
             demonstrated = partial(
-                demonstrate, env, expert, action_noise=action_noise, max_steps=max_steps
+                demonstrate, env, actor, action_noise=action_noise, max_steps=max_steps
             )
             given_up = _fill(writer, episodes, demonstrated, report, sign)
     finally:
         env.close()
     write_instruction(path, suite.instruction(task_name))
-    references = _references(task_id, path, reference_episodes, sign)
+    references = _references(task_id, path, reference_episodes, sign, expert, name)
     return _summary(path, before, given_up, time.monotonic() - started, references)
 
 
@@ -188,7 +193,12 @@ def _check_given_up(task_id: str, given_up: list[int], num_good: int) -> None:
 
 
 def _references(
-    task_id: str, path: Path, episodes: int, alive: Callable[[], None]
+    task_id: str,
+    path: Path,
+    episodes: int,
+    alive: Callable[[], None],
+    expert: str | Policy | None,
+    name: str,
 ) -> dict[str, Any]:
     """Returns the stored references where they fit, else measures and writes them."""
     suite, task_name = parse_task_id(task_id)
@@ -197,8 +207,9 @@ def _references(
         references is None
         or references.get("environment") != suite.environment_version(task_name)
         or references["expert"]["seeds"][1] < seed_for("reference", episodes - 1)
+        or (expert is not None and references["expert"].get("policy") != name)
     ):
-        references = measure_references(task_id, episodes, lambda done: alive())
+        references = measure_references(task_id, episodes, lambda done: alive(), expert)
         write_references(path, references)
     return references
 

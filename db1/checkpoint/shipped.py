@@ -1,0 +1,45 @@
+"""Models that come with db1, by name.
+
+base    models/db1_base of a checkout, or the same folder inside the installed package
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from db1.errors import ConfigError
+
+SHIPPED: Mapping[str, str] = MappingProxyType({"base": "db1_base"})
+"""Folder of each shipped model below one of `shipped_roots`, by its name."""
+_PACKAGE = Path(__file__).parents[1]
+
+
+def shipped_roots() -> tuple[Path, Path]:
+    """Folders that hold shipped models: of a checkout, and of the installed package."""
+    return _PACKAGE.parent / "models", _PACKAGE / "models"
+
+
+def shipped_model(name: str) -> Path:
+    """Returns the folder of a shipped model.
+
+    Raises:
+        ConfigError: When it did not come with this copy of db1.
+    """
+    places = [root / SHIPPED[name] for root in shipped_roots()]
+    for place in places:
+        if place.is_dir():
+            return place
+    raise ConfigError(
+        f"{name}: the model did not come with this copy of db1, expected it in "
+        f"{' or '.join(map(str, places))}; update the checkout or the package, copy its folder "
+        "there, or name a run folder, a safetensors folder or hf://user/name"
+    )
+
+
+def is_read_only_place(folder: Path) -> bool:
+    """Whether a model lies where nothing is to be written: shipped, or the hub's cache."""
+    whole = folder.resolve()
+    shipped = any(whole.is_relative_to(root.resolve()) for root in shipped_roots())
+    return shipped or "snapshots" in whole.parts

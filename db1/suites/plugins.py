@@ -1,0 +1,164 @@
+"""Suites that come from elsewhere: an installed package, a file, or a module.
+
+    entry point    [project.entry-points."db1.suites"]  mine = "my_package.suite"
+    file, module   --plugin my_suite.py, --plugin my_package.suite; `plugins:` in a YAML
+
+A plug-in is a module that enters a `Suite` (`SUITES.register(name)(suite)`) and its experts
+(`EXPERTS.register(name)(factory)`) when it is imported. An installed one that fails is named in a
+warning, and everything else goes on; one that was asked for is an error.
+
+Processes that this one starts load the same plug-ins, for their names go with the environment
+(`db1.runtime.plugin_places`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import logging
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from db1.errors import ConfigError, Db1Error
+from db1.registration import register_tasks
+from db1.registry import Registry
+from db1.runtime import add_plugin_place, plugin_places
+from db1.suites.base import SUITES
+
+logger = logging.getLogger(__name__)
+
+GROUP = "db1.suites"
+LOADED: Registry[tuple[str, ...]] = Registry("plug-in")
+"""Names of the suites that each plug-in brought, by its place."""
+
+
+def load_installed_plugins() -> None:
+    """Loads the plug-ins of all installed packages and those that the parent process had."""
+    for point in importlib.metadata.entry_points(group=GROUP):
+        place = f"{point.name} ({point.value})"
+        try:
+            _load(place, point.load)
+        except ConfigError as error:
+            logger.warning("%s; the other suites go on", error)
+    for place in plugin_places():
+        try:
+            load_plugin(place)
+        except ConfigError as error:
+            logger.warning("%s; the other suites go on", error)
+
+
+def load_plugins(places: Iterable[str]) -> None:
+    """Loads several plug-ins, see `load_plugin`."""
+    for place in places:
+        load_plugin(place)
+
+
+def load_run_plugins(config: Mapping[str, Any]) -> None:
+    """Loads the plug-ins that a run's configuration names; a file that is gone is a warning."""
+    for place in config.get("plugins") or ():
+        if str(place).endswith(".py") and not Path(place).is_file():
+            logger.warning("plug-in %s of the run is not here; name it with --plugin", place)
+        else:
+            load_plugin(place)
+
+
+def load_plugin(place: str | Path) -> tuple[str, ...]:
+    """Loads a plug-in once; its suites and experts are there from then on, in children too.
+
+    Args:
+        place: A .py file, or the name of a module that can be imported (also from the working
+            folder).
+
+    Returns:
+        Names of the suites that it brought.
+
+    Raises:
+        ConfigError: When it is not there, raises, brings no suite, or one whose name is taken.
+    """
+    place = str(place)
+    whole = str(Path(place).resolve()) if place.endswith(".py") else place
+    if whole not in LOADED:
+        _load(whole, partial(import_place, whole))
+    add_plugin_place(whole)
+    return LOADED[whole]
+
+
+def import_place(place: str) -> ModuleType:
+    """Imports a .py file, or a module by its name (also one of the working folder).
+
+    Raises:
+        ConfigError: When there is no such file; whatever the module raises.
+    """
+    if place.endswith(".py"):
+        return _import_file(Path(place).resolve())
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+    return importlib.import_module(place)
+
+
+def _load(place: str, do_import: Callable[[], Any]) -> None:
+    """Imports a plug-in and notes which suites it brought.
+
+    Raises:
+        ConfigError: Naming the plug-in, and what is wrong with it.
+    """
+    before = set(SUITES)
+    try:
+        do_import()
+    except Db1Error as error:
+        raise ConfigError(f"plug-in {place}: {error}{_owner(str(error))}") from error
+    except BaseException as error:  # somebody else's module may raise anything, SystemExit too
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"plug-in {place}: cannot be imported ({reason})") from error
+    brought = tuple(sorted(set(SUITES) - before))
+    if not brought:
+        raise ConfigError(
+            f"plug-in {place}: it registers no suite; end it with "
+            "SUITES.register(NAME)(YourSuite()), from db1.suites import SUITES"
+        )
+    for name in brought:
+        if SUITES[name].name != name:
+            raise ConfigError(
+                f"plug-in {place}: a suite is registered as {name!r} and calls itself "
+                f"{SUITES[name].name!r}, expected one name"
+            )
+    LOADED.register(place)(brought)
+    register_tasks(f"{name}/{task}" for name in brought for task in SUITES[name].task_names())
+
+
+def _owner(message: str) -> str:
+    """Which other plug-in has the suite that an error is about."""
+    for place in LOADED:
+        if any(f"suite {name!r} is registered twice" in message for name in LOADED[place]):
+            return f", by plug-in {place}"
+    return ""
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Imports a file under a name of its own, with its folder on the path for its neighbours."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file")
+    name = f"db1_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
