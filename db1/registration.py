@@ -27,7 +27,7 @@ _SUITES = "db1.suites"
 def register_with_gymnasium() -> None:
     """Registers all tasks now where Gymnasium is imported, else right after its import."""
     if "gymnasium" in sys.modules:
-        importlib.import_module(_SUITES)
+        _register_all()
     elif not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, _AfterImport())
 
@@ -47,6 +47,11 @@ def register_tasks(tasks: Iterable[str]) -> None:
             registration.registry[name] = registration.EnvSpec(
                 id=name, entry_point=f"{_SUITES}:make_registered", kwargs={"task_id": task}
             )
+
+
+def _register_all() -> None:
+    """Imports the suites, which registers them, and looks them up, which loads plug-ins."""
+    list(importlib.import_module(_SUITES).SUITES)
 
 
 def _widen_grammar(registration: ModuleType) -> None:
@@ -86,4 +91,4 @@ class _Loader(importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
         if _SUITES not in sys.modules:  # else it is being imported, and registers when it is whole
-            importlib.import_module(_SUITES)
+            _register_all()

@@ -23,18 +23,30 @@ class Registry(Generic[T]):
 
     def __init__(self, what: str) -> None:
         self.what = what
-        self._entries: dict[str, T] = {}
+        self._own: dict[str, T] = {}
+        self._prepare: Callable[[], None] | None = None
+
+    def before_use(self, prepare: Callable[[], None]) -> None:
+        """Has `prepare` called once, before anything is looked up: it may register more."""
+        self._prepare = prepare
 
     def register(self, name: str) -> Callable[[T], T]:
         """Returns a decorator that enters its argument under `name`."""
 
         def enter(entry: T) -> T:
-            if name in self._entries:
+            if name in self._own:
                 raise ConfigError(f"{self.what} {name!r} is registered twice")
-            self._entries[name] = entry
+            self._own[name] = entry
             return entry
 
         return enter
+
+    @property
+    def _entries(self) -> dict[str, T]:
+        prepare, self._prepare = self._prepare, None
+        if prepare is not None:
+            prepare()
+        return self._own
 
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:

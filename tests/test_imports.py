@@ -12,12 +12,13 @@ import pytest
 import db1
 
 PACKAGE = Path(db1.__file__).parent
-BASE = {"errors", "failures", "ranges", "config", "registry", "runtime", "splits"}
+BASE = {"errors", "failures", "ranges", "config", "registration", "registry", "runtime", "splits"}
 MAY_IMPORT = {
     "errors": set(),
     "failures": {"errors"},
     "ranges": {"errors"},
     "config": {"errors", "ranges"},
+    "registration": set(),
     "registry": {"errors"},
     "runtime": {"errors", "failures"},
     "splits": {"errors"},
@@ -39,6 +40,17 @@ MAY_IMPORT = {
     "viewer": {"tokens", "suites", "inference", "rollout", "evaluation"},
     "report": {"metrics", "evaluation", "viewer"},
     "demo": {"tokens", "store", "suites", "inference", "rollout", "evaluation", "viewer"},
+    "api": {
+        "tokens",
+        "suites",
+        "experts",
+        "store",
+        "checkpoint",
+        "training",
+        "inference",
+        "rollout",
+        "evaluation",
+    },
     "inspection": {"tokens", "suites", "store", "sequence", "data"},
     "benchmarks": {
         "tokens",

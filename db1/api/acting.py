@@ -17,8 +17,8 @@ from db1.tokens.spec import Episode, StepSpec
 if TYPE_CHECKING:
     import gymnasium
 
-    from db1.policy.agent import Agent as BatchAgent
-    from db1.policy.load import LoadedRun
+    from db1.inference.agent import Agent as BatchAgent
+    from db1.inference.load import LoadedRun
     from db1.store.episodes import EpisodeStore
 
 NUM_PROMPTS = 16
@@ -143,7 +143,7 @@ def make_agent(
     seed: int = 0,
 ) -> Agent:
     """The agent of `db1.Model.agent`; its arguments are described there."""
-    from db1.policy.agent import Agent as BatchAgent
+    from db1.inference.agent import Agent as BatchAgent
 
     task_id, translator = translator_of(env)
     codec = codec_of(loaded, task_id, translator.spec)

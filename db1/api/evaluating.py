@@ -94,7 +94,7 @@ def _evaluate(
     from db1.evaluation.plan import data_root
     from db1.evaluation.running import Machine
     from db1.evaluation.settings import EvaluationConfig, preset
-    from db1.policy.load import locate_model, read_run
+    from db1.inference.load import locate_model, read_run
     from db1.suites.plugins import load_run_plugins
 
     check_names(EvaluationConfig, settings)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from db1.api.acting import Agent
-    from db1.policy.load import LoadedRun
+    from db1.inference.load import LoadedRun
     from db1.store.episodes import EpisodeStore
     from db1.tokens.spec import Episode
 
@@ -44,7 +44,7 @@ def load(
         ConfigError: When there is no model.
         CheckpointError: Without a valid checkpoint.
     """
-    from db1.policy.load import load_agent_parts, locate_model
+    from db1.inference.load import load_agent_parts, locate_model
     from db1.suites.plugins import load_run_plugins
 
     folder, tag = locate_model(resolve_model_name(place), checkpoint)
@@ -149,8 +149,8 @@ class Model:
         Raises:
             CheckpointError: When the model never learned text.
         """
-        from db1.policy.decode import DecodeConfig
-        from db1.policy.generate import generate
+        from db1.inference.decode import DecodeConfig
+        from db1.inference.generate import generate
 
         if self.parts.tokenizer is None:
             raise CheckpointError(f"{self.folder}: no tokenizer, so the model never learned text")
@@ -213,7 +213,7 @@ class Model:
         return writer.choose([prompt], list(answers))[0].text
 
     def _write(self, image: Any, question: str | None, beams: int, max_tokens: int) -> str:
-        from db1.policy.image_text import WritingConfig
+        from db1.inference.image_text import WritingConfig
         from db1.store.pair_layout import CAPTION, QUESTION
 
         writer = self._writer(CAPTION if question is None else QUESTION)
@@ -222,8 +222,8 @@ class Model:
         return writer.write([prompt], config)[0].text
 
     def _writer(self, kind: str) -> Any:
-        from db1.policy.image_text import ImageTextWriter
-        from db1.policy.pair_sets import settings_of
+        from db1.inference.image_text import ImageTextWriter
+        from db1.inference.pair_sets import settings_of
 
         return ImageTextWriter(self.parts, settings_of(self.parts, kind))
 

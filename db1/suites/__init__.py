@@ -56,5 +56,5 @@ def make_registered(task_id: str, render_mode: str | None = None) -> TaskEnv:
     return env
 
 
-load_installed_plugins()
 register_tasks(task_ids())
+SUITES.before_use(load_installed_plugins)

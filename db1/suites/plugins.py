@@ -7,8 +7,9 @@ A plug-in is a module that enters a `Suite` (`SUITES.register(name)(suite)`) and
 (`EXPERTS.register(name)(factory)`) when it is imported. An installed one that fails is named in a
 warning, and everything else goes on; one that was asked for is an error.
 
-Processes that this one starts load the same plug-ins, for their names go with the environment
-(`db1.runtime.plugin_places`).
+They are loaded when a suite is looked up first, not while db1 is being imported, so that they can
+import all of it. Processes that this one starts load the same plug-ins, for their names go with the
+environment variables (`db1.runtime.plugin_places`).
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ print(json.dumps([before, state()]))
 """
 
 
-@pytest.mark.parametrize("suite_name", list(SUITES))
+@pytest.mark.parametrize("suite_name", [name for name in SUITES if not SUITES[name].is_open])
 def test_closing_gives_everything_back(suite_name):
     name = SUITES[suite_name].task_names()[0]
     if (reason := SUITES[suite_name].task_missing(name)) is not None:
