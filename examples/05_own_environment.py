@@ -1,7 +1,4 @@
-"""An environment of your own: registered with Gymnasium, shown by your own function.
-
-python examples/05_own_environment.py [FOLDER]
-"""
+"""Your own environment and expert: python examples/05_own_environment.py [FOLDER]"""
 
 import sys
 from pathlib import Path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from db1.errors import ConfigError, DataError
+from db1.errors import DataError
 from db1.suites import TaskEnv, parse_task_id
 from db1.suites.spaces import StepAdapter
 from db1.tokens.spec import Episode, StepSpec
@@ -143,10 +143,11 @@ def make_agent(
     seed: int = 0,
 ) -> Agent:
     """The agent of `db1.Model.agent`; its arguments are described there."""
+    from db1.evaluation.task import make_codec, spoken
     from db1.inference.agent import Agent as BatchAgent
 
     task_id, translator = translator_of(env)
-    codec = codec_of(loaded, task_id, translator.spec)
+    codec = make_codec(task_id, translator.spec, loaded)
     agent = BatchAgent(
         loaded.model,
         codec,
@@ -157,7 +158,7 @@ def make_agent(
         temperature=temperature,
         seed=seed,
         keep_probabilities=True,
-        **_instructed(instruction),
+        **spoken(task_id, instruction, loaded),
     )
     return Agent(agent, translator, batch_size is not None)
 
@@ -176,13 +177,6 @@ def translator_of(env: gymnasium.Env | str) -> tuple[str, Translator]:
         return inner.task_id, SameStep(inner.step_spec)
     name = type(inner).__name__ if inner.spec is None else str(inner.spec.id)
     return name, StepAdapter(env.observation_space, env.action_space, name)
-
-
-def codec_of(loaded: LoadedRun, task_id: str, spec: StepSpec) -> Any:
-    """Step <-> ids of a task for a model; refuses what the model cannot say."""
-    from db1.evaluation.task import make_codec
-
-    return make_codec(task_id, spec, loaded)
 
 
 def read_prompts(
@@ -208,12 +202,3 @@ def read_prompts(
     for number, episode in enumerate(episodes):
         episode.check(spec, f"prompt {number}")
     return episodes
-
-
-def _instructed(instruction: str | None) -> dict[str, Any]:
-    if instruction is None:
-        return {}
-    raise ConfigError(
-        "instruction: the model's sequences have none; give the task as a text field of the "
-        "observation, or leave it out"
-    )

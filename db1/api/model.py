@@ -98,7 +98,8 @@ class Model:
         Args:
             env: A task id, an environment of db1, or any environment of Gymnasium, whose own
                 observations and actions the agent then speaks.
-            instruction: Text in front of every step, for models that learned with one.
+            instruction: The task in words, in place of its own, for models that learned with
+                instructions.
             prompts: Demonstrations that prime the memory: episodes, or a store (or its folder)
                 whose best ones are taken in turn. None: none.
             batch_size: Environments at once; `act` then takes a list. None: one, without a list.

@@ -21,8 +21,8 @@ from db1.rollout.loop import EpisodeResult, Progress, rollout
 from db1.rollout.policies import ModelPolicy, make_model_free_policy
 from db1.rollout.prompts import Prompts, no_prompts, read_prompts
 from db1.sequence.step import StepCodec
-from db1.suites import parse_task_id
-from db1.tokens.instruction import Instruction
+from db1.suites import SUITES, parse_task_id
+from db1.tokens.instruction import Instruction, name_in_words
 from db1.tokens.spec import StepSpec
 
 
@@ -149,7 +149,7 @@ def make_prompted_agent(
         greedy=config.greedy,
         temperature=config.temperature,
         seed=config.seed,
-        **_spoken(task_id, config, loaded),
+        **spoken(task_id, config.instruction, loaded),
     )
     return agent, prompts
 
@@ -162,18 +162,39 @@ def instruction_of(task_id: str, parts: RunParts) -> Instruction | None:
     """
     if not parts.sequence_config.instruction:
         return None
+    return parts.instructions.get(task_id) or _in_words(task_id)
+
+
+def _in_words(task_id: str) -> Instruction:
+    """The suite's words for a task; those of its name where it is of no suite."""
+    if task_id.partition("/")[0] not in SUITES:
+        return Instruction(text=name_in_words(task_id))
     suite, task_name = parse_task_id(task_id)
-    return parts.instructions.get(task_id) or suite.instruction(task_name)
+    return suite.instruction(task_name)
 
 
-def _spoken(task_id: str, config: EvaluationConfig, loaded: LoadedRun) -> dict[str, Any]:
-    """The agent's settings of instructions; none for a model that learned without."""
+def spoken(task_id: str, given: str | None, loaded: LoadedRun) -> dict[str, Any]:
+    """The agent's settings of instructions; none for a model that learned without.
+
+    Args:
+        task_id: `suite/task`, or the name of an environment that is in no suite.
+        given: Words in place of the task's own; None: its own.
+        loaded: The run.
+
+    Raises:
+        ConfigError: For words to a model that learned without.
+    """
     instruction = instruction_of(task_id, loaded)
     if instruction is None:
+        if given is not None:
+            raise ConfigError(
+                f"instruction {given!r}: {loaded.folder} learned without instructions "
+                "(sequence.instruction); drop it"
+            )
         return {}
     return {
-        "instruction": instruction.text if config.instruction is None else config.instruction,
-        "override_instruction": config.instruction is not None,
+        "instruction": instruction.text if given is None else given,
+        "override_instruction": given is not None,
         "max_instruction": loaded.sequence_config.max_instruction,
     }
 
