@@ -14,7 +14,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -280,6 +280,39 @@ def keep_freed_memory() -> None:
     mallopt(mmap_threshold, 1 << 30)
     mallopt(trim_threshold, 1 << 30)
     mallopt(top_pad, 1 << 28)
+
+
+@contextlib.contextmanager
+def deterministic_algorithms(wanted: bool = True) -> Iterator[None]:
+    """Inside, torch takes the same sums in the same order each time, or raises.
+
+    Args:
+        wanted: False: does nothing.
+
+    Raises:
+        ConfigError: Naming an operation that has no such form on its device.
+    """
+    import torch
+
+    if not wanted:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    except RuntimeError as error:
+        if "does not have a deterministic implementation" not in str(error):
+            raise
+        raise ConfigError(
+            f"training.deterministic: {str(error).splitlines()[0].split(', but')[0]}; set "
+            "training.deterministic=false"
+        ) from error
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
 
 
 def seed_everything(seed: int, rank: int = 0, step: int = 0) -> None:

@@ -43,9 +43,13 @@ class Packing:
         self._ids = np.stack([sample.ids[:-1] for sample in samples])
         self._images = place_images([sample.images for sample in samples], self._ids)
         self._numbers = place_numbers([sample.numbers for sample in samples], self._ids)
+        self._mask = np.stack([sample.target_mask[1:] for sample in samples])
+        self._weights = np.array([sample.target_weight for sample in samples], dtype=np.float32)
         self.layout = BatchLayout(
             batch_size=len(samples),
             length=self._ids.shape[1],
+            num_targets=int(self._mask.sum()),
+            weight_of_targets=float(self._mask.sum(axis=1) @ self._weights.astype(np.float64)),
             images=tuple(_shape(group) for group in self._images),
             numbers=None if self._numbers is None else self._numbers.patches.values.shape,
             sources=tuple(sample.source for sample in samples),
@@ -55,18 +59,13 @@ class Packing:
         """Writes all tensors of `packed`, which has this layout."""
         batch = packed.batch()
         batch.ids.numpy()[:] = self._ids
-        batch.target_weights.numpy()[:] = [sample.target_weight for sample in self._samples]
-        rows = zip(
-            self._samples,
-            batch.local_positions.numpy(),
-            batch.labels.numpy(),
-            batch.loss_mask.numpy(),
-            strict=True,
-        )
-        for sample, local_positions, labels, loss_mask in rows:
+        batch.target_weights.numpy()[:] = self._weights
+        batch.loss_mask.numpy()[:] = self._mask
+        batch.target_places.numpy()[:] = self._mask.ravel().nonzero()[0]
+        rows = zip(self._samples, batch.local_positions.numpy(), batch.labels.numpy(), strict=True)
+        for sample, local_positions, labels in rows:
             local_positions[:] = sample.local_positions[:-1]
             labels[:] = sample.label_ids[1:]
-            loss_mask[:] = sample.target_mask[1:]
         if self._numbers is not None:
             patches, group = self._numbers.patches, batch.numbers
             group.values.numpy()[:] = patches.values

@@ -51,6 +51,9 @@ class Batch:
         sources: Name of each sequence's source, length B.
         target_weights: float32 (B,), weight of each sequence's targets in the loss; None: all 1.
         numbers: Number patches; None: there are none.
+        target_places: int64 (N,), places of the targets in the flattened (B * T) tokens, ascending;
+            None: the model finds them in `loss_mask`, for which the host waits on a GPU.
+        weight_of_targets: Sum of the weights of all targets, known to the host; None: unknown.
     """
 
     ids: torch.Tensor
@@ -61,3 +64,5 @@ class Batch:
     sources: tuple[str, ...] = ()
     target_weights: torch.Tensor | None = None
     numbers: NumberGroup | None = None
+    target_places: torch.Tensor | None = None
+    weight_of_targets: float | None = None

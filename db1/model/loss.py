@@ -1,20 +1,28 @@
-"""Masked cross-entropy that scores only the tokens to be predicted.
+"""Masked cross-entropy that scores only the tokens to be predicted, a chunk of them at a time.
 
-Shapes: B batch, T tokens, N tokens under the mask, D width, V vocabulary.
+    hidden (N, D) --chunk--> logits --in place--> log-probabilities --in place--> gradient of logits
+                                       | losses            | gradients of hidden and table, added up
+
+A chunk's gradients are taken in the forward pass, while its logits are there: they are never
+computed twice, and no more than `MAX_LOGITS` of them exist. The backward pass multiplies.
+
+Shapes: B batch, T tokens, N tokens under the mask, D width, V vocabulary, n tokens of a chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
-MAX_LOGITS = 1 << 26
-"""Logits held at once; more are scored in chunks, and again in the backward pass."""
+MAX_LOGITS = 1 << 24
+"""Logits held at once: 64 MiB in float32."""
+ALIGNMENT = 64
+"""On a GPU the table is padded to a multiple of so many rows, which its fast products want."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +55,7 @@ def masked_loss(
     places_N: Tensor,
     labels_BT: Tensor,
     loss_mask_BT: Tensor,
-    score: Callable[[Tensor], Tensor],
-    vocabulary_size: int,
+    table_VD: Tensor,
     weights_B: Tensor | None = None,
 ) -> TrainOutput:
     """Cross-entropy of the labels under the mask.
@@ -58,21 +65,17 @@ def masked_loss(
         places_N: Their places, from `target_places`.
         labels_BT: int64; ignored outside the mask.
         loss_mask_BT: bool.
-        score: Hidden states (N, D) -> logits (N, V).
-        vocabulary_size: V.
+        table_VD: A row for each id; logits are the products with them.
         weights_B: Weight of each sequence's targets; None: all 1.
     """
     labels_N = labels_BT.flatten().index_select(0, places_N)
-    losses_N = _cross_entropy(hidden_ND, labels_N, score, vocabulary_size)
+    rows_N = torch.div(places_N, loss_mask_BT.shape[1], rounding_mode="floor")
+    weights_N = None if weights_B is None else weights_B.index_select(0, rows_N)
+    loss_sum, losses_N = LinearCrossEntropy.apply(hidden_ND, table_VD, labels_N, weights_N)
     sample_targets = loss_mask_BT.sum(dim=1)
     num_targets = sample_targets.sum()
-    rows_N = torch.div(places_N, loss_mask_BT.shape[1], rounding_mode="floor")
-    sample_loss = losses_N.new_zeros(len(sample_targets)).index_add(0, rows_N, losses_N.detach())
-    if weights_B is None:
-        loss_sum, total = losses_N.sum(), num_targets
-    else:
-        loss_sum = (losses_N * weights_B[rows_N]).sum()
-        total = (weights_B * sample_targets).sum()
+    sample_loss = losses_N.new_zeros(len(sample_targets)).index_add(0, rows_N, losses_N)
+    total = num_targets if weights_B is None else (weights_B * sample_targets).sum()
     return TrainOutput(
         loss=loss_sum / total.clamp(min=1e-9),
         loss_sum=loss_sum,
@@ -82,18 +85,77 @@ def masked_loss(
     )
 
 
-def _cross_entropy(
-    hidden_ND: Tensor, labels_N: Tensor, score: Callable[[Tensor], Tensor], vocabulary_size: int
-) -> Tensor:
-    """Losses float32 (N,), in chunks when there are more than `MAX_LOGITS` logits."""
+class LinearCrossEntropy(torch.autograd.Function):
+    """Cross-entropy of logits hidden @ table^T, without keeping the logits.
 
-    def losses(hidden: Tensor, labels: Tensor) -> Tensor:
-        logits = score(hidden)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        return F.cross_entropy(logits, labels, reduction="none")
+    Takes hidden (N, D), table (V, D), labels int64 (N,) and weights (N,) or None; returns the
+    weighted sum of the losses, and each loss (N,), which carries no gradient. Both are float32, or
+    float64 for float64.
+    """
 
-    size = max(1, MAX_LOGITS // vocabulary_size)
-    if len(labels_N) <= size:
-        return losses(hidden_ND, labels_N)
-    chunks = zip(hidden_ND.split(size), labels_N.split(size), strict=True)
-    return torch.cat([checkpoint(losses, h, y, use_reentrant=False) for h, y in chunks])
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_ND: Tensor,
+        table_VD: Tensor,
+        labels_N: Tensor,
+        weights_N: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        exact = torch.promote_types(hidden_ND.dtype, torch.float32)
+        size, padded = len(table_VD), _padded(table_VD)
+        wants_hidden, wants_table = ctx.needs_input_grad[:2]
+        grad_hidden = torch.empty_like(hidden_ND) if wants_hidden else None
+        grad_table = torch.zeros_like(padded, dtype=exact) if wants_table else None
+        losses_N = hidden_ND.new_empty(len(hidden_ND), dtype=exact)
+        step = max(1, MAX_LOGITS // len(padded))
+        for start in range(0, len(hidden_ND), step):
+            chunk = slice(start, start + step)
+            hidden, labels_n1 = hidden_ND[chunk], labels_N[chunk, None]
+            logits = (hidden @ padded.t()).to(exact)
+            logits[:, size:] = -torch.inf
+            scores = torch.log_softmax(logits, dim=1, out=logits)
+            losses_N[chunk] = -scores.gather(1, labels_n1).squeeze(1)
+            if grad_hidden is None and grad_table is None:
+                continue
+            weights = None if weights_N is None else weights_N[chunk]
+            grad = _gradient(scores, labels_n1, weights).to(hidden.dtype)
+            if grad_hidden is not None:
+                torch.mm(grad, padded, out=grad_hidden[chunk])
+            if grad_table is not None:
+                _add_product(grad_table, grad, hidden)
+        ctx.save_for_backward(grad_hidden, None if grad_table is None else grad_table[:size])
+        ctx.table_dtype = table_VD.dtype
+        ctx.mark_non_differentiable(losses_N)
+        weighted = losses_N if weights_N is None else losses_N * weights_N
+        return weighted.sum(), losses_N
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_sum: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden, grad_table = ctx.saved_tensors
+        if grad_hidden is not None:
+            grad_hidden = grad_hidden * grad_sum.to(grad_hidden.dtype)
+        if grad_table is not None:
+            grad_table = (grad_table * grad_sum).to(ctx.table_dtype)
+        return grad_hidden, grad_table, None, None
+
+
+def _padded(table_VD: Tensor) -> Tensor:
+    """The table, on a GPU with rows of zeros up to a multiple of `ALIGNMENT`."""
+    missing = -len(table_VD) % ALIGNMENT if table_VD.device.type == "cuda" else 0
+    return F.pad(table_VD, (0, 0, 0, missing)) if missing else table_VD
+
+
+def _gradient(scores_nV: Tensor, labels_n1: Tensor, weights_n: Tensor | None) -> Tensor:
+    """Log-probabilities -> gradient of the weighted losses to the logits, in place."""
+    grad_nV = scores_nV.exp_()
+    grad_nV.scatter_(1, labels_n1, grad_nV.gather(1, labels_n1) - 1.0)
+    return grad_nV if weights_n is None else grad_nV.mul_(weights_n[:, None])
+
+
+def _add_product(total_VD: Tensor, grad_nV: Tensor, hidden_nD: Tensor) -> None:
+    """Adds grad^T @ hidden to a sum that is float32 or finer."""
+    if total_VD.dtype == grad_nV.dtype:
+        total_VD.addmm_(grad_nV.t(), hidden_nD)
+    else:
+        total_VD.add_(grad_nV.t() @ hidden_nD)

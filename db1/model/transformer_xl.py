@@ -154,7 +154,9 @@ class TransformerXL(nn.Module):
 
     def forward(self, batch: Batch) -> TrainOutput:
         """Loss of a batch; the last layer and the logits are computed under the loss mask only."""
-        places_N = target_places(batch.loss_mask)
+        places_N = batch.target_places
+        if places_N is None:
+            places_N = target_places(batch.loss_mask)
         if len(places_N) <= MOST_TARGETS * batch.loss_mask.numel():
             hidden_ND = self._hidden(batch, places_N)
         else:
@@ -164,8 +166,7 @@ class TransformerXL(nn.Module):
             places_N,
             batch.labels,
             batch.loss_mask,
-            self.logits,
-            self.vocabulary_size,
+            self._table,
             batch.target_weights,
         )
 
@@ -274,8 +275,7 @@ class TransformerXL(nn.Module):
             hidden: Hidden states.
             ids: The ids to score; None: all V.
         """
-        tied = self.config.tie_embeddings
-        weight = self.embedding.token.weight if tied else self.output.weight
+        weight = self._table
         if ids is not None:
             weight = weight[slice(ids.start, ids.stop, ids.step)]
         return F.linear(hidden, weight)
@@ -293,6 +293,11 @@ class TransformerXL(nn.Module):
             zero = self.embedding.token.weight.new_zeros(1, 1, self.config.width)
             pairs = [torch.stack(layer.memory_keys(zero)) for layer in self.layers]
         return torch.stack(pairs)[:, :, 0, :, 0]
+
+    @property
+    def _table(self) -> Tensor:
+        """The row of each id, (V, D), with which hidden states are multiplied."""
+        return self.embedding.token.weight if self.config.tie_embeddings else self.output.weight
 
     @property
     def _biases(self) -> Biases | None:

@@ -28,6 +28,7 @@ NEUTRAL_KEYS = frozenset(
         "engine",
         "zero_stage",
         "compile",
+        "deterministic",
         "keep_checkpoints_every",
         "save_in_background",
         "max_skips_in_a_row",
@@ -78,6 +79,8 @@ class TrainingConfig(Checked):
         hang_timeout: Seconds without progress after which a run of several processes ends, naming
             the one that hangs; 0: never. Up to the first step ten times as long.
         compile: Compile the decoder's layers with torch.compile.
+        deterministic: Refuse operations whose result differs from run to run; on a GPU it slows
+            the training, on a CPU there are none.
         num_workers: Processes that read data for each training process; 0 reads in place.
         num_threads: Threads of torch; None leaves torch's choice.
         watch: Where records go.
@@ -112,6 +115,7 @@ class TrainingConfig(Checked):
     norm_spike: NonNegative = 0.0
     hang_timeout: NonNegative = 1200.0
     compile: bool = False
+    deterministic: bool = False
     num_workers: Annotated[int, Range(least=0, most=4_096)] = 0
     num_threads: Annotated[int, Range(least=1, most=4_096)] | None = None
     watch: WatchConfig = field(default_factory=WatchConfig)

@@ -17,7 +17,12 @@ from db1.checkpoint.adapter import ModelFiles
 from db1.checkpoint.run import Checkpoint, find_checkpoint, tidy_checkpoints
 from db1.data.loader import SampleDataset
 from db1.errors import DataError
-from db1.runtime import random_states, restore_random_states, seed_everything
+from db1.runtime import (
+    deterministic_algorithms,
+    random_states,
+    restore_random_states,
+    seed_everything,
+)
 from db1.training.config import TrainingConfig
 from db1.training.engines import make_engine
 from db1.training.engines.engine import TrainingEngine, read_losses
@@ -139,7 +144,10 @@ class Trainer:
             logger.info("%s: already at step %d, nothing to do", self._run_folder, start)
             return TrainingResult(step=start, stopped=False)
         try:
-            with Watchdog(self._run_folder, processes, training.hang_timeout) as self._watchdog:
+            with (
+                Watchdog(self._run_folder, processes, training.hang_timeout) as self._watchdog,
+                deterministic_algorithms(training.deterministic),
+            ):
                 self._set_up(start, found)
                 with self._stop:
                     result = self._train(start)

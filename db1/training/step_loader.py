@@ -104,6 +104,8 @@ class BatchDrawer:
 
 
 def _weight_of_targets(batch: Batch) -> float:
+    if batch.weight_of_targets is not None:
+        return batch.weight_of_targets
     counts_B: torch.Tensor = batch.loss_mask.sum(dim=1).double()
     weights_B = batch.target_weights
     return float(counts_B.sum() if weights_B is None else (counts_B * weights_B.double()).sum())

@@ -1,7 +1,7 @@
 """A batch in one block of memory: it crosses to another process or device in one piece.
 
-    | ids | local positions | labels | loss mask | weights | numbers | pixels | positions | ...
-      int64 (B, T), each                bool       float32   number patches, then image groups
+    | ids | local positions | labels | places | loss mask | weights | numbers | pixels | ...
+      int64 (B, T), each                (N,)      bool       float32   patches, then image groups
 
 Every tensor starts at a multiple of 64 bytes; `PackedBatch.batch` gives views of them.
 """
@@ -27,6 +27,8 @@ class BatchLayout:
     Args:
         batch_size: B.
         length: T.
+        num_targets: N, tokens to be predicted.
+        weight_of_targets: Sum of their weights.
         images: (number of images, height, width, channels, patches of an image) of each group.
         sources: Name of each sequence's source, length B.
         numbers: (number of number patches, numbers in a patch); None: there are none.
@@ -34,6 +36,8 @@ class BatchLayout:
 
     batch_size: int
     length: int
+    num_targets: int
+    weight_of_targets: float
     images: tuple[tuple[int, int, int, int, int], ...]
     sources: tuple[str, ...]
     numbers: tuple[int, int] | None = None
@@ -47,6 +51,7 @@ class BatchLayout:
         """Dtype and shape of each tensor, in their order in memory."""
         tokens = (self.batch_size, self.length)
         yield from [(torch.int64, tokens)] * 3
+        yield torch.int64, (self.num_targets,)
         yield torch.bool, tokens
         yield torch.float32, (self.batch_size,)
         if self.numbers is not None:
@@ -78,7 +83,8 @@ class PackedBatch:
             num_bytes = _num_bytes(dtype, shape)
             views.append(self.block[offset : offset + num_bytes].view(dtype).view(shape))
             offset += _aligned(num_bytes)
-        ids, local_positions, labels, loss_mask, target_weights, *rest = views
+        ids, local_positions, labels, target_places, *rest = views
+        loss_mask, target_weights, *rest = rest
         numbers, images = None, rest
         if self.layout.numbers is not None:
             values, codes, layouts, positions, *images = rest
@@ -93,6 +99,8 @@ class PackedBatch:
             sources=self.layout.sources,
             target_weights=target_weights,
             numbers=numbers,
+            target_places=target_places,
+            weight_of_targets=self.layout.weight_of_targets,
         )
 
     def pinned(self) -> PackedBatch:

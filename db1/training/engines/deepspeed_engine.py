@@ -37,22 +37,36 @@ from db1.training.state.stored_optimizer import MOMENTS, StoredOptimizer, fresh_
 logger = logging.getLogger(__name__)
 
 
-def deepspeed_config(config: TrainingConfig, world_size: int) -> dict[str, Any]:
+def deepspeed_config(
+    config: TrainingConfig, world_size: int, device_type: str = "cpu"
+) -> dict[str, Any]:
     """Our settings as DeepSpeed's configuration.
+
+    In bf16 and fp16 the gradients of a step's micro-batches are added up in float32. At stage 1
+    DeepSpeed can do that in an optimizer of another kind only, so that stage 2 stands for it where
+    there is more than one micro-batch; what is sharded of the optimizer is the same.
 
     Args:
         config: Training settings.
         world_size: Number of processes.
+        device_type: `cpu` or `cuda`, where gradients are summed while the next are computed.
     """
+    accumulation, stage = config.accumulation(world_size), config.zero_stage
+    if stage == 1 and config.precision != "fp32" and accumulation > 1:
+        stage = 2
+    overlaps = device_type == "cuda" and stage in (1, 2) and not config.deterministic
+    zero: dict[str, Any] = {"stage": stage} | ({"overlap_comm": True} if overlaps else {})
+    exact = stage >= 2 and config.precision != "fp32"
     return {
         "train_batch_size": config.global_batch_size,
         "train_micro_batch_size_per_gpu": config.micro_batch_size,
-        "gradient_accumulation_steps": config.accumulation(world_size),
+        "gradient_accumulation_steps": accumulation,
         "gradient_clipping": config.gradient_clipping,
-        "zero_optimization": {"stage": config.zero_stage},
+        "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "bf16": {"enabled": config.precision == "bf16"},
         "fp16": {"enabled": config.precision == "fp16"},
+        "data_types": {"grad_accum_dtype": "fp32"} if exact else {},
     }
 
 
@@ -94,7 +108,7 @@ class DeepSpeedEngine(TrainingEngine):
         self._engine, *_ = deepspeed.initialize(
             model=model,
             optimizer=self._optimizer,
-            config=deepspeed_config(config, processes.world_size),
+            config=deepspeed_config(config, processes.world_size, processes.device.type),
             dist_init_required=False,
         )
         self._engine._copy_recovery_script = lambda folder: None  # would leave a script there

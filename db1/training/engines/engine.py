@@ -18,7 +18,7 @@ import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from db1.checkpoint.adapter import ModelFiles
 from db1.checkpoint.run import Checkpoint
-from db1.model.batch import Batch, ImageGroup
+from db1.model.batch import Batch
 from db1.training.config import TrainingConfig
 from db1.training.engines.compiling import compile_layers
 from db1.training.processes import Processes
@@ -211,12 +211,20 @@ class TorchEngine(TrainingEngine):
     def _forward_backward(self, batch: Batch, scale: float) -> MicroBatchLoss:
         out = self._model(batch)
         self._scaler.scale(out.loss_sum * scale).backward()
-        for weight, master in zip(self._weights, self._masters, strict=True):
-            if master is not weight and weight.grad is not None:
-                gradient = weight.grad.float()
-                master.grad = gradient if master.grad is None else master.grad + gradient
-                weight.grad = None
+        self._add_to_masters()
         return detached_losses(out.sample_loss, out.sample_targets)
+
+    @torch.no_grad()
+    def _add_to_masters(self) -> None:
+        """Adds a micro-batch's gradients, bf16 or fp16, to those of the float32 masters."""
+        for weight, master in zip(self._weights, self._masters, strict=True):
+            if master is weight or weight.grad is None:
+                continue
+            if master.grad is None:
+                master.grad = weight.grad.float()
+            else:
+                master.grad.add_(weight.grad)
+            weight.grad = None
 
     @torch.no_grad()
     def _step(self, learning_rate: float, accept: Callable[[float], bool]) -> float:
@@ -226,14 +234,14 @@ class TorchEngine(TrainingEngine):
                 master.grad = torch.zeros_like(master)
         self._scaler.unscale_(self._optimizer)
         limit = self.config.gradient_clipping or float("inf")
-        norm = nn.utils.clip_grad_norm_(self._masters, limit)
-        if accept(float(norm)):
+        norm = float(nn.utils.clip_grad_norm_(self._masters, limit))
+        if accept(norm):
             self._scaler.step(self._optimizer)
             self._publish_masters()
         if self._scaler.is_enabled():
             self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
-        return float(norm)
+        return norm
 
     @torch.no_grad()
     def _publish_masters(self) -> None:
@@ -265,6 +273,8 @@ class TorchEngine(TrainingEngine):
                 place_in_adam(self._optimizer, self._named_masters, stored)
             return
         state = torch.load(folder / TORCH_STATE_FILE, map_location="cpu", weights_only=True)
+        for group in state["optimizer"]["param_groups"]:
+            group["fused"] = True  # an older db1 took its steps otherwise
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
         if self.config.precision != "fp32":
@@ -278,7 +288,7 @@ class TorchEngine(TrainingEngine):
 def make_optimizer(
     named: Iterable[tuple[str, nn.Parameter]], config: TrainingConfig
 ) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices only: no biases, no norms.
+    """AdamW, fused, with weight decay on matrices only: no biases, no norms.
 
     Args:
         named: Trainable parameters with their names.
@@ -296,6 +306,7 @@ def make_optimizer(
         lr=config.learning_rate,
         betas=(config.betas[0], config.betas[1]),
         eps=config.epsilon,
+        fused=True,
     )
 
 
@@ -330,22 +341,19 @@ def detached_losses(losses_B: Tensor, targets_B: Tensor) -> MicroBatchLoss:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Returns the batch with its tensors on a device."""
+    """Returns the batch with all its tensors on a device."""
     if device.type == "cpu":
         return batch
+    return _moved(batch, device)
 
-    def move(tensor: Tensor) -> Tensor:
-        return tensor.to(device, non_blocking=True)
 
-    return replace(
-        batch,
-        ids=move(batch.ids),
-        local_positions=move(batch.local_positions),
-        labels=move(batch.labels),
-        loss_mask=move(batch.loss_mask),
-        target_weights=None if batch.target_weights is None else move(batch.target_weights),
-        images=tuple(
-            ImageGroup(pixels=move(group.pixels), positions=move(group.positions))
-            for group in batch.images
-        ),
-    )
+def _moved(value: Any, device: torch.device) -> Any:
+    """Moves the tensors in nested dataclasses and tuples; all else stays as it is."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if is_dataclass(value):
+        parts = {f.name: _moved(getattr(value, f.name), device) for f in fields(value)}
+        return replace(value, **parts)
+    if isinstance(value, tuple):
+        return tuple(_moved(part, device) for part in value)
+    return value

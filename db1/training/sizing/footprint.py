@@ -127,7 +127,7 @@ class Activations:
     Args:
         kept: Without activation checkpointing.
         kept_checkpointed: With it.
-        logits: Of the loss, and their gradients.
+        logits: Of the loss: a chunk's logits, and the gradients taken with them.
         image_patch: Of the vision encoder, for each image patch among the tokens.
     """
 
@@ -167,7 +167,7 @@ def activations(
     return Activations(
         kept=one + (config.num_layers - 1) * layer,
         kept_checkpointed=one + inputs + terms,
-        logits=logits_bytes(batch_size * num_tokens, vocabulary_size, dtype),
+        logits=loss_bytes(batch_size * num_tokens, vocabulary_size, config.width, dtype),
         image_patch=_image_patch_bytes(config, dtype),
     )
 
@@ -194,16 +194,19 @@ def saved_bytes(model: nn.Module, forward: Callable[[], Tensor]) -> int:
     return sum(storage.nbytes() for storage in storages.values())
 
 
-def logits_bytes(num_targets: int, vocabulary_size: int, dtype: torch.dtype) -> int:
-    """Peak of the loss: float32 log-probabilities, their gradient and that of the logits.
+def loss_bytes(num_targets: int, vocabulary_size: int, width: int, dtype: torch.dtype) -> int:
+    """Peak of the loss: a chunk's logits, and the gradients of hidden states and table.
 
     Args:
-        num_targets: Tokens to be predicted; beyond `MAX_LOGITS` they are scored in chunks.
+        num_targets: Tokens to be predicted; beyond `MAX_LOGITS` logits they are scored in chunks.
         vocabulary_size: V.
-        dtype: Of the logits.
+        width: D.
+        dtype: Of the weights; below 4 bytes a chunk's logits are there in float32, too.
     """
     at_once = min(num_targets, max(1, MAX_LOGITS // vocabulary_size))
-    return at_once * vocabulary_size * (8 + dtype.itemsize)
+    each = dtype.itemsize if dtype.itemsize >= 4 else 4 + dtype.itemsize
+    logits = at_once * vocabulary_size * each
+    return logits + num_targets * width * dtype.itemsize + 2 * vocabulary_size * width * 4
 
 
 def _text_batch(batch_size: int, num_tokens: int) -> Batch:

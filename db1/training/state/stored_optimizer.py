@@ -155,4 +155,5 @@ def place_in_adam(
 def fresh_state(parameter: Tensor, steps: float) -> dict[str, Tensor]:
     """The state that AdamW makes at its first step, after `steps` steps, moments zero."""
     moments = {key: torch.zeros_like(parameter) for key in MOMENTS}
-    return {"step": torch.tensor(steps, dtype=torch.float32), **moments}
+    step = torch.tensor(steps, dtype=torch.float32, device=parameter.device)
+    return {"step": step, **moments}

@@ -24,7 +24,7 @@ from db1.training.sizing.footprint import (
     REDUCE_BUCKET,
     acting_memory,
     activations,
-    logits_bytes,
+    loss_bytes,
     meta_model,
     saved_bytes,
     state_memory,
@@ -171,9 +171,11 @@ def test_an_image_patch_adds_what_the_encoder_keeps() -> None:
 
 
 def test_logits_are_scored_in_chunks() -> None:
-    small, large = (logits_bytes(n, 33_025, torch.float32) for n in (100, 10_000_000))
-    assert small == 100 * 33_025 * 12
-    assert large <= (1 << 26) * 12
+    gradients = 8 * 33_025 * 16  # of the table, and their product with the scale
+    small, large = (loss_bytes(n, 33_025, 16, torch.float32) for n in (100, 10_000_000))
+    assert small == 100 * 33_025 * 4 + 100 * 16 * 4 + gradients
+    assert large <= (1 << 24) * 4 + 10_000_000 * 16 * 4 + gradients
+    assert loss_bytes(1, 100, 4, torch.bfloat16) == 100 * 6 + 4 * 2 + 8 * 400
 
 
 def test_operations_are_those_that_pytorch_counts() -> None:
