@@ -22,6 +22,7 @@ from db1.importers.episode_source import EpisodeOptions, EpisodeSource, SourceEp
 from db1.importers.fields import BadEpisode, SourceField, convert, convert_actions
 from db1.importers.fitting import Fitting, fit
 from db1.importers.new_store import store_or_nothing
+from db1.importers.pictures import GREY
 from db1.importers.registry import ImportContext, ImportSummary
 from db1.importers.returns import ReturnFilter, return_filter
 from db1.store.episodes import EpisodeStore, EpisodeWriter, StoreHeader
@@ -183,7 +184,7 @@ def import_episodes(
                 raise DataError(f"{source.name}: no episode to store {_reasons(work.counts)}")
     finally:
         source.close()
-    notes = list(source.notes)
+    notes = [*source.notes, *_colour_notes(task, fitting, options)]
     if work.returns is not None:
         notes.append(
             f"kept returns from {work.returns.threshold:.6g} on: {work.returns.share:g} of the "
@@ -206,6 +207,18 @@ def _bounded(source: EpisodeSource, options: EpisodeOptions) -> SourceField:
         return source.action
     field = replace(source.action, low=None, high=None)
     return field.with_bounds(*source.action_range(), "--action-bounds")
+
+
+def _colour_notes(task: str, fitting: Fitting, options: EpisodeOptions) -> list[str]:
+    """A warning where colours are stored for tasks that show grey frames."""
+    pictures = [field.picture for field in fitting.observation.values()]
+    has_colours = any(picture is not None and picture.channels == 3 for picture in pictures)
+    if not task.startswith("atari/") or not has_colours or options.frames in GREY:
+        return []
+    return [
+        f"{task} shows grey maxima of two frames, and these pictures were stored in colour: pass "
+        "--frames grey-max"
+    ]
 
 
 def task_of(source: EpisodeSource, options: EpisodeOptions) -> str:

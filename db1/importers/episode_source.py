@@ -52,7 +52,9 @@ class EpisodeOptions(Checked):
         None, "Resize pictures to this many pixels a side; default: fill up with zeros to 16s."
     )
     frames: str = option(
-        FRAMES[0], "Four or more channels are grey frames: keep the `newest`, or `stack` three."
+        FRAMES[0],
+        "Four or more channels are grey frames: keep the `newest`, or `stack` three. `grey` and "
+        "`grey-max` (of two steps) are what db1's Atari tasks show of colours.",
     )
     image_format: str = option(RAW, f"How images lie on disk: {', '.join(IMAGE_FORMATS)}.")
 

@@ -11,7 +11,8 @@ is stored. Actions of the MuJoCo tasks are rescaled from their bounds (`jat_task
 a recorded policy chose outside of them need --clip-actions. JAT does not say how an episode ended:
 `terminated` is False everywhere.
 
-SOURCE is a parquet file, a folder of them, or a data set on the Hugging Face hub with --config.
+SOURCE is a parquet file, a folder of them, or a data set on the Hugging Face hub with --config;
+with --all-configs a folder with a folder a task, or the whole data set on the hub.
 
 Source: Gallouédec et al. 2024, arXiv:2402.09844; jat-project/jat-dataset.
 """
@@ -19,6 +20,8 @@ Source: Gallouédec et al. 2024, arXiv:2402.09844; jat-project/jat-dataset.
 from __future__ import annotations
 
 import io
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -44,6 +47,8 @@ from db1.importers.jat_tasks import ACTION_BOUND, jat_task_id
 from db1.importers.parquet import ParquetRows, dense, find_parquet, innermost
 from db1.importers.registry import IMPORTERS, ImportContext, ImportKind, ImportSummary, option
 
+logger = logging.getLogger(__name__)
+
 OBSERVATIONS: Mapping[str, str] = MappingProxyType(
     {
         "continuous_observations": "state",
@@ -65,6 +70,17 @@ class JatOptions(EpisodeOptions):
         None, "JAT's name of the task (mujoco-hopper); default: the name of the folder."
     )
     split: str = option("train", "Split, the beginning of the files' names.")
+    all_configs: bool = option(
+        False, "Import every control task of SOURCE, each into its own folder OUT/<suite>/<task>."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.all_configs and (self.config or self.task):
+            raise ConfigError("--all-configs goes with neither --config nor --task")
+
+    def lasting(self) -> dict[str, Any]:
+        return {k: v for k, v in super().lasting().items() if k != "all_configs"}
 
 
 class JatSource(EpisodeSource):
@@ -172,7 +188,9 @@ class JatSource(EpisodeSource):
 def import_jat(
     source: str, out: Path, options: JatOptions, context: ImportContext
 ) -> ImportSummary:
-    """Imports one task of JAT; see `import_episodes`."""
+    """Imports one task of JAT, or all of them; see `import_episodes`."""
+    if options.all_configs:
+        return _import_all(source, out, options, context)
     path = Path(source)
     if path.exists():
         files = find_parquet(path, options.split)
@@ -185,6 +203,75 @@ def import_jat(
     knows_task = task is not None and context.known_spec(task) is not None
     reader = JatSource(name, files, config, options, knows_task=knows_task)
     return import_episodes(reader, out, options, context)
+
+
+def _import_all(
+    source: str, out: Path, options: JatOptions, context: ImportContext
+) -> ImportSummary:
+    """Imports every task that JAT's names give a task id; one that fails costs itself only.
+
+    Raises:
+        ConfigError: There is none.
+        DataError: After all were tried, when some failed; names them.
+    """
+    path = Path(source)
+    configs = sorted(p.name for p in path.iterdir()) if path.is_dir() else hub_configs(source)
+    tasks = {config: task for config in configs if (task := jat_task_id(config)) is not None}
+    if not tasks:
+        raise ConfigError(
+            f"{source}: no folder of a JAT task, such as metaworld-assembly; found "
+            f"{', '.join(configs[:5]) or 'nothing'}"
+        )
+    done: dict[str, ImportSummary] = {}
+    failures: dict[str, str] = {}
+    for config, task in tasks.items():
+        named = None if path.is_dir() else config  # a folder's name says it
+        one = replace(options, all_configs=False, config=named)
+        place = str(path / config) if path.is_dir() else source
+        try:
+            done[task] = import_jat(place, out / task, one, context)
+        except DataError as error:
+            failures[task] = str(error)
+            logger.error("%s", error)
+    if failures:
+        listed = "; ".join(f"{task}: {why}" for task, why in failures.items())
+        raise DataError(f"{len(failures)} of {len(tasks)} tasks failed: {listed}")
+    others = len(configs) - len(tasks)
+    counts: Counter[str] = Counter()
+    for summary in done.values():
+        counts.update(summary.counts)
+    notes = [f"{len(done)} tasks, each in {out}/<suite>/<task>"]
+    notes += [f"left aside {others} sets that are no control task"] if others else []
+    return ImportSummary(
+        source=source,
+        out=out,
+        unit="episodes",
+        num_stored=sum(summary.num_stored for summary in done.values()),
+        num_before=sum(summary.num_before for summary in done.values()),
+        counts=counts,
+        notes=tuple(notes),
+    )
+
+
+def hub_configs(source: str) -> list[str]:
+    """Names of the configurations of a data set on the Hugging Face hub.
+
+    Raises:
+        MissingExtra: The package `datasets` is not installed.
+        DataError: No such data set, or no network.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise MissingExtra("datasets", "import", f"reading {source} from the hub") from None
+    try:
+        return sorted(datasets.get_dataset_config_names(source))
+    except Exception as error:  # the hub's client raises many kinds
+        raise DataError(
+            f"{source}: no such folder, not found on the hub, or no network "
+            f"({type(error).__name__}: {str(error).splitlines()[0]}); download its parquet files "
+            "and pass their folder"
+        ) from None
 
 
 def hub_files(source: str, options: JatOptions) -> list[str]:

@@ -7,6 +7,10 @@ Channels, C of the source:
     4 and more   consecutive grey frames, the newest last: `frames` "newest" repeats the newest one
                  (what db1's own Atari tasks show), "stack" takes the newest three, oldest first
 
+`frames` "grey" makes colours grey, "grey-max" also takes the brighter of a step's and the step
+before's frame, pixel by pixel: games draw some objects in every other frame only, and db1's Atari
+tasks show grey maxima. Grey is the luma of ITU-R BT.601, as the Arcade Learning Environment has it.
+
 Sides: with a size, resized to it (bilinear, antialiased); else filled with zeros on the right and
 below up to the next multiple of 16, which loses nothing (84x84 becomes 96x96).
 """
@@ -21,7 +25,9 @@ from PIL import Image
 from db1.errors import DataError
 from db1.tokens.image import PATCH_SIZE
 
-FRAMES = ("newest", "stack")
+FRAMES = ("newest", "stack", "grey", "grey-max")
+GREY = ("grey", "grey-max")
+_LUMA = np.array([0.299, 0.587, 0.114])
 MIN_IMAGE_SIDE = 32
 """Smaller uint8 arrays are grids of numbers (as of MiniGrid), not pictures."""
 _CHANNELS = 3
@@ -77,7 +83,8 @@ class Picture:
     @property
     def is_reversible(self) -> bool:
         """Whether the source's picture can be made from the stored one."""
-        return not self.is_resized and self.channels in (1, _CHANNELS)
+        is_grey = self.frames in GREY and self.channels == _CHANNELS
+        return not self.is_resized and self.channels in (1, _CHANNELS) and not is_grey
 
 
 def convert_pictures(pictures: np.ndarray, picture: Picture) -> np.ndarray:
@@ -89,6 +96,10 @@ def convert_pictures(pictures: np.ndarray, picture: Picture) -> np.ndarray:
     if picture.channels != _CHANNELS:
         newest = pictures[..., -_CHANNELS:] if picture.frames == "stack" else pictures[..., -1:]
         pictures = np.broadcast_to(newest, (*pictures.shape[:3], _CHANNELS))
+    elif picture.frames in GREY:
+        pictures = _grey(pictures)
+    if picture.frames == "grey-max" and len(pictures) > 1:
+        pictures = np.concatenate([pictures[:1], np.maximum(pictures[1:], pictures[:-1])])
     height, width, _ = picture.stored_shape
     if not picture.is_resized:
         bottom, right = height - picture.height, width - picture.width
@@ -98,6 +109,14 @@ def convert_pictures(pictures: np.ndarray, picture: Picture) -> np.ndarray:
         image = Image.fromarray(np.ascontiguousarray(pixels))
         stored[i] = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
     return stored
+
+
+def _grey(pictures: np.ndarray) -> np.ndarray:
+    """uint8 (T, H, W, 3) -> the luma in all three channels, picture by picture."""
+    grey = np.empty_like(pictures)
+    for i, pixels in enumerate(pictures):
+        grey[i] = np.rint(pixels @ _LUMA).astype(np.uint8)[..., None]
+    return grey
 
 
 def restore_pictures(images: np.ndarray, picture: Picture, shape: tuple[int, ...]) -> np.ndarray:

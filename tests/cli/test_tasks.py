@@ -30,7 +30,10 @@ def test_json_of_all_tasks(db1) -> None:
     rows = json.loads(db1("tasks", "--json")[1])
     assert len(rows) == len(task_ids()) and {row["suite"] for row in rows} == set(SUITES)
     found = {row["id"]: row for row in rows}
-    assert found["atari/Pong"]["datasets"] == ["jat atari-pong"]
+    assert found["atari/Pong"]["datasets"] == [
+        "minari atari/pong/expert-v0 --frames grey-max",
+        "jat atari-pong",
+    ]
     assert found["atari/Pong"]["references"]["atari-human"]["human"] == 14.6
     assert found["metaworld/reach-v3"]["references"]["db1"]["comparable"] is False
 

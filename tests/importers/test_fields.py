@@ -11,6 +11,7 @@ from db1.importers.fields import (
     SourceField,
     convert,
     convert_actions,
+    image_field,
     infer_field,
     restore_actions,
 )
@@ -150,3 +151,16 @@ def test_threshold_of_positive_and_negative_experts() -> None:
     assert threshold(0.8, 100.0) == 80.0
     assert threshold(0.8, -10.0) == -12.5
     assert threshold(0.0, -10.0) == -np.inf
+
+
+def test_grey_maxima_of_colours() -> None:
+    """The luma of each picture, the brighter one of two steps; channels stay three."""
+    pictures = np.zeros((3, 48, 32, 3), np.uint8)
+    pictures[0, 0, 0], pictures[1, 0, 1], pictures[2, 0, 0] = (255, 0, 0), (0, 200, 0), (9, 9, 9)
+    field = image_field((48, 32, 3), image_size=None, frames="grey", where="x")
+    grey = convert(field, pictures, "x")
+    assert grey.shape == (3, 48, 32, 3)
+    assert grey[:, 0, :2, 1].tolist() == [[76, 0], [0, 117], [9, 0]]
+    field = image_field((48, 32, 3), image_size=None, frames="grey-max", where="x")
+    assert convert(field, pictures, "x")[:, 0, :2, 2].tolist() == [[76, 0], [76, 117], [9, 117]]
+    assert not field.picture.is_reversible

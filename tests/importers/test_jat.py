@@ -307,3 +307,37 @@ def test_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
     with pytest.raises(MissingExtra, match=r'pyarrow.*pip install "db1\[import\]"'):
         imported(folder, tmp_path / "out", task="toy/line")
+
+
+def test_all_configurations_in_one_command(tmp_path: Path) -> None:
+    for config in ("mujoco-hopper", "metaworld-assembly", "conceptual-captions"):
+        write(
+            tmp_path / "jat" / config,
+            continuous_observations=numbers((4,), -1, 1),
+            continuous_actions=numbers((2,), -1, 1),
+        )
+    summary = imported(tmp_path / "jat", tmp_path / "out", all_configs=True)
+    assert summary.num_stored == 6 and "2 tasks, each in" in summary.notes[0]
+    assert "left aside 1 sets" in summary.notes[1]
+    for task in ("mujoco/Hopper-v5", "metaworld/assembly-v3"):
+        assert EpisodeStore(tmp_path / "out" / task).header.task == task
+    alone = imported(tmp_path / "jat" / "mujoco-hopper", tmp_path / "out" / "mujoco/Hopper-v5")
+    assert alone.num_before == 3
+    with pytest.raises(ConfigError, match="neither --config nor --task"):
+        JatOptions(all_configs=True, task="a/b")
+    with pytest.raises(ConfigError, match="no folder of a JAT task"):
+        imported(tmp_path / "jat" / "mujoco-hopper", tmp_path / "x", all_configs=True)
+
+
+def test_one_broken_configuration_costs_itself_only(tmp_path: Path) -> None:
+    for config in ("mujoco-ant", "mujoco-hopper"):
+        write(
+            tmp_path / "jat" / config,
+            continuous_observations=numbers((4,), -1, 1),
+            continuous_actions=numbers((2,), -9, 9)
+            if config == "mujoco-ant"
+            else numbers((2,), -1, 1),
+        )
+    with pytest.raises(DataError, match="1 of 2 tasks failed: mujoco/Ant-v5: .*outside the space"):
+        imported(tmp_path / "jat", tmp_path / "out", all_configs=True)
+    assert EpisodeStore(tmp_path / "out" / "mujoco/Hopper-v5").num_episodes == 3

@@ -46,7 +46,12 @@ def published_of(task_id: str, name: str) -> Mapping[str, Any] | None:
 
 def datasets_of(task_id: str) -> tuple[str, ...]:
     """Returns the public data sets with an expert's episodes, as `db1 import` calls them."""
-    found = list(_datasets().get(task_id, ()))
+    known = _datasets()
+    found = list(known["tasks"].get(task_id, ()))
+    suite, _, name = task_id.partition("/")
+    pattern = known["patterns"].get(suite)
+    if pattern is not None and name not in pattern["without"]:
+        found.append(pattern["dataset"].format(name=name, lower=name.lower()))
     for name in published_names():
         entry = published_of(task_id, name)
         if entry is not None and "dataset" in entry:
@@ -60,5 +65,5 @@ def _collection(name: str) -> dict[str, Any]:
 
 
 @cache
-def _datasets() -> dict[str, list[str]]:
-    return json.loads((_HERE / "datasets.json").read_text(encoding="utf-8"))["tasks"]
+def _datasets() -> dict[str, Any]:
+    return json.loads((_HERE / "datasets.json").read_text(encoding="utf-8"))
