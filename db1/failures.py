@@ -45,6 +45,17 @@ def writing(path: Path | str) -> Iterator[None]:
         raise failure from error
 
 
+def make_folder(path: Path | str) -> Path:
+    """Makes a folder and those above it, where they are missing; returns it.
+
+    Raises:
+        WriteError: When it cannot be made.
+    """
+    with writing(path):
+        Path(path).mkdir(parents=True, exist_ok=True)
+    return Path(path)
+
+
 def reason_of(error: OSError) -> str:
     """The system's words for an error, without number and file."""
     if error.strerror:

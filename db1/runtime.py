@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from db1.errors import ConfigError
-from db1.failures import writing
+from db1.failures import make_folder, writing
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -417,10 +417,11 @@ class MetricsWriter:
         self, folder: Path | str, after_step: int = 0, trackers: Sequence[MetricsTracker] = ()
     ) -> None:
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self._path = folder / METRICS_FILE
         self._cut(after_step)
-        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
+        with writing(self._path):
+            self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
         self._trackers = trackers
 
     def _cut(self, after_step: int) -> None:
@@ -441,8 +442,9 @@ class MetricsWriter:
         """
         values = {name: _finite(value) for name, value in values.items()}
         record = {"kind": kind, "step": step, "time": round(time.time(), 3), **values}
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        with writing(self._path):
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
         for tracker in self._trackers:
             tracker.write(kind, step, values)
 

@@ -25,7 +25,7 @@ from typing import Any
 from db1.benchmarks.intervals import mean_interval
 from db1.errors import ConfigError, DataError, Db1Error, nearest
 from db1.ranges import Checked, Count, Natural, Seed
-from db1.runtime import atomic_write_text
+from db1.runtime import atomic_write_bytes, atomic_write_text
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def bench_few_shot(bench: FewShotBenchmark, progress: Progress | None = None) ->
     atomic_write_text(bench.out / RESULTS_FILE, json.dumps(results, indent=1) + "\n")
     from db1.benchmarks.few_shot_plot import curve_plot
 
-    (bench.out / PLOT_FILE).write_bytes(curve_plot(results))
+    atomic_write_bytes(bench.out / PLOT_FILE, curve_plot(results))
     return results
 
 

@@ -16,6 +16,7 @@ import torch
 from db1.benchmarks.throughput import OUT_OF_MEMORY, WARM_UP_STEPS, Job
 from db1.benchmarks.timing import machine
 from db1.errors import ConfigError, nearest
+from db1.failures import make_folder
 from db1.runtime import atomic_write_text, launch_environment
 from db1.training.experiment import ExperimentConfig, load_experiment
 from db1.training.sizing.plan import plan
@@ -136,7 +137,7 @@ def bench_sizes(
         The content of results.json: `machine`, `results`, and `failures` by size.
     """
     jobs = {size: _job(size, precision, overrides, 60 * minutes) for size in sizes}
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     content: dict[str, Any] = {
         "machine": machine() | {"gpus": torch.cuda.device_count(), "deepspeed": _deepspeed()},
         "minutes": minutes,

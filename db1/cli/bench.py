@@ -15,6 +15,7 @@ from db1.cli.few_shot import few_shot
 from db1.cli.model_argument import Run
 from db1.cli.progress import task_bars
 from db1.cli.verbs import Verb, VerbGroup
+from db1.runtime import atomic_write_text
 
 if TYPE_CHECKING:
     from db1.benchmarks.timing import Comparison
@@ -251,9 +252,8 @@ def show(comparisons: Sequence[Comparison], json_file: Path | None) -> None:
         for name, value in comparison.notes.items():
             console.print(f"  {name}: {_figure(value)}", highlight=False)
     if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
         content = {"machine": machine(), "comparisons": [c.to_dict() for c in comparisons]}
-        json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        atomic_write_text(json_file, json.dumps(content, indent=1) + "\n")
         console.print(f"figures: {json_file}", highlight=False)
 
 

@@ -248,7 +248,6 @@ def _write_file(path: Path, text: str) -> None:
     from db1.runtime import atomic_write_text
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_text(path, text)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error})") from None

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from db1.errors import ConfigError
+from db1.runtime import atomic_write_text
 
 _NAMES = {
     "share_at_least_50": "tasks at or above 50 %",
@@ -97,8 +98,7 @@ def compare(
         content["published"] = {"results": str(first), "figures": compare_published(a)}
         _print_published(console, content["published"]["figures"])
     if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        atomic_write_text(json_file, json.dumps(content, indent=1) + "\n")
         console.print(f"figures: {json_file}", highlight=False)
 
 

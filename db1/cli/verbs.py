@@ -5,6 +5,7 @@ app.command(name, cls=Verb)(function)
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,40 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from db1.ranges import RangeError, check_number
+
+NEEDS = {
+    "inspect": (("slot", "step"), ("full", "step")),
+    "eval": (("temperature", "sample"),),
+    "play": (("temperature", "sample"),),
+    "report": (("film_megabytes", "html"),),
+}
+"""Options of a verb that mean nothing without another one."""
+
+EXCLUDES = {
+    "collect": tuple(
+        ("config", other) for other in ("task", "suite", "episodes", "action_noise", "max_steps")
+    ),
+    "play": tuple(
+        ("evaluation", other)
+        for other in ("policy", "sample", "temperature", "seed", "prompt", "memory")
+    ),
+}
+"""Options of a verb that would go unheard beside another one."""
+
+INPUTS = frozenset(
+    {
+        "data",
+        "run",
+        "scores",
+        "tokenizer",
+        "evaluation",
+        "prompt_file",
+        "hostfile",
+        "images",
+        "text",
+    }
+)
+"""Options that name what must be there already."""
 
 
 class _Checked:
@@ -51,6 +86,7 @@ def check_options(ctx: Any, typed: dict[str, Any]) -> None:
         typer.BadParameter: A number is not finite or beyond 64 bits, or a path is empty.
     """
     by_name = {parameter.name: parameter for parameter in ctx.command.params}
+    _check_together(ctx, by_name)
     for name, value in ctx.params.items():
         for one in _each(value):
             if isinstance(one, int | float) and not isinstance(one, bool):
@@ -61,6 +97,30 @@ def check_options(ctx: Any, typed: dict[str, Any]) -> None:
                     raise typer.BadParameter(reason, ctx=ctx, param=by_name[name]) from None
         if any(isinstance(one, Path) for one in _each(value)) and "" in _each(typed.get(name)):
             raise typer.BadParameter("got an empty path", ctx=ctx, param=by_name[name])
+
+
+def _check_together(ctx: Any, by_name: dict[str, Any]) -> None:
+    """Checks which options come together, and that named files are there."""
+    given = {name for name in by_name if _is_given(ctx, name)}
+    for option, other in NEEDS.get(ctx.command.name, ()):
+        if option in given and other not in given:
+            flag = by_name[other].opts[0]
+            raise typer.BadParameter(f"goes with {flag} only", ctx=ctx, param=by_name[option])
+    for option, other in EXCLUDES.get(ctx.command.name, ()):
+        if option in given and other in given:
+            flag = by_name[option].opts[0]
+            raise typer.BadParameter(f"is not heard beside {flag}", ctx=ctx, param=by_name[other])
+    for name in sorted(given & INPUTS):
+        is_option = by_name[name].param_type_name == "option"
+        for one in _each(ctx.params.get(name)):
+            if is_option and isinstance(one, Path) and not os.path.lexists(one):
+                reason = f"{one}: no such file or folder"
+                raise typer.BadParameter(reason, ctx=ctx, param=by_name[name])
+
+
+def _is_given(ctx: Any, name: str) -> bool:
+    """Whether an option was typed; typer's enum or click's, the name tells."""
+    return getattr(ctx.get_parameter_source(name), "name", "DEFAULT") != "DEFAULT"
 
 
 def _each(value: Any) -> Iterator[Any]:

@@ -14,6 +14,7 @@ elsewhere can use the run.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -24,10 +25,14 @@ from db1.demo.brain import Brain
 from db1.demo.feed import json_lines, message_of
 from db1.errors import DataError, Db1Error, MissingExtra
 
+logger = logging.getLogger(__name__)
+
 MAX_UPLOAD = 10 * 2**20
 """Bytes of an image."""
 MAX_JSON = 256 * 2**10
 _WRITING_THREADS = 4
+_LEFT = 499
+"""Status of a request whose client went away (nginx's number)."""
 
 HOSTS = ("127.0.0.1", "localhost")
 _PAGES = {"/": ("page.html", "text/html"), "/page.js": ("page.js", "text/javascript"),
@@ -53,7 +58,7 @@ def make_app(brain: Brain) -> Any:
         from starlette.applications import Starlette
         from starlette.middleware import Middleware
         from starlette.middleware.trustedhost import TrustedHostMiddleware
-        from starlette.requests import Request
+        from starlette.requests import ClientDisconnect, Request
         from starlette.responses import JSONResponse, Response, StreamingResponse
         from starlette.routing import Route
     except ImportError as error:
@@ -103,6 +108,8 @@ def make_app(brain: Brain) -> Any:
                 return JSONResponse({"error": "requests of other sites are refused"}, 403)
             try:
                 return await endpoint(request)
+            except ClientDisconnect:
+                return Response(status_code=_LEFT)  # nobody reads it
             except Db1Error as error:
                 return JSONResponse({"error": message_of(error)}, 400)
 
@@ -115,8 +122,29 @@ def make_app(brain: Brain) -> Any:
             Route("/api/about", local(about)),
             *(Route(f"/api/{n}", local(post), methods=["POST"]) for n, post in posts.items()),
         ],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS))],
+        middleware=[
+            Middleware(partial(_Quiet, left=ClientDisconnect)),
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS)),
+        ],
     )
+
+
+class _Quiet:
+    """Ends a request without a word when its client leaves while it is answered.
+
+    Args:
+        app: The application inside.
+        left: What is raised then.
+    """
+
+    def __init__(self, app: Any, left: type[Exception]) -> None:
+        self._app, self._left = app, left
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except (self._left, ConnectionError):
+            logger.debug("a client left before its answer was complete")
 
 
 async def _in_thread(work: Callable[[], Any]) -> Any:
@@ -139,7 +167,7 @@ async def _body(request: Any, limit: int, what: str) -> bytes:
 async def _json(request: Any) -> dict[str, Any]:
     try:
         found = json.loads(await _body(request, MAX_JSON, "the request"))
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise DataError("the request is no JSON object")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from db1.errors import DataError
+from db1.failures import make_folder
 from db1.runtime import atomic_write_text
 
 FINISHED_FOLDER = "finished"
@@ -37,7 +38,7 @@ class TaskQueue:
     @contextmanager
     def claim(self, task: str) -> Iterator[bool]:
         """Holds a task while the block runs: True; False when another one has it or finished it."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         descriptor = os.open(self._path(task, "lock"), os.O_RDWR | os.O_CREAT, 0o644)
         try:
             try:

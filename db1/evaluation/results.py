@@ -15,6 +15,7 @@ import torch
 
 import db1
 from db1.errors import ConfigError, DataError
+from db1.failures import make_folder
 from db1.runtime import atomic_write_text
 
 RESULTS_FILE = "results.json"
@@ -41,7 +42,7 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 def write_results(folder: Path, results: Mapping[str, Any]) -> None:
     """Writes results.json so that a reader sees the old file or the new one, never half of it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     text = json.dumps(results, indent=1, allow_nan=False)
     atomic_write_text(folder / RESULTS_FILE, text + "\n")
 

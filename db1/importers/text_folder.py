@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from db1.errors import ConfigError, DataError
+from db1.runtime import atomic_write_text
 from db1.store.documents import DocumentWriter, token_dtype
 from db1.tokens.text import FILE_NAME as TOKENIZER_FILE
 from db1.tokens.text import TextTokenizer
@@ -149,7 +150,7 @@ class TextFolderWriter:
             num_empty=num_empty,
         )
         content = {"settings": settings, "summary": asdict(summary)}
-        (self.folder / SUMMARY_FILE).write_text(json.dumps(content, indent=2) + "\n")
+        atomic_write_text(self.folder / SUMMARY_FILE, json.dumps(content, indent=2) + "\n")
         return summary
 
     def __enter__(self) -> TextFolderWriter:

@@ -19,8 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from db1.errors import DataError
+<<<<<<< HEAD:db1/metrics/annotations.py
 from db1.metrics.pair_selection import pair_id
 from db1.metrics.question_types import answer_type_of, question_type_of
+=======
+from db1.evaluation.pair_selection import pair_id
+from db1.evaluation.question_types import answer_type_of, question_type_of
+from db1.failures import make_folder
+>>>>>>> c193027 (Outputs that cannot be written are one line; sizes beyond the memory are refused before anything is allocated; options that need another):db1/evaluation/annotations.py
 from db1.runtime import atomic_write_text
 from db1.store.pair_layout import CAPTION, HEADER_FILE, QUESTION
 from db1.store.pairs import PairStore
@@ -124,7 +130,7 @@ def read_results(path: Path, id_key: str, text_key: str) -> dict[int, str]:
 def write_result_file(path: Path, texts: Mapping[int, str], id_key: str, text_key: str) -> None:
     """Writes texts by id as a result file, in one move."""
     entries = [{id_key: number, text_key: text} for number, text in texts.items()]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     atomic_write_text(path, json.dumps(entries, ensure_ascii=False) + "\n")
 
 

@@ -31,6 +31,7 @@ from db1.model.feed_forward import FeedForward
 from db1.model.loss import TrainOutput, masked_loss, target_places
 from db1.model.memory import Memory
 from db1.model.positions import PositionTerms, descending_distances
+from db1.model.room import check_room
 from db1.model.visibility import Visibility
 
 MOST_TARGETS = 0.7
@@ -142,6 +143,8 @@ class TransformerXL(nn.Module):
         super().__init__()
         if vocabulary_size < 1:
             raise ConfigError(f"vocabulary_size: got {vocabulary_size}, expected at least 1")
+        if torch.get_default_device().type != "meta":
+            check_room(config, vocabulary_size)
         self.config = config
         self.vocabulary_size = vocabulary_size
         self.embedding = Embedding(config, vocabulary_size, bin_range)

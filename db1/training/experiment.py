@@ -16,7 +16,9 @@ from db1.data.build import DataConfig, SourceFactory
 from db1.data.sources import EpisodeSource
 from db1.errors import ConfigError
 from db1.model.config import ModelConfig
+from db1.model.room import TRAINING_BYTES, check_room
 from db1.model.transformer_xl import TransformerXL
+from db1.runtime import current_rank
 from db1.sequence.episode import SequenceConfig
 from db1.tokens.vocabulary import Vocabulary, VocabularyConfig
 from db1.training.adaptive import AdaptiveConfig, check_heldout
@@ -105,6 +107,7 @@ def run_experiment(path: Path | str | Mapping[str, Any], overrides: Sequence[str
 
     config = load_experiment(path, overrides)
     vocabulary = Vocabulary(config.vocabulary)
+    _check_room(config, vocabulary)
     seed = config.training.seed
     check_trackers(config.training.watch)
     factory = SourceFactory(config.data, config.sequence, vocabulary, seed, config.model.patches)
@@ -126,6 +129,17 @@ def run_experiment(path: Path | str | Mapping[str, Any], overrides: Sequence[str
     )
     trainer.run()
     return config.run_folder
+
+
+def _check_room(config: ExperimentConfig, vocabulary: Vocabulary) -> None:
+    """Refuses sizes that this machine has no memory for, before anything is read or allocated."""
+    check_room(
+        config.model,
+        vocabulary.size,
+        bytes_each=TRAINING_BYTES / current_rank().world_size if config.finetune is None else 4,
+        num_tokens=config.training.micro_batch_size * config.sequence.length,
+        length=config.sequence.length,
+    )
 
 
 def watch_of(config: ExperimentConfig) -> Watch:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from db1.errors import DataError
+from db1.failures import make_folder
 from db1.runtime import atomic_write_text
 
 logger = logging.getLogger(__name__)
@@ -86,5 +87,5 @@ def _read_entry(place: Path) -> dict[str, Any]:
 
 
 def write_entry(place: Path, entry: Mapping[str, Any]) -> None:
-    place.mkdir(parents=True, exist_ok=True)
+    make_folder(place)
     atomic_write_text(place / RECORDING_FILE, json.dumps(entry, indent=1) + "\n")

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from db1.errors import ConfigError, MissingExtra
+from db1.failures import make_folder
 from db1.runtime import atomic_write_bytes
 
 FORMATS = (".webp", ".gif", ".mp4")
@@ -90,7 +91,7 @@ def write_film(path: Path, frames: Sequence[Image.Image], milliseconds: int) -> 
         MissingExtra: For .mp4 without imageio-ffmpeg.
     """
     check_format(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     if path.suffix.lower() == ".mp4":
         writer = Mp4Writer(path, frames[0].size, 1000 / milliseconds)
         try:

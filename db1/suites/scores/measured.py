@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from db1.errors import DataError
+from db1.failures import make_folder
 
 FORMAT = "db1-scores-1"
 FOLDER = Path(__file__).parent / "measured"
@@ -134,7 +135,7 @@ def add_measurement(
 def _locked(folder: Path) -> Iterator[None]:
     """Holds the folder, so that two commands that measure do not lose each other's entries."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
         raise DataError(f"{folder}: cannot write ({error}); choose another --out") from error

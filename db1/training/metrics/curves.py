@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from db1.errors import DataError
+from db1.failures import make_folder
 from db1.runtime import METRICS_FILE, atomic_write_bytes, read_metrics
 from db1.training.callbacks.rollouts import EVENT as ROLLOUTS
 
@@ -113,7 +114,7 @@ def write_curves(folders: Sequence[Path], out: Path) -> None:
     content = buffer.getvalue()
     if kind == "html":
         content = _page(runs, content.decode("utf-8")).encode("utf-8")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     atomic_write_bytes(out, content)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from db1.errors import ConfigError, MissingExtra
+from db1.failures import make_folder
 from db1.runtime import atomic_write_text
 from db1.training.metrics.context import WatchConfig
 
@@ -101,7 +102,7 @@ class WandbTracker(Tracker):
         import wandb
 
         folder = run_folder / WANDB_FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         try:
             self._run = wandb.init(
                 id=_wandb_id(folder),

@@ -11,6 +11,7 @@ from typing import Any
 
 from db1.config import load_yaml
 from db1.errors import ConfigError
+from db1.failures import make_folder
 from db1.runtime import atomic_write_text
 from db1.training.config import NEUTRAL_KEYS
 
@@ -117,7 +118,7 @@ def prepare_folder(
         ConfigError: When the folder holds a run of another configuration, or one of the other
             files differs from what the run was started with.
     """
-    run_folder.mkdir(parents=True, exist_ok=True)
+    make_folder(run_folder)
     old = run_folder / CONFIG_FILE
     if old.is_file():
         check_same_config(run_folder, complete(load_yaml(old)), config)

@@ -20,6 +20,7 @@ from db1.checkpoint.run import (
     tag_of,
 )
 from db1.errors import CheckpointError
+from db1.failures import describe, one_line
 from db1.runtime import random_states, restore_random_states, seed_everything
 from db1.training.config import TrainingConfig
 from db1.training.engines.engine import TrainingEngine
@@ -149,10 +150,13 @@ class Saver:
         torch.save(random_states(), folder / _random_file(self._processes.rank))
 
     def _fail(self, step: int, error: BaseException) -> NoReturn:
+        folder = self._run_folder / FOLDER
+        reason = describe(error) or one_line(str(error)) or type(error).__name__
+        others = any(folder.glob("step-" + "[0-9]" * 8))
+        before = "the one before it is unharmed; " if others else ""
         raise CheckpointError(
-            f"{self._run_folder / FOLDER}: the checkpoint of step {step} cannot be written: "
-            f"{str(error) or type(error).__name__}; the one before it is unharmed; make room there "
-            "(or set a smaller training.keep_checkpoints) and run the same command again"
+            f"{folder}: the checkpoint of step {step} cannot be written: {reason}; {before}make "
+            "room there (or set a smaller training.keep_checkpoints) and run the same command again"
         ) from error
 
     def _trainer(self) -> dict[str, Any]:
