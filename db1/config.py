@@ -50,6 +50,8 @@ def load_yaml(
     Raises:
         ConfigError: When the file is missing, is no YAML mapping, or an override has no `=`.
     """
+    if not isinstance(path, Mapping) and Path(path).is_dir():
+        raise ConfigError(f"{path}: is a folder, expected a YAML file")
     if not isinstance(path, Mapping) and not Path(path).is_file():
         raise ConfigError(f"{path}: no such configuration file; `ls configs/` lists those shipped")
     where = "configuration" if isinstance(path, Mapping) else path

@@ -19,14 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from db1.errors import DataError
-<<<<<<< HEAD:db1/metrics/annotations.py
+from db1.failures import make_folder
 from db1.metrics.pair_selection import pair_id
 from db1.metrics.question_types import answer_type_of, question_type_of
-=======
-from db1.evaluation.pair_selection import pair_id
-from db1.evaluation.question_types import answer_type_of, question_type_of
-from db1.failures import make_folder
->>>>>>> c193027 (Outputs that cannot be written are one line; sizes beyond the memory are refused before anything is allocated; options that need another):db1/evaluation/annotations.py
 from db1.runtime import atomic_write_text
 from db1.store.pair_layout import CAPTION, HEADER_FILE, QUESTION
 from db1.store.pairs import PairStore

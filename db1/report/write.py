@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-<<<<<<< HEAD:db1/report/write.py
+from db1.failures import make_folder
 from db1.report.blocks import Document, Gallery
 from db1.report.html import html_page
 from db1.report.latex import latex
@@ -15,18 +15,6 @@ from db1.report.plots import score_plot, threshold_plot
 from db1.report.sections import SECTIONS
 from db1.report.sections.lead import lead
 from db1.report.wording import headline
-=======
-from db1.evaluation.report.blocks import Document, Gallery
-from db1.evaluation.report.html import html_page
-from db1.evaluation.report.latex import latex
-from db1.evaluation.report.markdown import markdown
-from db1.evaluation.report.material import Material, gather
-from db1.evaluation.report.plots import score_plot, threshold_plot
-from db1.evaluation.report.sections import SECTIONS
-from db1.evaluation.report.sections.lead import lead
-from db1.evaluation.report.wording import headline
-from db1.failures import make_folder
->>>>>>> c193027 (Outputs that cannot be written are one line; sizes beyond the memory are refused before anything is allocated; options that need another):db1/evaluation/report/write.py
 from db1.runtime import atomic_write_bytes, atomic_write_text
 
 REPORT_FILE = "report.md"

@@ -10,18 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from db1.errors import DataError, MissingExtra
-<<<<<<< HEAD:db1/viewer/faces.py
+from db1.failures import make_folder
 from db1.viewer.film import FrameKeeper, Mp4Writer, check_format, write_film
 from db1.viewer.panel import HEIGHT, WIDTH, draw_panel
 from db1.viewer.scene import Choice, Scene
 from db1.viewer.watch import StopWatching
-=======
-from db1.evaluation.watching.film import FrameKeeper, Mp4Writer, check_format, write_film
-from db1.evaluation.watching.play.panel import HEIGHT, WIDTH, draw_panel
-from db1.evaluation.watching.play.scene import Choice, Scene
-from db1.evaluation.watching.watch import StopWatching
-from db1.failures import make_folder
->>>>>>> c193027 (Outputs that cannot be written are one line; sizes beyond the memory are refused before anything is allocated; options that need another):db1/evaluation/watching/play/faces.py
 
 MAX_FILM_FRAMES = 240
 """Of WebP and GIF, which are kept in memory; MP4 has no limit."""
