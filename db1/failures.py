@@ -52,8 +52,17 @@ def make_folder(path: Path | str) -> Path:
         WriteError: When it cannot be made.
     """
     with writing(path):
-        Path(path).mkdir(parents=True, exist_ok=True)
+        mkdir(Path(path))
     return Path(path)
+
+
+def mkdir(path: Path) -> None:
+    """Makes a folder; an OSError says what is in the way, not that it exists."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        os.stat(path)  # a loop of links
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
 
 
 def reason_of(error: OSError) -> str:

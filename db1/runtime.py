@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from db1.errors import ConfigError
-from db1.failures import make_folder, writing
+from db1.failures import make_folder, mkdir, writing
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -365,7 +365,7 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
     path = Path(path)
     temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        mkdir(path.parent)
         try:
             with open(temporary, "wb") as file:
                 file.write(data)

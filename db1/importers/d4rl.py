@@ -190,6 +190,12 @@ class D4rlSource(EpisodeSource):
                 "an episode ends; pass --max-steps, --cut-at-jumps or --dataset"
             )
         ends = np.flatnonzero(is_last) + 1
+        if not len(ends) and not options.keep_incomplete:
+            raise DataError(
+                f"{self.path}: {self.num_steps} steps, and none of them is marked as the last one "
+                "of an episode; --keep-incomplete keeps them as one episode, and without the array "
+                "'timeouts' --max-steps cuts them"
+            )
         num_left = self.num_steps - (int(ends[-1]) if len(ends) else 0)
         notes = [how] if how else []
         if num_left and options.keep_incomplete:

@@ -251,8 +251,10 @@ def _with_odd(rng: random.Random, content: Any) -> tuple[Any, str]:
 
 def _places(content: Any, place: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
     yield place
-    items = content.items() if isinstance(content, dict) else enumerate(content)
-    for key, value in items if isinstance(content, dict | list) else ():
+    items: Any = ()
+    if isinstance(content, dict | list):
+        items = content.items() if isinstance(content, dict) else enumerate(content)
+    for key, value in items:
         yield from _places(value, (*place, key))
 
 

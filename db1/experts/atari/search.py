@@ -28,7 +28,7 @@ from db1.suites.base import Observation, TaskEnv
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchConfig:
+class SearchConfig(Checked):
     """How far and how broadly the planner looks.
 
     Attributes:

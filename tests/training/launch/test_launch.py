@@ -32,7 +32,7 @@ def _hostfile(folder, text):
 
 
 def test_hostfile(tmp_path):
-    path = _hostfile(tmp_path, "# ours\nb  slots=2 # two\n\na slots = 1\n")
+    path = _hostfile(tmp_path, "# ours\nb  slots=2 # two\n\na slots=1\n")
     assert list(read_hostfile(path).items()) == [("b", 2), ("a", 1)]
 
 
