@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from db1.experts.base import EXPERTS
+from db1.ranges import Checked
 from db1.suites.atari import FRAME_SKIP
 from db1.suites.base import Observation, TaskEnv
 
