@@ -133,6 +133,9 @@ class TransformerXL(nn.Module):
         vocabulary_size: Number of ids V.
         bin_range: Ids of the continuous bins; needed for `bin_init: smooth`.
 
+    Attributes:
+        is_compiled: Its layers compile themselves: one graph serves any number of targets.
+
     Raises:
         ConfigError: For an unknown position encoding or a vocabulary without ids.
     """
@@ -147,6 +150,7 @@ class TransformerXL(nn.Module):
             check_room(config, vocabulary_size)
         self.config = config
         self.vocabulary_size = vocabulary_size
+        self.is_compiled = False
         self.embedding = Embedding(config, vocabulary_size, bin_range)
         self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.num_layers))
         if config.share_biases:
@@ -183,6 +187,8 @@ class TransformerXL(nn.Module):
         num_tokens = x_BTD.shape[1]
         plan = self._plan(x_BTD, num_tokens, None)
         last = len(self.layers) - 1
+        if at_N is not None and self.is_compiled:  # each batch has another number of targets
+            torch._dynamo.maybe_mark_dynamic(at_N, 0)
         all_terms = self.position_terms(num_tokens)
         for index, (layer, terms) in enumerate(zip(self.layers, all_terms, strict=True)):
             at = at_N if index == last else None
