@@ -1,6 +1,8 @@
 """Acting one token at a time: cached keys and values against what they replace.
 
-    db1             keys, values and position vectors of the memory are cached
+    db1             keys and values lie in a ring, position vectors are cached; nothing moves
+    sliding memory  keys and values slide through a buffer, as where texts are continued in
+                    several ways
     hidden states   the memory holds the layers' inputs; each token projects all M + 1 of them to
                     queries, keys and values, and the M + 1 position vectors anew: the released way
     whole text      no memory: each token runs the whole text so far through the model
@@ -17,25 +19,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import torch
 from torch import Tensor
 
 from db1.benchmarks.timing import OURS, Comparison, Contender, compare
-from db1.errors import Db1Error
+from db1.errors import ConfigError, Db1Error
 from db1.model.config import ModelConfig
 from db1.model.memory import Memory
 from db1.model.positions import sinusoids
+from db1.model.ring import RingMemory
+from db1.model.ring_graph import CapturedStep
 from db1.model.transformer_xl import DecoderLayer, TransformerXL
 from db1.ranges import Checked, Count, Range, Seed
 from db1.sequence.sample import NO_LOCAL_POSITION
 
-TOLERANCE = 1e-4
+TOLERANCES = {"fp32": 1e-4, "bf16": 0.15}
 """Largest difference of two contenders' outputs, which LayerNorm keeps near 1."""
 
 _VOCABULARY_SIZE = 512
 _CHECKED_TOKENS = 3
+_PIECE = 16
+"""Tokens of the context that a ring takes at once; it has room for so many more."""
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +58,8 @@ class DecodeBenchmark(Checked):
         num_tokens: Tokens that db1 decodes in a round; the slower ones decode one.
         rounds: Turns of each contender.
         whole: Measure recomputing the whole text, too.
+        precision: `fp32` or `bf16`.
+        device: `cpu` or `cuda`.
         threads: Threads of torch; None leaves its choice.
         seed: Of weights and tokens.
     """
@@ -63,8 +72,16 @@ class DecodeBenchmark(Checked):
     num_tokens: Count = 16
     rounds: Count = 5
     whole: bool = True
+    precision: str = "fp32"
+    device: str = "cpu"
     threads: Annotated[int, Range(least=1, most=4_096)] | None = None
     seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.precision not in _DTYPES:
+            raise ConfigError(f"precision: got {self.precision!r}, expected one of {[*_DTYPES]}")
+        check_device(self.device)
 
     @property
     def model(self) -> ModelConfig:
@@ -89,68 +106,118 @@ def run(config: DecodeBenchmark, progress: Progress | None = None) -> Comparison
         progress: Called with (work, finished rounds, all rounds).
 
     Raises:
-        Db1Error: When the contenders' outputs differ by more than `TOLERANCE`.
+        Db1Error: When the contenders' outputs differ by more than `TOLERANCES` allow.
     """
     with threads_of_torch(config.threads):
         generator = torch.Generator().manual_seed(config.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             model = TransformerXL(config.model, _VOCABULARY_SIZE).eval()
+        model = model.to(config.device, _DTYPES[config.precision])
         shape = (config.batch_size, config.memory_length + _CHECKED_TOKENS)
-        ids_BT = torch.randint(_VOCABULARY_SIZE, shape, generator=generator)
+        ids_BT = torch.randint(_VOCABULARY_SIZE, shape, generator=generator).to(config.device)
         context, following = ids_BT.split([config.memory_length, _CHECKED_TOKENS], dim=1)
-        decoders = {OURS: CachedDecoder(model, context)}
+        decoders: dict[str, Decoder] = {OURS: RingDecoder(model, context)}
+        decoders["sliding memory"] = CachedDecoder(model, context)
         decoders["hidden states"] = HiddenStateDecoder(model, context)
         if config.whole:
             decoders["whole text"] = WholeTextDecoder(model, context)
-        difference = _compare_outputs(decoders, following)
+        difference = _compare_outputs(decoders, following, TOLERANCES[config.precision])
         return compare(
             f"decode: width {config.width}, {config.num_layers} layers, memory "
-            f"{config.memory_length}, batch {config.batch_size}, "
-            f"{torch.get_num_threads()} thread(s)",
+            f"{config.memory_length}, batch {config.batch_size}, {config.precision}, "
+            f"{config.device}, {torch.get_num_threads()} thread(s)",
             "token",
             _contenders(config, decoders, following[:, :1]),
             rounds=config.rounds,
-            notes={"largest difference of the outputs": difference},
+            notes={"largest difference of the outputs": difference} | _bytes(config, model),
             progress=progress,
         )
 
 
+def _bytes(config: DecodeBenchmark, model: TransformerXL) -> dict[str, float]:
+    """What a token has to read at least: the layers, and keys, values and positions of a memory."""
+    size = _DTYPES[config.precision].itemsize
+    weights = sum(parameter.numel() for parameter in model.layers.parameters())
+    positions = config.num_layers * config.width * config.memory_length
+    memory = 2 * config.batch_size * positions
+    return {"MB that a token has to read": size * (weights + positions + memory) / 1e6}
+
+
+def check_device(device: str) -> None:
+    """Raises ConfigError for a device that is unknown or not here."""
+    if device not in ("cpu", "cuda"):
+        raise ConfigError(f"--device: got {device!r}, expected cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: no GPU here; leave it out to measure the CPU")
+
+
 def _contenders(
-    config: DecodeBenchmark, decoders: dict[str, CachedDecoder], ids_B1: Tensor
+    config: DecodeBenchmark, decoders: dict[str, Decoder], ids_B1: Tensor
 ) -> list[Contender]:
-    def several(decoder: CachedDecoder, count: int) -> Callable[[], None]:
+    def several(decoder: Decoder, count: int) -> Callable[[], None]:
         def steps() -> None:
             for _ in range(count):
                 decoder.step(ids_B1)
+            if ids_B1.is_cuda:
+                torch.cuda.synchronize()
 
         return steps
 
-    counts = {name: config.num_tokens if name == OURS else 1 for name in decoders}
+    fast = (OURS, "sliding memory")
+    counts = {name: config.num_tokens if name in fast else 1 for name in decoders}
     return [
         Contender(name=name, run=several(decoder, counts[name]), amount=counts[name])
         for name, decoder in decoders.items()
     ]
 
 
-def _compare_outputs(decoders: dict[str, CachedDecoder], ids_BT: Tensor) -> float:
+def _compare_outputs(decoders: dict[str, Decoder], ids_BT: Tensor, tolerance: float) -> float:
     """Feeds the same tokens to all; returns the largest difference from db1's outputs."""
     largest = 0.0
     for ids_B1 in ids_BT.split(1, dim=1):
         outputs = {name: decoder.step(ids_B1) for name, decoder in decoders.items()}
         for name, hidden in outputs.items():
             difference = float((hidden - outputs[OURS]).abs().max())
-            if not difference <= TOLERANCE:
+            if not difference <= tolerance:
                 raise Db1Error(
                     f"outputs of {OURS} and {name!r} differ by {difference:.2e}, expected at most "
-                    f"{TOLERANCE}; the figures would compare different work"
+                    f"{tolerance}; the figures would compare different work"
                 )
             largest = max(largest, difference)
     return largest
 
 
+class Decoder(Protocol):
+    """One way to decode."""
+
+    def step(self, ids_BT: Tensor) -> Tensor:
+        """Runs the next tokens; returns the last one's hidden state (B, D)."""
+
+
+class RingDecoder:
+    """db1's own way of acting in place, on a GPU as one captured graph.
+
+    Args:
+        model: The decoder, in evaluation mode.
+        context_BT: Tokens before the first one decoded, int64 (B, M).
+    """
+
+    def __init__(self, model: TransformerXL, context_BT: Tensor) -> None:
+        self._ring = RingMemory(model, len(context_BT), most_tokens=_PIECE)
+        self._captured = CapturedStep(self._ring) if context_BT.is_cuda else None
+        for piece in context_BT.split(_PIECE, dim=1):
+            self._ring.decode(piece, torch.full_like(piece, NO_LOCAL_POSITION))
+
+    def step(self, ids_BT: Tensor) -> Tensor:
+        """Runs the next tokens; returns the last one's hidden state (B, D)."""
+        places_BT = torch.full_like(ids_BT, NO_LOCAL_POSITION)
+        run = self._captured or self._ring.decode
+        return run(ids_BT, places_BT)[:, -1]
+
+
 class CachedDecoder:
-    """db1's own way of acting.
+    """db1's memory that can be continued in several ways.
 
     Args:
         model: The decoder, in evaluation mode.

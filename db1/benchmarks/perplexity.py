@@ -25,7 +25,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from db1.benchmarks.decode import TOLERANCE, threads_of_torch
+from db1.benchmarks.decode import TOLERANCES, threads_of_torch
 from db1.benchmarks.timing import OURS, Comparison, Contender, compare
 from db1.errors import ConfigError, Db1Error
 from db1.model.config import ModelConfig
@@ -93,10 +93,10 @@ def _compare(config: PerplexityBenchmark, length: int, progress: Progress | None
     ids_1T = torch.randint(_VOCABULARY_SIZE, (1, num_tokens), generator=generator)
     scorers = _Scorers(model, ids_1T, length)
     difference = float((scorers.cached() - scorers.hidden_states()).abs().max())
-    if not difference <= TOLERANCE:
+    if not difference <= TOLERANCES["fp32"]:
         raise Db1Error(
             f"outputs of {OURS} and {HIDDEN!r} differ by {difference:.2e}, expected at most "
-            f"{TOLERANCE}; the figures would compare different work"
+            f"{TOLERANCES['fp32']}; the figures would compare different work"
         )
     notes = {"largest difference of the memories' outputs": difference}
     if length in PUBLISHED:

@@ -18,7 +18,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from db1.benchmarks.decode import Progress, threads_of_torch
+from db1.benchmarks.decode import Progress, check_device, threads_of_torch
 from db1.benchmarks.released_step import ReleasedFormulation
 from db1.benchmarks.step_counts import counts_of_layer, graph_breaks
 from db1.benchmarks.throughput import matmul_flops
@@ -77,8 +77,7 @@ class StepBenchmark(Checked):
         super().__post_init__()
         if self.precision not in _DTYPES:
             raise ConfigError(f"precision: got {self.precision!r}, expected one of {[*_DTYPES]}")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("--device cuda: no GPU here; leave it out to measure the CPU")
+        check_device(self.device)
 
     @property
     def model(self) -> ModelConfig:

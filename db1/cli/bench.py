@@ -46,6 +46,8 @@ def decode(
     tokens: Annotated[int, typer.Option(help="Tokens db1 decodes a round.", min=1)] = 16,
     rounds: Annotated[int, typer.Option(help="Turns of each contender.", min=1)] = 5,
     whole: Annotated[bool, typer.Option(help="Measure recomputing the whole text, too.")] = True,
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="Threads of torch.", min=1)] = 1,
     quick: Quick = False,
     json_file: JsonFile = None,
@@ -61,6 +63,8 @@ def decode(
 
     Example: db1 bench decode --batch 8 --no-whole --threads 2
 
+    Example: db1 bench decode --layers 24 --precision bf16 --device cuda --no-whole
+
     Example: db1 bench decode --quick --json decode.json
     """
     from db1.benchmarks.decode import DecodeBenchmark, run
@@ -69,7 +73,14 @@ def decode(
     if quick:
         sizes = {"width": 256, "num_layers": 2, "num_heads": 8, "memory_length": 256}
     config = DecodeBenchmark(
-        **sizes, batch_size=batch, num_tokens=tokens, rounds=rounds, whole=whole, threads=threads
+        **sizes,
+        batch_size=batch,
+        num_tokens=tokens,
+        rounds=rounds,
+        whole=whole,
+        precision=precision,
+        device=device,
+        threads=threads,
     )
     with task_bars(Console(stderr=True)) as progress:
         comparison = run(config, progress)

@@ -17,7 +17,12 @@ SMALL = {"width": 32, "num_layers": 3, "num_heads": 4, "num_tokens": 2, "rounds"
 def test_all_contenders_agree(memory_length: int, batch_size: int) -> None:
     config = DecodeBenchmark(**SMALL, memory_length=memory_length, batch_size=batch_size)
     comparison = run(config)
-    assert {t.name for t in comparison.timings} == {"db1", "hidden states", "whole text"}
+    assert {t.name for t in comparison.timings} == {
+        "db1",
+        "sliding memory",
+        "hidden states",
+        "whole text",
+    }
     assert 0 <= comparison.notes["largest difference of the outputs"] < 1e-5
 
 
