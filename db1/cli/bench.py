@@ -150,6 +150,58 @@ def data(quick: Quick = False, json_file: JsonFile = None) -> None:
     show(comparisons, json_file)
 
 
+@app.command("train", cls=Verb)
+def train(
+    against: Annotated[str, typer.Option(help="What db1 is compared with: released.")] = "released",
+    width: Annotated[int, typer.Option(help="Width of the model.", min=2)] = 256,
+    layers: Annotated[int, typer.Option(help="Its layers.", min=1)] = 4,
+    heads: Annotated[int, typer.Option(help="Attention heads.", min=1)] = 8,
+    length: Annotated[int, typer.Option(help="Tokens of a sequence.", min=2)] = 1_024,
+    batch: Annotated[int, typer.Option(help="Sequences.", min=1)] = 2,
+    ids: Annotated[int, typer.Option(help="Ids of the vocabulary.", min=2)] = 33_025,
+    targets: Annotated[
+        list[float] | None,
+        typer.Option(help="Share of tokens to be predicted (repeatable); default: 1 and 0.1."),
+    ] = None,
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    rounds: Annotated[int, typer.Option(help="Turns of each contender.", min=1)] = 5,
+    threads: Annotated[int, typer.Option(help="Threads of torch.", min=1)] = 1,
+    quick: Quick = False,
+    json_file: JsonFile = None,
+) -> None:
+    """A training step against the released model's formulation of it, with the same weights.
+
+    Forward and backward of one batch. The released formulation takes scores by einsum in float32
+    over all pairs of tokens and logits of all tokens, and keeps hidden states as a memory. Loss and
+    gradients are compared first. Prints peak memory, operations and bytes of a layer, host waits,
+    graph breaks, and how near the device's best products the step comes.
+
+    Example: db1 bench train --against released
+
+    Example: db1 bench train --width 2048 --layers 24 --heads 16 --precision bf16 --device cuda
+
+    Example: db1 bench train --quick --json train.json
+    """
+    from db1.benchmarks.training_step import RELEASED, StepBenchmark, run
+    from db1.errors import ConfigError
+
+    if against != RELEASED:
+        raise ConfigError(f"--against: got {against!r}, expected {RELEASED!r}")
+    sizes = {"width": width, "num_layers": layers, "num_heads": heads, "length": length}
+    if quick:
+        sizes, ids = {"width": 64, "num_layers": 2, "num_heads": 4, "length": 128}, 1_000
+    settings = {"batch_size": batch, "vocabulary_size": ids, "precision": precision}
+    comparisons = []
+    with task_bars(Console(stderr=True)) as progress:
+        for share in targets or [1.0, 0.1]:
+            config = StepBenchmark(
+                **sizes, **settings, targets=share, device=device, rounds=rounds, threads=threads
+            )
+            comparisons.append(run(config, progress))
+    show(comparisons, json_file)
+
+
 @app.command("training", cls=Verb)
 def training(
     sizes: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +40,8 @@ class BatchDrawer:
         processes: This process and the others.
         start: First step.
         stop: One past the last step; None: that of the training.
+        ahead: Read the next step's micro-batches in a thread while the model works on this one's;
+            None: where it works on a GPU, so that nobody waits for the copies.
     """
 
     def __init__(
@@ -48,8 +51,14 @@ class BatchDrawer:
         processes: Processes,
         start: int,
         stop: int | None = None,
+        ahead: bool | None = None,
     ) -> None:
         self._processes = processes
+        last = training.num_steps if stop is None else stop
+        self._steps_left = last - start
+        ahead = processes.device.type == "cuda" if ahead is None else ahead
+        self._reader = ThreadPoolExecutor(1, "reads-ahead") if ahead else None
+        self._coming: Future[list[Batch]] | None = None
         self._accumulation = training.accumulation(processes.world_size)
         self._first_slots = [
             (index * processes.world_size + processes.rank) * training.micro_batch_size
@@ -58,7 +67,7 @@ class BatchDrawer:
         self._batches: Iterator[Batch] = make_loader(
             dataset,
             first_step=start,
-            num_steps=training.num_steps if stop is None else stop,
+            num_steps=last,
             global_batch_size=training.global_batch_size,
             micro_batch_size=training.micro_batch_size,
             rank=processes.rank,
@@ -95,6 +104,16 @@ class BatchDrawer:
         )
 
     def _read(self) -> list[Batch]:
+        """This step's micro-batches; those of the next are on their way then."""
+        if self._reader is None:
+            return self._read_step()
+        coming = self._coming or self._reader.submit(self._read_step)
+        read = coming.result()
+        self._steps_left -= 1
+        self._coming = self._reader.submit(self._read_step) if self._steps_left > 0 else None
+        return read
+
+    def _read_step(self) -> list[Batch]:
         return [next(self._batches) for _ in range(self._accumulation)]
 
     @staticmethod
