@@ -1,8 +1,7 @@
 """Acting one token at a time: cached keys and values against what they replace.
 
-    db1             keys and values lie in a ring, position vectors are cached; nothing moves
-    sliding memory  keys and values slide through a buffer, as where texts are continued in
-                    several ways
+    db1             keys, values and position vectors of the memory are cached
+    ring            the same in place, at fixed addresses; on a GPU a step is one captured graph
     hidden states   the memory holds the layers' inputs; each token projects all M + 1 of them to
                     queries, keys and values, and the M + 1 position vectors anew: the released way
     whole text      no memory: each token runs the whole text so far through the model
@@ -117,8 +116,8 @@ def run(config: DecodeBenchmark, progress: Progress | None = None) -> Comparison
         shape = (config.batch_size, config.memory_length + _CHECKED_TOKENS)
         ids_BT = torch.randint(_VOCABULARY_SIZE, shape, generator=generator).to(config.device)
         context, following = ids_BT.split([config.memory_length, _CHECKED_TOKENS], dim=1)
-        decoders: dict[str, Decoder] = {OURS: RingDecoder(model, context)}
-        decoders["sliding memory"] = CachedDecoder(model, context)
+        decoders: dict[str, Decoder] = {OURS: CachedDecoder(model, context)}
+        decoders["ring"] = RingDecoder(model, context)
         decoders["hidden states"] = HiddenStateDecoder(model, context)
         if config.whole:
             decoders["whole text"] = WholeTextDecoder(model, context)
@@ -164,7 +163,7 @@ def _contenders(
 
         return steps
 
-    fast = (OURS, "sliding memory")
+    fast = (OURS, "ring")
     counts = {name: config.num_tokens if name in fast else 1 for name in decoders}
     return [
         Contender(name=name, run=several(decoder, counts[name]), amount=counts[name])
@@ -196,7 +195,7 @@ class Decoder(Protocol):
 
 
 class RingDecoder:
-    """db1's own way of acting in place, on a GPU as one captured graph.
+    """A memory that goes on in one way only, in place, on a GPU as one captured graph.
 
     Args:
         model: The decoder, in evaluation mode.
@@ -217,7 +216,7 @@ class RingDecoder:
 
 
 class CachedDecoder:
-    """db1's memory that can be continued in several ways.
+    """db1's own way of acting.
 
     Args:
         model: The decoder, in evaluation mode.

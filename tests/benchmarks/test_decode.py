@@ -19,7 +19,7 @@ def test_all_contenders_agree(memory_length: int, batch_size: int) -> None:
     comparison = run(config)
     assert {t.name for t in comparison.timings} == {
         "db1",
-        "sliding memory",
+        "ring",
         "hidden states",
         "whole text",
     }
