@@ -199,24 +199,28 @@ class Memory:
         kept = self._columns.gather(4, index.expand(shape))
         return self._with_columns(kept, torch.minimum(counts, lengths))
 
-    def extended(self, num_tokens: int, lengths: Tensor | None) -> Extension:
+    def extended(
+        self, num_tokens: int, lengths: Tensor | None, span: int | None = None
+    ) -> Extension:
         """Makes room for `num_tokens` new columns.
 
         Args:
             num_tokens: T.
             lengths: int64 (B,), how many of them are tokens, at the right; None: all.
+            span: Keys that a token sees at most, itself included; None without limit.
 
         Raises:
             DataError: For lengths outside [0, T].
         """
         if lengths is None:
-            return Extension(self, num_tokens, None)
+            return Extension(self, num_tokens, None, span)
         lengths = lengths.to(self._storage.columns.device)
         if lengths.shape != (self.batch_size,) or lengths.min() < 0 or lengths.max() > num_tokens:
             raise DataError(
                 f"lengths {lengths.tolist()}: expected {self.batch_size} numbers in 0..{num_tokens}"
             )
-        return Extension(self, num_tokens, None if lengths.min() == num_tokens else lengths)
+        ragged = None if lengths.min() == num_tokens else lengths
+        return Extension(self, num_tokens, ragged, span)
 
     @property
     def _columns(self) -> Tensor:
@@ -241,13 +245,18 @@ class Extension:
         memory: The memory before.
         num_tokens: T.
         lengths: int64 (B,) or None, as in `Memory.extended`.
+        span: As there. What no new token sees is kept, and not handed out: a token behind a full
+            memory then sees all that it gets, and needs no mask.
     """
 
-    def __init__(self, memory: Memory, num_tokens: int, lengths: Tensor | None) -> None:
+    def __init__(
+        self, memory: Memory, num_tokens: int, lengths: Tensor | None, span: int | None = None
+    ) -> None:
         self._memory = memory
         self._lengths = lengths
         self.num_tokens = num_tokens
         self.num_keys = memory.filled + num_tokens
+        self.num_seen = num_tokens + min(memory.filled, memory.filled if span is None else span - 1)
         if lengths is None and memory._storage.can_append(memory._stop, num_tokens):
             self._storage, stop = memory._storage, memory._stop
         else:
@@ -263,12 +272,18 @@ class Extension:
             return None if counts is None else counts + self.num_tokens
         return self._memory.num_tokens + self._lengths
 
+    @property
+    def valid_seen(self) -> Tensor | None:
+        """`valid_keys` among the `num_seen` last ones."""
+        valid = self.valid_keys
+        return None if valid is None else valid.clamp(max=self.num_seen)
+
     def appender(self, layer: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """`append` for one layer."""
         return partial(self.append, layer)
 
     def append(self, layer: int, k_BHTK: Tensor, v_BHTK: Tensor) -> tuple[Tensor, Tensor]:
-        """Writes one layer's new keys and values; returns all S of them, (B, H, S, K)."""
+        """Writes one layer's new keys and values; returns the `num_seen` last ones of all."""
         columns = self._storage.columns[layer]
         new = columns[..., self._stop - self.num_tokens : self._stop, :]
         fresh = torch.stack([k_BHTK, v_BHTK])
@@ -277,7 +292,7 @@ class Extension:
             is_token = places >= self.num_tokens - self._lengths[:, None]
             fresh = torch.where(is_token[None, :, None, :, None], fresh, new)
         new.copy_(fresh)
-        keys, values = columns[..., self._stop - self.num_keys : self._stop, :]
+        keys, values = columns[..., self._stop - self.num_seen : self._stop, :]
         return keys, values
 
     def finish(self) -> Memory:

@@ -229,11 +229,9 @@ class TransformerXL(nn.Module):
         if memory is None:
             memory = Memory.empty(self, len(ids_BT), self.config.memory_length, ids_BT.device)
         x_BTD = self._embed(ids_BT, local_positions_BT, images, numbers)
-        if (span := self.config.attention_span) is not None:
-            memory = memory.truncated(span - 1)  # no new token sees further back: often no mask
-        extension = memory.extended(x_BTD.shape[1], lengths)
-        plan = self._plan(x_BTD, extension.num_keys, extension.valid_keys)
-        all_terms = memory.positions.terms(extension.num_keys)
+        extension = memory.extended(x_BTD.shape[1], lengths, self.config.attention_span)
+        plan = self._plan(x_BTD, extension.num_seen, extension.valid_seen)
+        all_terms = memory.positions.terms(extension.num_seen)
         for index, (layer, terms) in enumerate(zip(self.layers, all_terms, strict=True)):
             x_BTD = layer(x_BTD, terms, self._biases, plan, extension.appender(index))
         return x_BTD, extension.finish()
