@@ -22,8 +22,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from db1.errors import ConfigError
+from db1.errors import ConfigError, DataError
 from db1.failures import make_folder, mkdir, writing
+from db1.json_shape import check_shape, parse_json
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -458,7 +459,20 @@ class MetricsWriter:
 def read_metrics(folder: Path | str, kind: str | None = None) -> list[dict[str, Any]]:
     """Returns the records of a run folder's metrics.jsonl, those of one kind if given."""
     path = Path(folder) / METRICS_FILE
-    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    records = []
+    try:
+        lines = path.read_bytes().splitlines()
+        for number, line in enumerate(lines, start=1):
+            records.append(parse_json(line))
+            check_shape(records[-1], {"kind": str, "step": int}, f"{path} line {number}")
+    except ValueError as error:
+        if len(records) + 1 == len(lines):  # a run that was killed in the middle of a line
+            return _of_kind(records, kind)
+        raise DataError(f"{path} line {len(records) + 1}: no JSON ({error})") from error
+    return _of_kind(records, kind)
+
+
+def _of_kind(records: list[dict[str, Any]], kind: str | None) -> list[dict[str, Any]]:
     return [record for record in records if kind is None or record["kind"] == kind]
 
 
@@ -472,6 +486,6 @@ def _finite(value: Any) -> Any:
 def _step_of(line: str, default: int) -> int:
     """Step of a JSON line; `default` for a line torn by a crash."""
     try:
-        return int(json.loads(line)["step"])
+        return int(parse_json(line)["step"])
     except (ValueError, KeyError, TypeError):
         return default

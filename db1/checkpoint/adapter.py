@@ -24,9 +24,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from db1.checkpoint.manifest import read_json
 from db1.checkpoint.run import WEIGHTS_FILE, file_sha256
 from db1.checkpoint.weights import read_weights, write_weights
 from db1.errors import CheckpointError, ConfigError, MissingExtra, nearest
+from db1.json_shape import check_shape, parse_json
 from db1.ranges import Checked, Count, Positive, Rate
 from db1.runtime import atomic_write_text
 
@@ -168,7 +170,8 @@ class LoraFiles(ModelFiles):
         atomic_write_text(folder / FOLDER / BASE_NOTE, json.dumps(note, indent=1))
 
     def read(self, folder: Path, model: nn.Module) -> None:
-        note = json.loads((folder / FOLDER / BASE_NOTE).read_text(encoding="utf-8"))
+        note = read_json(folder / FOLDER / BASE_NOTE)
+        check_shape(note, {"sha256": str}, folder / FOLDER / BASE_NOTE, CheckpointError)
         if not self._base.is_file() or file_sha256(self._base.parent, BASE_FILE) != note["sha256"]:
             raise CheckpointError(
                 f"{self._base}: missing or not the frozen weights that {folder.name} was trained "
@@ -194,7 +197,7 @@ def merge_adapter(weights: Mapping[str, Tensor], folder: Path) -> dict[str, Tens
         CheckpointError: The folder holds no LoRA adapter, or one of another model.
     """
     try:
-        options = json.loads((folder / ADAPTER_CONFIG_FILE).read_text(encoding="utf-8"))
+        options = parse_json((folder / ADAPTER_CONFIG_FILE).read_text(encoding="utf-8"))
         scale = options["lora_alpha"] / options["r"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(

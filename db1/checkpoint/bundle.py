@@ -10,7 +10,6 @@ instructions.json (what each of them is to do, in words).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +29,7 @@ from db1.checkpoint.run import FOLDER, WEIGHTS_FILE, file_sha256, resolve_checkp
 from db1.checkpoint.weights import read_weights
 from db1.config import build, load_yaml, to_dict
 from db1.errors import CheckpointError, ConfigError, DataError
+from db1.json_shape import parse_json
 from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
 from db1.tokens.text import TextTokenizer
@@ -324,7 +324,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"{path}: not readable as JSON: {error}") from error
     if not isinstance(content, dict):

@@ -18,6 +18,7 @@ from typing import Any
 
 from db1 import __version__
 from db1.errors import CheckpointError
+from db1.json_shape import check_shape, parse_json
 from db1.runtime import atomic_write_text, sync_folder
 
 MANIFEST_FILE = "manifest.json"
@@ -82,6 +83,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     files = manifest.get("files")
     if not isinstance(files, dict) or not isinstance(manifest.get("step"), int):
         raise CheckpointError(f"{path}: lacks its step or its files")
+    check_shape(files, {str: {"size": int, "sha256": str}}, path, CheckpointError, "files")
     return manifest
 
 
@@ -108,7 +110,7 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: When the file is missing or holds anything else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file, the checkpoint is not complete") from error
     except (OSError, ValueError) as error:

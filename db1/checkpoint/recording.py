@@ -9,7 +9,6 @@ Nothing in a file is executed: pickled arrays are refused.
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 import zlib
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 
 from db1.errors import DataError
+from db1.json_shape import parse_json
 
 _CONFIG = "config"
 _PARAM = "param/"
@@ -158,7 +158,7 @@ def _config(path: Path, array: Any) -> dict[str, Any]:
     if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
         raise DataError(f"{path}: array 'config' is not JSON bytes (uint8)")
     try:
-        config = json.loads(array.tobytes())
+        config = parse_json(array.tobytes())
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: array 'config' is not JSON: {error}") from error
     if not isinstance(config, dict):

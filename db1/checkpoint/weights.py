@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from db1.errors import CheckpointError
+from db1.json_shape import check_shape, parse_json
 
 _ALIASES = "db1_aliases"
 """Metadata key: JSON of {name: name of the stored tensor that it is tied to}."""
@@ -98,9 +99,21 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             metadata = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read as safetensors: {error}") from error
-    for alias, name in json.loads(metadata.get(_ALIASES, "{}")).items():
+    for alias, name in _aliases(metadata, path).items():
+        if name not in weights:
+            raise CheckpointError(f"{path}: {alias!r} stands for {name!r}, which is not there")
         weights[alias] = weights[name]
     return weights
+
+
+def _aliases(metadata: Mapping[str, str], path: Path) -> dict[str, str]:
+    """Second names of tensors, by what they stand for."""
+    try:
+        found = parse_json(metadata.get(_ALIASES, "{}"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its metadata are no JSON: {error}") from None
+    check_shape(found, {str: str}, path, CheckpointError, "metadata")
+    return dict(found)
 
 
 def _distinct(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from db1.checkpoint.hub import resolve_model_name
 from db1.config import load_yaml
+from db1.json_shape import parse_json
 
 HELP = "A run folder, a safetensors folder, the published checkpoint, hf://user/name, or base."
 
@@ -28,7 +28,7 @@ def _configuration(folder: Path) -> dict[str, Any]:
     if (folder / "config.yaml").is_file():
         return load_yaml(folder / "config.yaml")
     try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        content = parse_json((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -86,7 +86,6 @@ def check_options(ctx: Any, typed: dict[str, Any]) -> None:
         typer.BadParameter: A number is not finite or beyond 64 bits, or a path is empty.
     """
     by_name = {parameter.name: parameter for parameter in ctx.command.params}
-    _check_together(ctx, by_name)
     for name, value in ctx.params.items():
         for one in _each(value):
             if isinstance(one, int | float) and not isinstance(one, bool):
@@ -97,6 +96,7 @@ def check_options(ctx: Any, typed: dict[str, Any]) -> None:
                     raise typer.BadParameter(reason, ctx=ctx, param=by_name[name]) from None
         if any(isinstance(one, Path) for one in _each(value)) and "" in _each(typed.get(name)):
             raise typer.BadParameter("got an empty path", ctx=ctx, param=by_name[name])
+    _check_together(ctx, by_name)
 
 
 def _check_together(ctx: Any, by_name: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ import typer
 from db1.cli.device import checked_device
 from db1.cli.model_argument import Run
 from db1.errors import CheckpointError, ConfigError, DataError
+from db1.json_shape import parse_json
 
 if TYPE_CHECKING:
     from db1.inference.decode import DecodeConfig
@@ -150,7 +151,7 @@ def read_prompts(file: Path) -> list[str]:
 
 def _prompt_of(line: str, where: str) -> str:
     try:
-        found = json.loads(line)
+        found = parse_json(line)
     except ValueError:
         found = None
     prompt = found.get("prompt") if isinstance(found, dict) else None

@@ -13,7 +13,6 @@ elsewhere can use the run.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from typing import Any
 from db1.demo.brain import Brain
 from db1.demo.feed import json_lines, message_of
 from db1.errors import DataError, Db1Error, MissingExtra
+from db1.json_shape import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ async def _body(request: Any, limit: int, what: str) -> bytes:
 
 async def _json(request: Any) -> dict[str, Any]:
     try:
-        found = json.loads(await _body(request, MAX_JSON, "the request"))
+        found = parse_json(await _body(request, MAX_JSON, "the request"))
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):

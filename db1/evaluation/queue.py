@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from db1.errors import DataError
+from db1.evaluation.results import TASK_SHAPE
 from db1.failures import make_folder
+from db1.json_shape import check_shape, parse_json
 from db1.runtime import atomic_write_text
 
 FINISHED_FOLDER = "finished"
@@ -67,13 +69,17 @@ class TaskQueue:
         """
         path = self._path(task, "json")
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            part = parse_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except ValueError as error:
             raise DataError(
                 f"{path}: no JSON ({error}); delete it to play the task again"
             ) from error
+        check_shape(part, {"entry?": TASK_SHAPE, "failure?": str}, path)
+        if not {"entry", "failure"} & part.keys():
+            raise DataError(f"{path}: neither an entry nor a failure; delete it to play again")
+        return part
 
     def forget(self, task: str) -> None:
         """Removes what a task came to, so that it is done again."""

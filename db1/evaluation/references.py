@@ -11,7 +11,6 @@ version that is installed.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from db1.errors import ConfigError, DataError, nearest
+from db1.json_shape import parse_json
 from db1.suites.scores import (
     MEASURED,
     Measured,
@@ -127,7 +127,7 @@ def load_references(folder: Path, task_id: str, now: Mapping[str, str]) -> Refer
             f"`db1 collect {task_id} --episodes 1 --out {_root(folder, task_id)}`"
         )
     try:
-        details = json.loads(path.read_text(encoding="utf-8"))
+        details = parse_json(path.read_text(encoding="utf-8"))
         references = References(
             random=float(details["random"]["mean"]),
             expert=float(details["expert"]["mean"]),

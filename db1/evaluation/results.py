@@ -16,9 +16,57 @@ import torch
 import db1
 from db1.errors import ConfigError, DataError
 from db1.failures import make_folder
+from db1.json_shape import Number, check_shape, parse_json
 from db1.runtime import atomic_write_text
 
 RESULTS_FILE = "results.json"
+
+_MAYBE_NUMBER = (*Number, type(None))
+_NOTES = {str: str}
+TASK_SHAPE = {
+    "episodes": int,
+    "seeds": [int],
+    "returns": [Number],
+    "lengths": [Number],
+    "successes?": ([(bool, type(None))], type(None)),
+    "prompts?": (list, type(None)),
+    "random": _MAYBE_NUMBER,
+    "expert": _MAYBE_NUMBER,
+    "reference": (dict, type(None)),
+    "normalised": _MAYBE_NUMBER,
+    "interval": ([Number], type(None)),
+    "seconds?": _MAYBE_NUMBER,
+}
+_SCORED = ({str: dict}, type(None))
+RESULTS_SHAPE = {
+    "tasks": {str: TASK_SHAPE},
+    "summary": {
+        "num_tasks": int,
+        "share_at_least_50": _MAYBE_NUMBER,
+        "mean_normalised": _MAYBE_NUMBER,
+        "median_normalised": _MAYBE_NUMBER,
+        "interquartile_mean": _MAYBE_NUMBER,
+        "intervals?": {str: ([Number], type(None))},
+        "by_suite": {str: dict},
+        "threshold_curve?": {"thresholds": [Number], "num_tasks": [int]},
+    },
+    "text?": ({"corpora?": {str: {str: Number}}}, type(None)),
+    "captions?": _SCORED,
+    "questions?": _SCORED,
+    "failures?": _NOTES,
+    "version_mismatches?": _NOTES,
+    "missing_references?": _NOTES,
+    "missing_prompts?": _NOTES,
+    "settings": dict,
+    "provenance": {
+        "checkpoint?": ({"run": str, "tag?": (str, type(None))}, type(None)),
+        "config?": dict,
+        "versions?": _NOTES,
+        "command?": [str],
+        "few_shot?": {str: list},
+    },
+}
+"""What readers of results.json count on."""
 
 
 def read_results(folder: Path) -> dict[str, Any]:
@@ -31,12 +79,14 @@ def read_results(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"{path}: no results; run `db1 eval RUN --out {folder}` first")
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
+        results = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path}: no JSON ({error}); evaluate again") from error
+    check_shape(results, dict, path)
     missing = {"tasks", "summary", "provenance", "settings"} - set(results)
     if missing:
         raise DataError(f"{path}: no results file of db1, it lacks {sorted(missing)}")
+    check_shape(results, RESULTS_SHAPE, path)
     return results
 
 

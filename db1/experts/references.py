@@ -23,6 +23,7 @@ from db1.experts import make_expert
 from db1.experts.custom import Policy, custom_expert
 from db1.experts.demonstrate import UniformExpert
 from db1.experts.measurement import Progress, measure
+from db1.json_shape import parse_json
 from db1.suites import make_env, parse_task_id
 
 FILE = "references.json"
@@ -98,7 +99,7 @@ def read_references(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        references = json.loads(path.read_text(encoding="utf-8"))
+        references = parse_json(path.read_text(encoding="utf-8"))
         for policy in ("random", "expert"):
             float(references[policy]["mean"]), int(references[policy]["seeds"][1])
     except (ValueError, KeyError, TypeError) as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import itertools
-import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from db1.errors import ConfigError, DataError, MissingExtra, nearest
+from db1.json_shape import parse_json
 from db1.registry import Registry
 
 Reader = Callable[[Path], Iterator[str]]
@@ -162,7 +162,7 @@ def _json_lines(file: Path) -> Iterator[tuple[int, Any]]:
         if not line.strip():
             continue
         try:
-            yield number, json.loads(line)
+            yield number, parse_json(line)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{file} line {number}: no JSON ({error})") from None
 

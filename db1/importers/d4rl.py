@@ -15,7 +15,6 @@ Source: Fu et al. 2020, arXiv:2004.07219; https://github.com/Farama-Foundation/D
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
@@ -38,6 +37,7 @@ from db1.importers.fields import MAX_DISCRETE, SourceField, infer_field
 from db1.importers.fingerprint import fingerprint
 from db1.importers.hdf5 import array_of, check_lengths, open_hdf5, read_rows, value_range
 from db1.importers.registry import IMPORTERS, ImportContext, ImportKind, ImportSummary, option
+from db1.json_shape import parse_json
 from db1.ranges import Count
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")
@@ -66,7 +66,7 @@ class D4rlOptions(EpisodeOptions):
 def datasets() -> Mapping[str, Mapping[str, Any]]:
     """D4RL's data sets by name: `file`, `random` and `expert` return, `max_steps`."""
     text = resources.files("db1.importers").joinpath("d4rl_datasets.json").read_text("utf-8")
-    return json.loads(text)["datasets"]
+    return parse_json(text)["datasets"]
 
 
 def dataset_name(path: Path, given: str | None) -> str | None:

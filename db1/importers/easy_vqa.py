@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -30,6 +29,7 @@ from db1.importers.pair_source import (
     read_image_file,
 )
 from db1.importers.registry import IMPORTERS, ImportContext, ImportKind, ImportSummary
+from db1.json_shape import parse_json
 from db1.store.pair_layout import QUESTION
 from db1.store.pairs import Pair
 
@@ -88,7 +88,7 @@ def _split(folder: Path) -> PairSplit:
 
 def _questions(file: Path) -> list[tuple[str, str, int]]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: cannot read the questions ({error})") from None
     if not isinstance(content, list):

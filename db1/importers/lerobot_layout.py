@@ -14,7 +14,6 @@ Source: https://huggingface.co/docs/lerobot/lerobot-dataset-v3 ; `lerobot.datase
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from db1.errors import ConfigError, DataError, MissingExtra
+from db1.json_shape import parse_json
 
 INFO_FILE = "meta/info.json"
 _PLACEHOLDER = re.compile(r"\{(\w+)(?::(0\d+d))?\}")
@@ -345,7 +345,7 @@ def _filled(template: str, names: Mapping[str, Any], where: str) -> str:
 def _json(folder: Folder, name: str) -> Mapping[str, Any]:
     path = folder.file(name)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: no readable JSON ({error})") from None
     if not isinstance(content, dict):
@@ -360,7 +360,7 @@ def _json_lines(folder: Folder, name: str) -> Iterator[Mapping[str, Any]]:
             for number, line in enumerate(lines, start=1):
                 if not line.strip():
                     continue
-                content = json.loads(line)
+                content = parse_json(line)
                 if not isinstance(content, dict):
                     raise DataError(f"{path}:{number}: expected an object")
                 yield content

@@ -38,6 +38,7 @@ from db1.importers.fingerprint import fingerprint
 from db1.importers.hdf5 import open_hdf5, read_rows
 from db1.importers.registry import IMPORTERS, ImportContext, ImportKind, ImportSummary
 from db1.importers.spaces import action_of, flatten_observation, observation_fields, parse_space
+from db1.json_shape import parse_json
 
 FINAL_KEY = "final_observation"
 MAX_FINAL_SIZE = 1_024
@@ -213,7 +214,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     """
     file = folder / METADATA_FILE
     try:
-        metadata = json.loads(file.read_text(encoding="utf-8"))
+        metadata = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file}: unreadable ({error}); no Minari data set") from None
     if not isinstance(metadata, dict):
@@ -269,7 +270,7 @@ def _references(metadata: Mapping[str, Any]) -> dict[str, float]:
 
 def _environment_id(metadata: Mapping[str, Any]) -> str | None:
     try:
-        return str(json.loads(metadata["env_spec"])["id"])
+        return str(parse_json(metadata["env_spec"])["id"])
     except (KeyError, TypeError, ValueError):
         return None
 

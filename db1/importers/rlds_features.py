@@ -13,7 +13,6 @@ Source: tensorflow_datasets/core/proto/feature.proto and core/example_serializer
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from db1.errors import DataError
 from db1.importers.fields import BadEpisode
 from db1.importers.picture_bytes import decode_all
 from db1.importers.tfrecord import Values
+from db1.json_shape import parse_json
 
 FILE = "features.json"
 _MAX_DEPTH = 30
@@ -90,7 +90,7 @@ def read_features(path: Path) -> tuple[dict[str, Feature], dict[str, Feature], t
         DataError: Unreadable, or without `steps`.
     """
     try:
-        top = json.loads(path.read_text(encoding="utf-8"))["featuresDict"]["features"]
+        top = parse_json(path.read_text(encoding="utf-8"))["featuresDict"]["features"]
         steps = top["steps"]["sequence"]["feature"]
         unknown: list[str] = []
         of_step = {f.path: f for f in _leaves(steps, "steps", unknown)}

@@ -17,7 +17,6 @@ Source: https://minari.farama.org/content/dataset_standards/ ; the JSON of `mina
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ import numpy as np
 from db1.errors import DataError
 from db1.importers.fields import MAX_DISCRETE, SourceField, image_field, is_picture
 from db1.importers.pictures import FRAMES
+from db1.json_shape import parse_json
 from db1.tokens.spec import FieldSpec, StepSpec
 
 Space = Mapping[str, Any]
@@ -48,7 +48,7 @@ def parse_space(text: Any, where: str) -> Space:
         DataError: No JSON of a space.
     """
     try:
-        space = json.loads(text)
+        space = parse_json(text)
         if isinstance(space, dict) and isinstance(space["type"], str):
             return space
     except (TypeError, ValueError, KeyError, RecursionError):

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from db1.errors import ConfigError, DataError
+from db1.json_shape import parse_json
 from db1.runtime import atomic_write_text
 from db1.store.documents import DocumentWriter, token_dtype
 from db1.tokens.text import FILE_NAME as TOKENIZER_FILE
@@ -76,7 +77,7 @@ def finished(out: Path, settings: Mapping[str, Any]) -> TextSummary | None:
     if not file.exists():
         return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
         summary = TextSummary(**content["summary"])
         found = content["settings"]
     except (OSError, ValueError, KeyError, TypeError) as error:

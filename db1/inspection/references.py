@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from db1.errors import DataError
+from db1.json_shape import parse_json
 from db1.store.episodes import EpisodeStore, StoreHeader
 
 FILE = "references.json"
@@ -52,7 +52,7 @@ def _measured(header: StoreHeader) -> StoreReferences | None:
 
 def _read(path: Path) -> StoreReferences:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         return StoreReferences(
             random=float(content["random"]["mean"]), expert=float(content["expert"]["mean"])
         )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from db1.errors import DataError
 from db1.inspection.episode_report import describe_episodes
 from db1.inspection.findings import ERROR, Finding
 from db1.inspection.store_report import Report, StoreReport, histogram
+from db1.json_shape import parse_json
 from db1.store.documents import DocumentStore
 from db1.store.episode_layout import FORMAT as EPISODES
 from db1.store.pair_layout import FORMAT as PAIRS
@@ -27,7 +27,7 @@ def kind_of(path: Path) -> str | None:
     header = path / HEADER
     if header.is_file():
         try:
-            content = json.loads(header.read_text(encoding="utf-8"))
+            content = parse_json(header.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DataError(
                 f"{header}: unreadable header ({error}); make the store again"

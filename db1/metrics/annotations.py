@@ -20,6 +20,7 @@ from typing import Any
 
 from db1.errors import DataError
 from db1.failures import make_folder
+from db1.json_shape import parse_json
 from db1.metrics.pair_selection import pair_id
 from db1.metrics.question_types import answer_type_of, question_type_of
 from db1.runtime import atomic_write_text
@@ -207,7 +208,7 @@ def _karpathy_captions(path: Path, images: Sequence[Any], split: str) -> dict[in
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({error})") from None
 

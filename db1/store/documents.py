@@ -28,6 +28,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from db1.errors import DataError
+from db1.json_shape import parse_json
 
 MAGIC = b"MMIDIDX\0\0"
 IDX_VERSION = 1
@@ -346,7 +347,7 @@ def _read_sidecar(file: Path, fingerprint: str | None) -> dict[str, Any]:
     if not file.exists() and fingerprint is None:
         return {}
     try:
-        sidecar = json.loads(file.read_text(encoding="utf-8"))
+        sidecar = parse_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(
             f"{file}: no such file: no documents are in this folder; a relative folder counts "

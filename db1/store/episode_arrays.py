@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from db1.errors import DataError
+from db1.json_shape import parse_json
 from db1.tokens.spec import Episode, FieldSpec, StepSpec
 
 
@@ -45,7 +46,7 @@ def metadata_line(metadata: Mapping[str, Any], where: str) -> bytes:
     try:
         content = dict(metadata)
         line = json.dumps(content, allow_nan=False)
-        is_kept = json.loads(line) == content
+        is_kept = parse_json(line) == content
     except (TypeError, ValueError) as error:
         raise DataError(
             f"{where}: metadata that is not JSON ({error}); use str, int, float, bool, None, "

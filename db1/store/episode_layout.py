@@ -34,6 +34,7 @@ import numpy as np
 
 from db1 import __version__
 from db1.errors import DataError
+from db1.json_shape import Number, check_shape, parse_json
 from db1.runtime import atomic_write_text
 from db1.store.columns import Column, columns_of
 from db1.store.files import StoreFile
@@ -48,6 +49,19 @@ FORMAT = "db1-episodes"
 VERSION = 2
 HEADER_FILE = "header.json"
 METADATA_FILE = "metadata.jsonl"
+
+
+_HEADER_SHAPE = {
+    "task": str,
+    "spec": dict,
+    "environment": dict,
+    "expert": (str, type(None)),
+    "action_noise": Number,
+    "max_steps": (int, type(None)),
+    "origin?": dict,
+    "image_format?": str,
+    "created_by": str,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +129,7 @@ def read_header(path: Path) -> StoreHeader:
     """
     file = path / HEADER_FILE
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(
             f"{path}: no episode store (it has no {HEADER_FILE}); `db1 collect` or `db1 import` "
@@ -131,12 +145,13 @@ def read_header(path: Path) -> StoreHeader:
         raise DataError(
             f"{file}: version {version!r}, this db1 reads 1..{VERSION}; install a newer db1"
         )
+    check_shape(content, _HEADER_SHAPE, file)
     try:
         content = {"origin": {}, "image_format": RAW} | content
         content = {f.name: content[f.name] for f in fields(StoreHeader)}
         return StoreHeader(**content | {"spec": StepSpec.from_dict(content["spec"])})
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{file}: broken header ({error!r}); make the store again") from None
+    except (DataError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DataError(f"{file}: broken header ({error}); make the store again") from None
 
 
 def write_header(path: Path, header: StoreHeader) -> None:

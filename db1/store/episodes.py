@@ -9,7 +9,6 @@ The files are described in `episode_layout.py`, the writer is in `episode_writer
 
 from __future__ import annotations
 
-import json
 import os
 import zlib
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from db1.errors import DataError
+from db1.json_shape import parse_json
 from db1.store.episode_layout import METADATA_FILE, StoreFiles, StoreHeader, read_header
 from db1.store.episode_writer import EpisodeWriter
 from db1.store.records import HAS_SUCCESS, SUCCESS, TERMINATED
@@ -312,7 +312,7 @@ class EpisodeStore:
             return {}
         line = self._files.metadata.read(start, end - start)
         try:
-            content = json.loads(line)
+            content = parse_json(line)
         except ValueError:
             content = None
         if not isinstance(content, dict):

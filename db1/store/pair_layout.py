@@ -35,6 +35,7 @@ import numpy as np
 
 from db1 import __version__
 from db1.errors import DataError, nearest
+from db1.json_shape import check_shape, parse_json
 from db1.runtime import atomic_write_text
 from db1.store.files import StoreFile
 from db1.store.records import record_checksums
@@ -67,6 +68,9 @@ PAIR_RECORD = np.dtype(
     ]
 )
 _CHUNK = 1 << 15
+
+
+_HEADER_SHAPE = {"name": str, "split": str, "kind": str, "origin": dict, "created_by": str}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +106,7 @@ class PairHeader:
         """Returns the contents of header.json; raises DataError for what JSON cannot hold."""
         content = {f.name: getattr(self, f.name) for f in fields(self)}
         try:
-            return json.loads(
+            return parse_json(
                 json.dumps({"format": FORMAT, **content, "origin": dict(self.origin)})
             )
         except (TypeError, ValueError) as error:
@@ -130,7 +134,7 @@ def read_header(path: Path) -> PairHeader:
     """
     file = path / HEADER_FILE
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(
             f"{path}: no store of images with texts (it has no {HEADER_FILE}); `db1 import` makes "
@@ -146,6 +150,7 @@ def read_header(path: Path) -> PairHeader:
         raise DataError(
             f"{file}: version {version!r}, this db1 reads 1..{VERSION}; install a newer db1"
         )
+    check_shape(content, _HEADER_SHAPE, file)
     try:
         return PairHeader(**{f.name: content[f.name] for f in fields(PairHeader)})
     except (KeyError, TypeError) as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from db1.errors import DataError
+from db1.json_shape import parse_json
 from db1.store.pair_layout import CAPTION
 
 _KEYS = ("image", "texts", "question", "prompt", "metadata")
@@ -78,7 +79,7 @@ def parse_line(line: bytes, where: str) -> Pair:
         DataError: The line is no pair; `where` names it.
     """
     try:
-        content = json.loads(line)
+        content = parse_json(line)
         if not content.keys() <= set(_KEYS):
             raise ValueError(f"keys {sorted(content)}")
         return Pair(

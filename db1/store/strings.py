@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from db1.errors import DataError
+from db1.json_shape import parse_json
 from db1.store.files import Ends, StoreFile
 
 STRINGS_FILE = "strings.jsonl"
@@ -76,7 +77,7 @@ class StringTable:
     def _text(self, number: int) -> str:
         line = self.line(number)
         try:
-            text = json.loads(line)
+            text = parse_json(line)
         except ValueError:
             text = None
         if not isinstance(text, str):

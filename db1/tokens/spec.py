@@ -6,6 +6,7 @@ observation fields and one action field. An *episode* holds the arrays of all it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,10 +14,21 @@ from typing import Any
 import numpy as np
 
 from db1.errors import DataError
+from db1.json_shape import check_shape
 from db1.tokens.image import PATCH_SIZE
 
 KINDS = ("text", "image", "discrete", "continuous")
 _DTYPES = {"text": "object", "image": "uint8", "discrete": "int32", "continuous": "float32"}
+
+
+MAX_SIZE = 1 << 31
+"""Numbers in one field of a step."""
+_FIELD_SHAPE = {"kind": str, "shape?": [int], "num_values?": (int, type(None))}
+_SPEC_SHAPE = {
+    "observation": {str: _FIELD_SHAPE},
+    "action": _FIELD_SHAPE,
+    "action_mask?": (str, type(None)),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +51,10 @@ class FieldSpec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        if any(n < 0 for n in self.shape) or math.prod(self.shape) > MAX_SIZE:
+            raise DataError(f"shape {self.shape}, expected at most {MAX_SIZE:,} numbers in a step")
+        if self.num_values is not None and self.num_values < 1:
+            raise DataError(f"num_values {self.num_values}, expected at least 1")
         if self.kind not in KINDS:
             raise DataError(f"field kind {self.kind!r}, expected one of {KINDS}")
         if (self.kind == "discrete") != (self.num_values is not None):
@@ -125,11 +141,16 @@ class StepSpec:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> StepSpec:
-        """Builds the spec that `to_dict` described."""
+        """Builds the spec that `to_dict` described.
+
+        Raises:
+            DataError: It has another shape, or describes fields that cannot be.
+        """
+        check_shape(data, _SPEC_SHAPE, "step spec")
         return cls(
             observation={key: FieldSpec(**value) for key, value in data["observation"].items()},
             action=FieldSpec(**data["action"]),
-            action_mask=data["action_mask"],
+            action_mask=data.get("action_mask"),
         )
 
 

@@ -13,7 +13,6 @@ alone says it from then on (db1 never runs the post-processor).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from db1.errors import DataError, MissingExtra
+from db1.json_shape import parse_json
 
 END_OF_TEXT = "<|endoftext|>"
 FILE_NAME = "tokenizer.json"
@@ -115,7 +115,7 @@ def _named_end(folder: Path) -> str | None:
     """The `eos_token` that a Hugging Face folder names."""
     for name in _CONFIGS:
         try:
-            named = json.loads((folder / name).read_text(encoding="utf-8")).get("eos_token")
+            named = parse_json((folder / name).read_text(encoding="utf-8")).get("eos_token")
         except (OSError, ValueError, AttributeError):
             continue
         token = named.get("content") if isinstance(named, dict) else named
@@ -127,7 +127,7 @@ def _named_end(folder: Path) -> str | None:
 def _with_end(content: str, end: str | None) -> str:
     """The content, saying that `end` ends a text where it does not say what does."""
     try:
-        tokenizer, parsed = Tokenizer.from_str(content), json.loads(content)
+        tokenizer, parsed = Tokenizer.from_str(content), parse_json(content)
     except Exception:  # the caller says what is wrong with it
         return content
     end_id = None if end is None else tokenizer.token_to_id(end)

@@ -16,12 +16,19 @@ from typing import Any
 
 from db1.errors import DataError
 from db1.failures import make_folder
+from db1.json_shape import check_shape, parse_json
 from db1.runtime import atomic_write_text
 
 logger = logging.getLogger(__name__)
 
 VIDEOS_FOLDER = "videos"
 RECORDING_FILE = "recording.json"
+_SHAPE = {
+    "task": str,
+    "stamp": {"results": (str, int, float, list, dict, type(None))},
+    "failure?": str,
+    "episodes?": {str: {"file": str, "same?": bool}},
+}
 _MAX_ATTEMPTS = 2
 """How often a task is filmed that takes the program along."""
 
@@ -31,10 +38,11 @@ def read_recordings(folder: Path, results: Mapping[str, Any]) -> dict[str, dict[
     found = {}
     for path in sorted((folder / VIDEOS_FOLDER).glob(f"*/*/{RECORDING_FILE}")):
         try:
-            entry = json.loads(path.read_text(encoding="utf-8"))
-            task, stamp = entry["task"], entry["stamp"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: no recording ({error!r}); run `db1 record` again") from error
+            entry = parse_json(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"{path}: no recording ({error}); run `db1 record` again") from error
+        check_shape(entry, _SHAPE, path)
+        task, stamp = entry["task"], entry["stamp"]
         if task not in results["tasks"]:
             continue
         if stamp["results"] != stamp_of_results(results, task):
@@ -80,7 +88,7 @@ def mark_attempt(place: Path, entry: Mapping[str, Any], overwrite: bool) -> None
 
 def _read_entry(place: Path) -> dict[str, Any]:
     try:
-        entry = json.loads((place / RECORDING_FILE).read_text(encoding="utf-8"))
+        entry = parse_json((place / RECORDING_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return entry if isinstance(entry, dict) else {}

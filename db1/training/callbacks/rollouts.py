@@ -36,6 +36,7 @@ from db1.checkpoint.bundle import (
     VERSION,
 )
 from db1.checkpoint.run import FOLDER, WEIGHTS_FILE, tag_of
+from db1.json_shape import parse_json
 from db1.ranges import Checked, Count, Natural, Positive, Range
 from db1.runtime import METRICS_FILE, atomic_write_text, launch_environment, read_metrics
 
@@ -232,7 +233,7 @@ def _values(folder: Path, status: str) -> dict[str, Any]:
     path = folder / "results.json"
     if not path.is_file():
         return {"failure": f"{status}: {_last_line(folder / 'log.txt')}"}
-    results = json.loads(path.read_text(encoding="utf-8"))
+    results = parse_json(path.read_text(encoding="utf-8"))
     tasks = results["tasks"]
     found = {
         "return": {task: sum(e["returns"]) / len(e["returns"]) for task, e in tasks.items()},

@@ -26,6 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from db1.json_shape import parse_json
 from db1.training.processes import Processes
 
 logger = logging.getLogger(__name__)
@@ -163,7 +164,7 @@ class Watchdog:
 
     def _read(self, rank: int) -> State | None:
         try:
-            return json.loads(self._path(rank).read_text(encoding="utf-8"))
+            return parse_json(self._path(rank).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
 

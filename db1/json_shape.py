@@ -1,0 +1,118 @@
+"""JSON of files that people share: parsed without surprises, and checked for its shape.
+
+    parse_json(text)                                     as json.loads, for any depth
+    check_shape(content, {"tasks": {str: {"returns": [Number]}}}, path)
+
+A shape is a type, a tuple of shapes (one of them), `[shape]` (a list of such), `{str: shape}` (a
+mapping with such values), or `{"key": shape, "other?": shape}` (these keys; `?`: may be missing;
+further keys are left alone).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from db1.errors import DataError, Db1Error
+
+Number = (int, float)
+_NAMES = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parses a JSON text.
+
+    Raises:
+        ValueError: No JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def check_shape(
+    value: Any, shape: Any, where: Any, error: type[Db1Error] = DataError, place: str = ""
+) -> None:
+    """Checks that a parsed JSON value has a shape, see the module's docstring.
+
+    Args:
+        value: What `parse_json` gave.
+        shape: What it must look like.
+        where: The file, for the message.
+        error: The class to raise.
+        place: Of the value in the file, for the message.
+
+    Raises:
+        Db1Error: Of the class `error`, naming the file, the place, and what was expected there.
+    """
+    found = _misfit(value, shape, place)
+    if found is not None:
+        place, got, expected = found
+        shown = _shown(got)
+        raise error(f"{where}: {place or 'the content'} is {shown}, expected {expected}")
+
+
+def _misfit(value: Any, shape: Any, place: str) -> tuple[str, Any, str] | None:
+    """Place, value and expectation of the first thing that does not fit; None where all does."""
+    if isinstance(shape, tuple):
+        misfits = [_misfit(value, one, place) for one in shape]
+        if None in misfits:
+            return None
+        inner = next((m for m in misfits if m is not None and m[0] != place), None)
+        return inner or (place, value, " or ".join(_described(one) for one in shape))
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            return place, value, _NAMES[list]
+        parts = [(one, shape[0], f"{place}[{i}]") for i, one in enumerate(value)]
+    elif isinstance(shape, Mapping):
+        if not isinstance(value, dict):
+            return place, value, _NAMES[dict]
+        parts = _members(value, shape, place)
+    else:
+        is_right = isinstance(value, shape) and (shape is bool or not isinstance(value, bool))
+        return None if is_right else (place, value, _described(shape))
+    return next((m for part in parts if (m := _misfit(*part)) is not None), None)
+
+
+class _Missing:
+    """Stands for a key that is not there."""
+
+
+def _members(
+    value: Mapping[str, Any], shape: Mapping[Any, Any], place: str
+) -> list[tuple[Any, Any, str]]:
+    dot = f"{place}." if place else ""
+    if str in shape:
+        return [(one, shape[str], f"{dot}{key}") for key, one in value.items()]
+    parts = []
+    for key, one in shape.items():
+        name = key.removesuffix("?")
+        if name in value or name == key:
+            parts.append((value.get(name, _Missing()), one, f"{dot}{name}"))
+    return parts
+
+
+def _described(shape: Any) -> str:
+    if isinstance(shape, list):
+        return _NAMES[list]
+    if isinstance(shape, Mapping):
+        return _NAMES[dict]
+    return _NAMES.get(shape, getattr(shape, "__name__", str(shape)))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, _Missing):
+        return "missing"
+    if isinstance(value, dict | list):
+        return f"{_NAMES[type(value)]} of {len(value)}"
+    return json.dumps(value)[:60]
