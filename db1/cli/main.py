@@ -31,6 +31,7 @@ from db1.cli import (
     reporting,
     scoring,
     seeing,
+    serve,
     tasks,
     watching,
     writing,
@@ -77,6 +78,7 @@ for module in (
     watching,
     seeing,
     demo,
+    serve,
 ):
     for name, verb in module.VERBS.items():
         app.command(name, cls=Verb)(verb)

@@ -15,9 +15,11 @@ HELP = "A run folder, a safetensors folder, the published checkpoint, hf://user/
 
 
 def model_folder(place: str) -> Path:
-    """The folder of a model that somebody names; loads the plug-ins of the run."""
+    """The folder of a model that somebody names, `-` for none; loads the plug-ins of the run."""
     from db1.suites.plugins import load_run_plugins
 
+    if place == "-":
+        return Path(place)
     folder = resolve_model_name(place)
     load_run_plugins(_configuration(folder))
     return folder

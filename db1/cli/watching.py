@@ -100,6 +100,16 @@ def play(
             help="Folder of results.json whose settings are taken; those below then do not count."
         ),
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            help="You play, with the keyboard, and your episodes go to the task's store in this "
+            "folder; RUN is not looked at, - will do."
+        ),
+    ] = None,
+    episodes: Annotated[
+        int, typer.Option(help="With --record: the most episodes to play.", min=1)
+    ] = 10,
     policy: options.Policy = "model",
     sample: options.Sample = False,
     temperature: options.Temperature = 1.0,
@@ -126,8 +136,15 @@ def play(
     Example: db1 play runs/big babyai/GoToLocal --instruction "go to the red key"
 
     Example: db1 play runs/big dmc/walker-walk --evaluation runs/big/evaluation --episode 7
+
+    Example: db1 play - babyai/GoToLocal --record data/mine
     """
     draw_off_screen()
+    if record is not None:
+        from db1.cli.recording import record_episodes
+
+        record_episodes(task, record, episodes, show)
+        return
     from db1.evaluation.results import read_results
     from db1.evaluation.settings import EvaluationConfig
     from db1.viewer.episode import play

@@ -68,12 +68,12 @@ def measure_references(
     return {
         "task": task_id,
         "environment": suite.environment_version(task_name),
-        "random": _lasting(random),
-        "expert": _lasting(best),
+        "random": lasting(random),
+        "expert": lasting(best),
     }
 
 
-def _lasting(measurement: dict[str, Any]) -> dict[str, Any]:
+def lasting(measurement: dict[str, Any]) -> dict[str, Any]:
     """A measurement without what differs when it is made again."""
     return {key: value for key, value in measurement.items() if key not in ("seconds", "date")}
 

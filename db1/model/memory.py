@@ -16,7 +16,7 @@ Shapes: L layers, B batch rows, H heads, K head width, T new tokens, S = filled 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -116,6 +116,19 @@ class Memory:
             _stop=0,
         )
         return memory if memory.start is None else memory.reset_rows(torch.ones(batch_size).bool())
+
+    @classmethod
+    def joined(cls, memories: Sequence[Memory]) -> Memory:
+        """The rows of several memories of one model as one memory, in their order; a copy.
+
+        Args:
+            memories: At least one, all of one length.
+        """
+        first, filled = memories[0], max(memory.filled for memory in memories)
+        columns = torch.cat([memory._padded(filled) for memory in memories], dim=2)
+        counts = torch.cat([memory.num_tokens for memory in memories])
+        is_even = bool((counts == filled).all())
+        return replace(first, filled=filled)._with_columns(columns, None if is_even else counts)
 
     @property
     def batch_size(self) -> int:

@@ -143,7 +143,7 @@ def collect(
         env.close()
     write_instruction(path, suite.instruction(task_name))
     references = _references(task_id, path, reference_episodes, sign, expert, name)
-    return _summary(path, before, given_up, time.monotonic() - started, references)
+    return summary_of(path, before, given_up, time.monotonic() - started, references)
 
 
 def _fill(
@@ -156,7 +156,7 @@ def _fill(
     """Appends episodes until there are `episodes`; returns the seeds the expert gave up on."""
     task_id, before = writer.header.task, writer.num_episodes
     given_up: list[int] = []
-    seeds = _seeds_after(writer.path, before)
+    seeds = seeds_after(writer.path, before)
     report(before)
     while writer.num_episodes < episodes:
         seed = next(seeds)
@@ -173,7 +173,7 @@ def _fill(
     return given_up
 
 
-def _seeds_after(path: Path, num_episodes: int) -> Iterator[int]:
+def seeds_after(path: Path, num_episodes: int) -> Iterator[int]:
     """Yields the collection seeds behind the store's last episode."""
     first = 0
     if num_episodes:
@@ -214,13 +214,14 @@ def _references(
     return references
 
 
-def _summary(
+def summary_of(
     path: Path,
     before: int,
     given_up: list[int],
     seconds: float,
     references: dict[str, Any],
 ) -> CollectSummary:
+    """What was done, with the figures of the whole store; nan for the return of an empty one."""
     store = EpisodeStore(path)
     known = store.successes[~np.isnan(store.successes)]
     return CollectSummary(
@@ -229,7 +230,7 @@ def _summary(
         episodes=store.num_episodes,
         new_episodes=store.num_episodes - before,
         steps=store.num_steps,
-        mean_return=float(store.returns.mean()),
+        mean_return=float(store.returns.mean()) if store.num_episodes else float("nan"),
         success_rate=float(known.mean()) if known.size else None,
         given_up=tuple(given_up),
         seconds=seconds,

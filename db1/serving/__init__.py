@@ -1,0 +1,1 @@
+"""A policy server: many sessions of many clients, their steps batched into one forward pass."""
