@@ -54,6 +54,15 @@ EXTRAS = {
     "lora": ["peft>=0.17"],
     "wandb": ["wandb>=0.19"],
     "caption-metrics": ["pycocoevalcap>=1.2"],
+    "serve": [
+        "starlette>=0.46",
+        "uvicorn>=0.34",
+        "websockets>=14",
+        "msgpack>=1.1",
+        "prometheus-client>=0.21",
+    ],
+    "client": ["requests>=2.32"],
+    "experts": ["stable-baselines3>=2.4"],
     "demo": ["starlette>=0.46", "uvicorn>=0.34"],
     "hub": ["huggingface_hub>=1.0"],
     "dev": [

@@ -33,8 +33,8 @@ def run_example(name: str, *arguments: object) -> str:
     return done.stdout
 
 
-def test_they_are_numbered_and_short() -> None:
-    assert [path.name[:2] for path in EXAMPLES] == [f"{n:02d}" for n in range(1, 8)]
+def test_they_are_eight_and_short() -> None:
+    assert [path.name[:2] for path in EXAMPLES] == [f"{n:02d}" for n in range(1, 9)]
     assert all(len(path.read_text().splitlines()) < 40 for path in EXAMPLES)
 
 
@@ -71,3 +71,10 @@ def test_captions(run: Path) -> None:
     lines = run_example("07_captions.py", run).splitlines()
     assert any(line.startswith("caption:") for line in lines)
     assert lines[-1].split(": ")[1] in ("red", "green", "blue")
+
+
+def test_serve(run: Path) -> None:
+    for package in ("starlette", "uvicorn", "websockets", "prometheus_client"):
+        pytest.importorskip(package, reason='needs pip install "db1[serve]"')
+    lines = run_example("08_serve.py", run, CARTPOLE).splitlines()
+    assert lines[0] == "server: ok" and len(lines) == 6

@@ -78,6 +78,8 @@ MAY_IMPORT = {
         "inference",
         "rollout",
         "evaluation",
+        "serving",
+        "api",
     },
 }
 HEAVY = {

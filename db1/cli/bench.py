@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,40 @@ Quick = Annotated[
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write all figures here.")
 ]
+
+
+@app.command("serving", cls=Verb)
+def serving(
+    run: Run,
+    task: Annotated[str, typer.Option(help="suite/task.")] = "classic_control/CartPole-v1",
+    sessions: Annotated[int, typer.Option(help="At once.", min=1)] = 64,
+    steps: Annotated[int, typer.Option(help="Acts of each session.", min=1)] = 20,
+    processes: Annotated[int, typer.Option(help="That act alone.", min=1)] = 2,
+    threads: Annotated[int, typer.Option(help="torch threads of the server.", min=1)] = 2,
+    json_file: JsonFile = None,
+) -> None:
+    """Many sessions batched in one process against processes that each act alone.
+
+    Example: db1 bench serving runs/db1_tiny --sessions 64 --processes 2
+    """
+    from db1.benchmarks.serving import ServingBenchmark, time_serving
+
+    result = time_serving(
+        ServingBenchmark(
+            run=run,
+            task=task,
+            sessions=sessions,
+            steps=steps,
+            processes=processes,
+            threads=threads,
+        )
+    )
+    figures = asdict(result)
+    for name, value in figures.items():
+        typer.echo(f"{name}: {_figure(value)}")
+    typer.echo(f"served against alone: {result.served / result.alone:.2f} x")
+    if json_file is not None:
+        json_file.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 @app.command("decode", cls=Verb)

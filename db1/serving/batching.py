@@ -25,7 +25,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad as pad_left
 
-from db1.model.batch import ImageGroup
+from db1.errors import DataError
+from db1.model.batch import ImageGroup, NumberGroup
 from db1.model.memory import Memory
 from db1.sequence.sample import NO_LOCAL_POSITION
 
@@ -99,6 +100,7 @@ class _Call:
     local_positions: Tensor
     images: tuple[ImageGroup, ...]
     memory: Any
+    numbers: NumberGroup | None = None
     since: float = field(default_factory=time.monotonic)
     done: threading.Event = field(default_factory=threading.Event)
     result: tuple[Tensor, Any] | None = None
@@ -234,12 +236,13 @@ class BatchedModel:
         images: tuple[ImageGroup, ...] = (),
         memory: Any = None,
         lengths: Tensor | None = None,
+        numbers: NumberGroup | None = None,
     ) -> tuple[Tensor, Any]:
-        """See `TransformerXL.decode`; of one row, without padding."""
-        if len(ids_BT) != 1 or (lengths is not None and int(lengths[0]) != ids_BT.shape[1]):
-            whole = memory.memory if isinstance(memory, RowMemory) else memory
-            return self._batcher.model.decode(ids_BT, local_positions_BT, images, whole, lengths)
-        return self._batcher.decode(_Call(ids_BT, local_positions_BT, images, memory))
+        """See `TransformerXL.decode`; of one row, whose tokens are never padded."""
+        if len(ids_BT) != 1:
+            raise DataError(f"decode: got {len(ids_BT)} rows, expected an agent of one")
+        call = _Call(ids_BT, local_positions_BT, images, memory, numbers)
+        return self._batcher.decode(call)
 
 
 def run_together(model: Any, calls: Sequence[_Call]) -> list[tuple[Tensor, RowMemory]]:
@@ -257,6 +260,7 @@ def run_together(model: Any, calls: Sequence[_Call]) -> list[tuple[Tensor, RowMe
         _images(calls, width),
         memory,
         None if int(lengths.min()) == width else lengths,
+        _numbers(calls, width),
     )
     group = _Group(after)
     return [
@@ -316,4 +320,21 @@ def _images(calls: Sequence[_Call], width: int) -> tuple[ImageGroup, ...]:
             positions=torch.cat([group.positions for group in groups]),
         )
         for groups in by_size.values()
+    )
+
+
+def _numbers(calls: Sequence[_Call], width: int) -> NumberGroup | None:
+    """The number patches of all rows, at their places in the flattened tokens."""
+    groups, positions = [], []
+    for row, call in enumerate(calls):
+        if call.numbers is not None:
+            groups.append(call.numbers)
+            positions.append(call.numbers.positions + row * width + width - call.num_tokens)
+    if not groups:
+        return None
+    return NumberGroup(
+        values=torch.cat([group.values for group in groups]),
+        codes=torch.cat([group.codes for group in groups]),
+        layouts=torch.cat([group.layouts for group in groups]),
+        positions=torch.cat(positions),
     )

@@ -92,13 +92,13 @@ def together(work: list) -> list:
 
 def test_64_interleaved_sessions_act_bit_equal_to_local_ones(model: db1.Model) -> None:
     tasks = [(CARTPOLE, PENDULUM, TOUR)[n % 3] for n in range(64)]
-    expected = [local_actions(model, task, n, 8) for n, task in enumerate(tasks)]
+    expected = [local_actions(model, task, n, 5) for n, task in enumerate(tasks)]
     counts = Counts()
     service = service_of(model, counts)
     try:
         found = together(
             [
-                lambda n=n, task=task: served_actions(service, task, n, 8, pause=0.001 * (n % 5))
+                lambda n=n, task=task: served_actions(service, task, n, 5, pause=0.001 * (n % 5))
                 for n, task in enumerate(tasks)
             ]
         )
