@@ -77,10 +77,10 @@ def record(monkeypatch, capsys, out: Path, keys: str) -> tuple[int, str]:
 
 
 def test_episodes_of_a_person_are_stored_and_go_on(monkeypatch, capsys, tmp_path: Path) -> None:
-    status, said = record(monkeypatch, capsys, tmp_path, "2" * 15 + "\n12.")
+    status, said = record(monkeypatch, capsys, tmp_path, "2" * 10 + "\n.")
     assert status == 0 and "1 episodes added, 1 in" in said
     assert "keys: 1 left, 2 right" in said and "episode of" in said
-    status, said = record(monkeypatch, capsys, tmp_path, "1" * 15)
+    status, said = record(monkeypatch, capsys, tmp_path, "1" * 11)
     assert status == 0 and "1 episodes added, 2 in" in said
     folder = tmp_path / "classic_control/CartPole-v1"
     store = db1.open_store(folder)
