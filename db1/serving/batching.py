@@ -207,7 +207,7 @@ class Batcher:
             alike = [c for c in self._waiting if c.num_tokens.bit_length() == width]
             calls = alike[: self._max_rows]
             self._waiting = [c for c in self._waiting if c not in calls]
-            return calls
+            return sorted(calls, key=_place)
 
     def _is_due(self) -> bool:
         if not self._waiting:
@@ -243,6 +243,12 @@ class BatchedModel:
             raise DataError(f"decode: got {len(ids_BT)} rows, expected an agent of one")
         call = _Call(ids_BT, local_positions_BT, images, memory, numbers)
         return self._batcher.decode(call)
+
+
+def _place(call: _Call) -> tuple[int, int]:
+    """Orders rows as they lie in the memory that they share, so that it can be used as it is."""
+    row = call.memory
+    return (id(row._group), row._row) if isinstance(row, RowMemory) else (0, 0)
 
 
 def run_together(model: Any, calls: Sequence[_Call]) -> list[tuple[Tensor, RowMemory]]:
