@@ -36,11 +36,13 @@ def parse(body: bytes, media_type: str) -> dict[str, Any]:
     Raises:
         DataError: When it is no mapping in this format, or an array is broken.
     """
+    if not body:
+        return {}
     try:
         if media_type == MSGPACK:
             content = _msgpack().unpackb(body, raw=False, strict_map_key=True)
         else:
-            content = json.loads(body or b"{}")
+            content = json.loads(body)
     except MissingExtra:
         raise
     except (ValueError, RecursionError) as error:

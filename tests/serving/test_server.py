@@ -49,7 +49,7 @@ def address(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
             assert process.wait(30) in (0, -15, 130)
 
 
-def first_line(process: subprocess.Popen[str], seconds: float = 240) -> str:
+def first_line(process: subprocess.Popen[str], seconds: float = 600) -> str:
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         end = time.monotonic() + seconds
