@@ -2,6 +2,7 @@
 
     ml45-test     Meta-World's ML45: its five test tasks
     regent-12     the twelve of JAT's tasks that REGENT did not learn
+    babyai-unseen five BabyAI levels that db1's own flagship leaves out (configs/db1_base.yaml)
     vintix-test   of Vintix' fifteen test tasks the five that db1 has (the others belong to
                   Bi-DexHands and the Industrial Benchmark)
 
@@ -34,6 +35,16 @@ SPLITS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "mujoco/Hopper-v5",
         ),
         "vintix-test": _ML45_TEST,
+        "babyai-unseen": tuple(
+            f"babyai/{level}"
+            for level in (
+                "GoToImpUnlock",
+                "GoToSeqS5R2",
+                "OpenTwoDoors",
+                "PickupAbove",
+                "PutNextS5N2",
+            )
+        ),
     }
 )
 """Task ids by name of the split."""

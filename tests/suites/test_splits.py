@@ -21,6 +21,7 @@ def test_sizes_and_lookup() -> None:
         "ml45-test": 5,
         "regent-12": 12,
         "vintix-test": 5,
+        "babyai-unseen": 5,
     }
     assert splits_of("atari/Pong") == ("regent-12",) and splits_of("tsp/uniform20") == ()
     assert tasks_of_splits(["regent-12", "ml45-test"])["metaworld/door-lock-v3"] == "regent-12"

@@ -211,7 +211,8 @@ class _Stored:
         self._length = config.sequence.length
         tokenizer = config.data.tokenizer_path()
         self._factory = None
-        if tokenizer is None or tokenizer.exists():
+        is_there = not config.sequence.instruction if tokenizer is None else tokenizer.exists()
+        if is_there:
             seed = config.training.seed
             self._factory = SourceFactory(
                 config.data, config.sequence, vocabulary, seed, config.model.patches
