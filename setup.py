@@ -1,10 +1,12 @@
 """The package db1, its C++ index builder and its extras. Exact pins are in requirements.txt."""
 
 import re
+import shutil
 from pathlib import Path
 
 from pybind11.setup_helpers import Pybind11Extension, build_ext
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "db1/__init__.py").read_text()).group(1)
@@ -79,6 +81,19 @@ EXTRAS = {
 }
 EXTRAS["all"] = sorted({line for extra in EXTRAS.values() for line in extra})
 
+
+class BuildWithModels(build_py):
+    """Puts the shipped models into the package, where an installed db1 looks for them."""
+
+    def run(self) -> None:
+        super().run()
+        source = HERE / "models"
+        if source.is_dir() and not self.editable_mode:
+            target = Path(self.build_lib) / "db1" / "models"
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(source, target)
+
+
 setup(
     name="db1",
     version=VERSION,
@@ -102,5 +117,5 @@ setup(
             extra_compile_args=["-O3", "-ffp-contract=off"],
         )
     ],
-    cmdclass={"build_ext": build_ext},
+    cmdclass={"build_ext": build_ext, "build_py": BuildWithModels},
 )

@@ -143,10 +143,13 @@ def as_trained(config: EvaluationConfig, run: RunParts) -> EvaluationConfig:
             "(sequence.instruction); drop it"
         )
     prompted = not sequence.instruction or sequence.prompt_probability > 0
+    memory = run.context_length
+    if sequence.instruction and model.attention_span is not None:
+        memory = min(memory, model.attention_span // 2)  # the words in front are to be seen, too
     return replace(
         config,
         prompt=prompted if config.prompt is None else config.prompt,
-        memory_length=_default(config.memory_length, run.context_length),
+        memory_length=_default(config.memory_length, memory),
         text_memory_length=_default(config.text_memory_length, model.memory_length),
     )
 

@@ -60,7 +60,7 @@ def test_collect_train_inspect_act_and_convert(db1, spoken: Path) -> None:
     demonstrations = (root / "data").rename(root / "elsewhere")
     try:
         own = evaluated(db1, run, root / "a")
-        assert own["settings"]["prompt"] is False and own["settings"]["memory_length"] == 40
+        assert own["settings"]["prompt"] is False and own["settings"]["memory_length"] == 20
         folder = root / "shared"
         assert db1("convert", run, folder)[0] == 0
         assert json.loads((folder / "instructions.json").read_text()) == words
