@@ -138,22 +138,25 @@ def _overall(pairs: Mapping[str, _Pair], seed: int = 0) -> dict[str, Any]:
 def compare_published(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Results next to the figures that other agents' authors published.
 
-    Only tasks in common count, normalised by the returns that the published figure was normalised
-    by; where the authors name no tasks, all tasks with a score, by their own reference.
+    A task counts only where the agent verifiably had it under rules that agree with those here
+    (version, horizon, references), and is normalised by the returns that the published figure was
+    normalised by. An agent whose tasks or references are not published cannot be compared with.
 
     Returns:
         Rows of `agent`, `what`, `statistic`, `theirs`, `their_interval`, `ours`, `our_interval`,
-        `num_tasks`, `their_num_tasks`, `note` (why the figures do not compare strictly; None: they
-        do) and `source`. Figures without a task in common are left out.
+        `num_tasks`, `their_num_tasks`, `note` (that ours are only a part of their tasks; None: they
+        are all) and `source`. Figures without such a task are left out.
     """
     rows = []
     for agent in published_agents().values():
+        if agent.get("references") is None:
+            continue
         figures = {"all tasks": agent} if "share_at_least_50" in agent else {}
         for what, figure in {**figures, **agent.get("suites", {})}.items():
             suite = None if what == "all tasks" else what
-            scores, notes = _common_scores(results["tasks"], agent.get("references"), suite)
+            scores = _common_scores(results["tasks"], agent["references"], suite)
             if scores:
-                rows.append(_published_row(agent, what, figure, scores, notes))
+                rows.append(_published_row(agent, what, figure, scores))
     return rows
 
 
@@ -162,8 +165,9 @@ def _published_row(
     what: str,
     figure: Mapping[str, Any],
     scores: Sequence[np.ndarray],
-    notes: Sequence[str],
 ) -> dict[str, Any]:
+    theirs = figure.get("num_tasks")
+    is_all = theirs is not None and theirs == len(scores)
     name = next(n for n in ("share_at_least_50", "interquartile_mean") if n in figure)
     rng = np.random.default_rng(0)
     drawn = np.stack([resampled_means(values, rng) for values in scores], axis=1)
@@ -177,36 +181,24 @@ def _published_row(
         "ours": float(task_statistics(means)[name]),
         "our_interval": percentile_interval(task_statistics(drawn)[name]),
         "num_tasks": len(scores),
-        "their_num_tasks": figure.get("num_tasks"),
-        "note": "; ".join(dict.fromkeys(notes)) or None,
+        "their_num_tasks": theirs,
+        "note": None if is_all else "only the tasks in common whose rules agree",
         "source": agent["source"],
     }
 
 
 def _common_scores(
-    tasks: Mapping[str, Any], references: str | None, suite: str | None
-) -> tuple[list[np.ndarray], list[str]]:
-    """Normalised returns of the tasks in common, and what keeps them from comparing strictly."""
+    tasks: Mapping[str, Any], references: str, suite: str | None
+) -> list[np.ndarray]:
+    """Normalised returns of the tasks in common whose rules agree."""
     scores: list[np.ndarray] = []
-    notes: list[str] = []
     for task, entry in sorted(tasks.items()):
         if suite is not None and task.split("/", 1)[0] != suite:
             continue
-        returns = np.array(entry["returns"])
-        if references is None:
-            if entry["reference"] is not None:
-                scores.append(normalise(returns, entry["random"], entry["expert"]))
-            continue
         found = published_of(task, references)
-        if found is None or None in (found.get("random"), found.get("expert")):
+        if found is None or not found["comparable"]:
             continue
-        if found["random"] == found["expert"]:
-            continue
-        scores.append(normalise(returns, found["random"], found["expert"]))
-        if not found["comparable"]:
-            notes.append(found["why_not"])
-    if references is None:
-        notes.append("the agent's tasks and references are not published")
-    elif suite is None and scores:
-        notes.append("only the tasks whose references are published")
-    return scores, notes
+        random, expert = found.get("random"), found.get("expert")
+        if None not in (random, expert) and random != expert:
+            scores.append(normalise(np.array(entry["returns"]), random, expert))
+    return scores

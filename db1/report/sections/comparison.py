@@ -52,9 +52,7 @@ def published(material: Material) -> Section | None:
         for row in rows
         if row["note"]
     }
-    told = [
-        Prose(text=f"{name}: does not compare strictly: {note}") for name, note in notes.items()
-    ]
+    told = [Prose(text=f"{name}: {note}") for name, note in notes.items()]
     return Section(
         name="published",
         title="Published figures",

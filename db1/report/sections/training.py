@@ -51,16 +51,12 @@ def _evaluated_step(results: Mapping[str, Any]) -> tuple[float, ...]:
 
 
 def _by_suite(train: Sequence[Mapping[str, Any]], marks: tuple[float, ...]) -> Chart | None:
-    """Mean training loss of each suite's tasks; the text corpora count as `text`."""
+    """Training loss of each suite as the records have it (`loss_by_suite`)."""
     groups: dict[str, list[tuple[float, float]]] = {}
     for record in train:
-        values: dict[str, list[float]] = {}
-        for source, loss in (record.get("loss_by_source") or {}).items():
+        for suite, loss in (record.get("loss_by_suite") or {}).items():
             if loss is not None:
-                suite = source.split("/")[0] if "/" in source else "text"
-                values.setdefault(suite, []).append(loss)
-        for suite, losses in values.items():
-            groups.setdefault(suite, []).append((float(record["step"]), float(np.mean(losses))))
+                groups.setdefault(suite, []).append((float(record["step"]), float(loss)))
     groups = {suite: points for suite, points in sorted(groups.items()) if len(points) > 1}
     if len(groups) < 2:
         return None
