@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
 
 from db1.checkpoint.hub import results_folder
 from db1.cli import acting_options as options
+from db1.cli.console import Console
 from db1.cli.device import checked_device
 from db1.cli.model_argument import Run
 from db1.cli.progress import task_bars

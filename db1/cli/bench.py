@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from db1.cli.console import Console
 from db1.cli.few_shot import few_shot
 from db1.cli.model_argument import Run
 from db1.cli.progress import task_bars

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import typer
-from rich.console import Console
 
+from db1.cli.console import Console
 from db1.cli.progress import task_bars
 from db1.errors import DataError
 from db1.inference.image_text import ImageTextWriter, WritingConfig

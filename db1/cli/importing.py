@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from db1.cli.console import Console
 from db1.cli.verbs import Verb, VerbGroup
 from db1.errors import MissingExtra
 from db1.importers import IMPORTERS, ImportContext, ImportKind

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
+from db1.cli.console import Console
 from db1.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from db1.cli.console import Console
 from db1.cli.launch import check_rollout_tasks
 from db1.errors import ConfigError
 

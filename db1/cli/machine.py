@@ -6,9 +6,9 @@ import importlib.util
 import platform
 import sys
 
-from rich.console import Console
 from rich.table import Table
 
+from db1.cli.console import Console
 from db1.suites.base import Suite
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 
+from db1.cli.console import Console
 from db1.training.sizing.plan import SourcePlan, TrainingPlan
 
 _MANY_SOURCES = 30

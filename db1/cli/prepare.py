@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Column, Table
 
+from db1.cli.console import Console
 from db1.cli.importing import import_context
 from db1.cli.progress import running_bars, task_bars
 from db1.data.config import DataConfig

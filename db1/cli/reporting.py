@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from db1.cli.console import Console
 from db1.errors import ConfigError
 from db1.runtime import atomic_write_text
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
+from db1.cli.console import Console
 from db1.cli.progress import running_bars
 from db1.cli.verbs import Verb, VerbGroup
 from db1.errors import ConfigError, DataError

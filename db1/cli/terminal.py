@@ -6,12 +6,13 @@ import time
 
 import numpy as np
 from rich.bar import Bar
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from db1.cli.console import Console
 from db1.inspection.pictures import half_blocks
 from db1.viewer.scene import Choice, Scene, Seen
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from db1.cli import acting_options as options
+from db1.cli.console import Console
 from db1.cli.device import checked_device
 from db1.cli.model_argument import Run
 from db1.cli.progress import running_bars
