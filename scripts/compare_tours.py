@@ -14,8 +14,8 @@ import elkai
 import fast_tsp
 import numpy as np
 
+from db1.collection.measurement import play
 from db1.experts import make_expert
-from db1.experts.measurement import play
 from db1.suites import make_env, task_ids
 from db1.suites.scores.standing import largest_return
 

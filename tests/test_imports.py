@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
+import re
 from pathlib import Path
 
 import pytest
@@ -13,20 +14,14 @@ import db1
 
 PACKAGE = Path(db1.__file__).parent
 BASE = {
-    "errors",
-    "failures",
-    "json_shape",
-    "ranges",
-    "config",
-    "registration",
-    "registry",
-    "runtime",
-    "splits",
-}
+    "errors", "failures", "json_shape", "locks", "ranges", "config", "registration", "registry",
+    "runtime", "splits",
+}  # fmt: skip
 MAY_IMPORT = {
     "errors": set(),
     "failures": {"errors"},
     "json_shape": {"errors"},
+    "locks": set(),
     "ranges": {"errors"},
     "config": {"errors", "ranges"},
     "registration": set(),
@@ -35,7 +30,8 @@ MAY_IMPORT = {
     "splits": {"errors"},
     "tokens": set(),
     "suites": {"tokens"},
-    "experts": {"tokens", "suites", "store"},
+    "processes": set(),
+    "experts": {"suites"},
     "importers": {"tokens", "store"},
     "index": set(),
     "store": {"tokens"},
@@ -45,9 +41,27 @@ MAY_IMPORT = {
     "checkpoint": {"tokens", "sequence", "model"},
     "training": {"tokens", "sequence", "data", "model", "checkpoint"},
     "inference": {"tokens", "sequence", "data", "model", "checkpoint"},
-    "rollout": {"tokens", "store", "sequence", "suites", "experts", "inference", "evaluation"},
+    "rollout": {
+        "tokens",
+        "store",
+        "sequence",
+        "suites",
+        "experts",
+        "processes",
+        "inference",
+        "evaluation",
+    },
+    "collection": {"tokens", "store", "suites", "experts", "processes", "rollout"},
     "metrics": {"tokens", "store", "sequence", "data", "suites", "inference"},
-    "evaluation": {"tokens", "sequence", "suites", "inference", "rollout", "metrics"},
+    "evaluation": {
+        "tokens",
+        "sequence",
+        "suites",
+        "processes",
+        "inference",
+        "rollout",
+        "metrics",
+    },
     "viewer": {"tokens", "suites", "inference", "rollout", "evaluation"},
     "report": {"metrics", "evaluation", "viewer"},
     "demo": {"tokens", "store", "suites", "inference", "rollout", "evaluation", "viewer"},
@@ -62,17 +76,18 @@ MAY_IMPORT = {
         "training",
         "inference",
         "rollout",
+        "collection",
         "evaluation",
     },
     "inspection": {"tokens", "suites", "store", "sequence", "data"},
     "benchmarks": {
         "tokens",
         "suites",
+        "checkpoint",
         "store",
         "sequence",
         "data",
         "model",
-        "checkpoint",
         "training",
         "index",
         "inference",
@@ -94,70 +109,119 @@ HEAVY = {
 HEAVY_ALLOWED = {"gymnasium": {"suites"}, "tokenizers": {"tokens"}}
 
 
-def _modules() -> list[Path]:
-    return sorted(PACKAGE.rglob("*.py"))
+NO_OFFSET = frozenset({"tokens/vocabulary.py", "suites/seeds.py"})
+"""Where the start of a range may be added to a number; elsewhere it is an id's offset."""
 
 
-def _room(path: Path) -> str:
-    first = path.relative_to(PACKAGE).parts[0]
-    return first.removesuffix(".py")
+def _modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = ("db1", *path.relative_to(PACKAGE).with_suffix("").parts)
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = _modules()
+TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+
+
+def _room(name: str) -> str:
+    return name.split(".")[1] if "." in name else "__init__"
 
 
 def _imports(tree: ast.AST) -> set[str]:
+    """What is imported anywhere: at the top, inside functions, under TYPE_CHECKING."""
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+            members = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {m if m in MODULES else node.module for m in members}
     return names
 
 
-def _top_level_imports(tree: ast.Module) -> set[str]:
+def _imports_at_the_top(tree: ast.Module) -> set[str]:
     return _imports(
         ast.Module([n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)], [])
     )
 
 
-@pytest.mark.parametrize("path", _modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_rooms_import_only_what_the_table_allows(path: Path) -> None:
-    room = _room(path)
-    if room in ("cli", "__init__", "__main__"):
-        return
-    allowed = MAY_IMPORT[room] | BASE | {room, "__version__", "_index"}
-    if room in BASE:
-        allowed = MAY_IMPORT[room] | {room, "__version__"}
-    imported = {
-        n.split(".")[1] for n in _imports(ast.parse(path.read_text())) if n.startswith("db1.")
-    }
-    assert imported <= allowed, f"{room} must not import {sorted(imported - allowed)}"
+def test_rooms_import_only_what_the_table_allows() -> None:
+    wrong = []
+    for name, tree in TREES.items():
+        room = _room(name)
+        if room in ("cli", "__init__", "__main__"):
+            continue
+        allowed = MAY_IMPORT[room] | {room}
+        if room not in BASE:
+            allowed |= BASE
+        rooms = {_room(imported) for imported in _imports(tree) & MODULES.keys() - {"db1"}}
+        wrong += [f"{name} must not import {other}" for other in sorted(rooms - allowed)]
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("path", _modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_heavy_packages_are_imported_inside_functions(path: Path) -> None:
-    top = {name.split(".")[0] for name in _top_level_imports(ast.parse(path.read_text()))}
-    for name in top & HEAVY:
-        assert _room(path) in HEAVY_ALLOWED.get(name, set()), f"{name} at the top of {path}"
+def test_the_table_names_every_room_and_no_other() -> None:
+    rooms = {_room(name) for name in MODULES} - {"cli", "__init__", "__main__"}
+    assert rooms == MAY_IMPORT.keys()
 
 
-def test_no_import_cycles() -> None:
-    graph: dict[str, set[str]] = {}
-    names = {".".join(("db1", *p.relative_to(PACKAGE).with_suffix("").parts)) for p in _modules()}
-    for path in _modules():
-        name = ".".join(("db1", *path.relative_to(PACKAGE).with_suffix("").parts))
-        graph[name] = _top_level_imports(ast.parse(path.read_text())) & names - {name}
+def test_heavy_packages_are_imported_inside_functions() -> None:
+    wrong = []
+    for name, tree in TREES.items():
+        for package in {n.split(".")[0] for n in _imports_at_the_top(tree)} & HEAVY:
+            if _room(name) not in HEAVY_ALLOWED.get(package, set()):
+                wrong.append(f"{package} at the top of {MODULES[name]}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Counted over all imports, also those inside functions.
+
+    The package `db1` itself is left out: it is imported before any of its modules, and what it
+    offers is imported when it is asked for.
+    """
+    graph = {name: _imports(tree) & MODULES.keys() - {name, "db1"} for name, tree in TREES.items()}
+    del graph["db1"]
     done: set[str] = set()
 
     def visit(name: str, trail: tuple[str, ...]) -> None:
-        assert name not in trail, f"cycle: {' -> '.join((*trail, name))}"
+        if name in trail:
+            pytest.fail(f"circle: {' -> '.join((*trail[trail.index(name) :], name))}")
         if name not in done:
-            for other in graph[name]:
+            for other in sorted(graph[name]):
                 visit(other, (*trail, name))
             done.add(name)
 
     for name in graph:
         visit(name, ())
+
+
+def test_what_is_imported_from_db1_exists() -> None:
+    """In the package, its tests and its scripts, also inside functions."""
+    wrong = []
+    root = PACKAGE.parent
+    for path in [p for room in ("db1", "tests", "scripts") for p in (root / room).rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "db1":
+                wrong += [f"{path}:{node.lineno}: {name}" for name in _missing(node)]
+    assert not wrong, "\n".join(wrong)
+
+
+def _missing(node: ast.ImportFrom) -> list[str]:
+    """Names that a module does not mention, or the module itself."""
+    module = node.module or ""
+    if module not in MODULES:
+        return [module]
+    text = MODULES[module].read_text()
+    return [
+        f"{module}.{alias.name}"
+        for alias in node.names
+        if f"{module}.{alias.name}" not in MODULES
+        and alias.name != "_index"
+        and not re.search(rf"\b{alias.name}\b", text)
+    ]
 
 
 def test_every_module_imports() -> None:
@@ -166,9 +230,27 @@ def test_every_module_imports() -> None:
             importlib.import_module(module.name)
 
 
-def test_only_the_vocabulary_knows_where_an_id_range_starts() -> None:
-    for path in _modules():
-        if path.name != "vocabulary.py":
-            text = path.read_text()
-            for private in ("_bin_start", "_discrete_start"):
-                assert private not in text, f"{path} reaches for {private}"
+def test_only_the_vocabulary_adds_an_offset_to_an_id() -> None:
+    """No `ids + something.start`, and no private start of a range, anywhere else."""
+    wrong = []
+    for name, path in MODULES.items():
+        if str(path.relative_to(PACKAGE)) in NO_OFFSET:
+            continue
+        for node in ast.walk(TREES[name]):
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
+                if any(_is_start_of_ids(side) for side in (node.left, node.right)):
+                    wrong.append(f"{path}:{node.lineno}: {ast.unparse(node)}; use nth_ids")
+        for private in ("_bin_start", "_discrete_start"):
+            if private in path.read_text():
+                wrong.append(f"{path} reaches for {private}")
+    assert not wrong, "\n".join(wrong)
+
+
+def _is_start_of_ids(node: ast.AST) -> bool:
+    """Tells `text_ids.start`, `vocabulary.bin_range().start` and the like, cast or not."""
+    if isinstance(node, ast.Call) and len(node.args) == 1:
+        return _is_start_of_ids(node.args[0])
+    if not (isinstance(node, ast.Attribute) and node.attr == "start"):
+        return False
+    owner = ast.unparse(node.value)
+    return owner.endswith(("ids", "_range()", "_range(num_values)"))

@@ -11,8 +11,8 @@ import torch
 
 from db1.checkpoint.run import WEIGHTS_FILE, save_checkpoint
 from db1.checkpoint.weights import write_weights
+from db1.collection import collect
 from db1.config import save_yaml, to_dict
-from db1.experts.collect import collect
 from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
 from db1.store.documents import DocumentWriter

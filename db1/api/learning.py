@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from db1.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from db1.experts.collect import CollectSummary
+    from db1.collection import CollectSummary
     from db1.experts.custom import Policy
 
 Progress = Callable[[str, int], None]
@@ -52,8 +52,8 @@ def collect(
         ConfigError: For an unknown task, or an expert that cannot be used.
         DataError: When a task failed; those before it (or with processes all others) are complete.
     """
-    from db1.experts.collect import CollectRequest, collect_many
-    from db1.experts.collect import collect as collect_task
+    from db1.collection import CollectRequest, collect_many
+    from db1.collection import collect as collect_task
 
     names = [tasks] if isinstance(tasks, str) else list(tasks)
     report = progress or (lambda task, done: None)

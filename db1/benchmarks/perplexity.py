@@ -29,7 +29,6 @@ from db1.benchmarks.decode import TOLERANCES, threads_of_torch
 from db1.benchmarks.timing import OURS, Comparison, Contender, compare
 from db1.errors import ConfigError, Db1Error
 from db1.model.config import ModelConfig
-from db1.model.memory import Memory
 from db1.model.transformer_xl import TransformerXL
 from db1.ranges import Checked, Count, Range, Seed
 from db1.sequence.sample import NO_LOCAL_POSITION
@@ -134,7 +133,7 @@ class _Scorers:
         self._model = model
         context, self._targets = ids_1T[:, :length], ids_1T[:, length:]
         _, self._hidden = model.recur(context, _nowhere(context))
-        empty = Memory.empty(model, 1, length)
+        empty = model.new_memory(1, length)
         _, self._memory = model.decode(context, _nowhere(context), (), empty)
         self._window = ids_1T[:, 1 : length + 1]
 

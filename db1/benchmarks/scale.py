@@ -18,7 +18,8 @@ import numpy as np
 from db1.benchmarks.corpora import CONTROL, TaskSize, write_task
 from db1.benchmarks.resident import Opening, open_and_draw
 from db1.benchmarks.timing import OURS, Comparison, Timing
-from db1.store.episode_layout import StoreFiles, StoreHeader, write_header
+from db1.store.episode_layout import StoreFiles, StoreHeader
+from db1.store.header import write_header
 from db1.store.records import RECORD, record_checksums
 
 Progress = Callable[[str, int, int], None]

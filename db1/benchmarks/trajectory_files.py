@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from db1.tokens.vocabulary import IMAGE_PLACEHOLDER, Vocabulary
+from db1.tokens.vocabulary import IMAGE_PLACEHOLDER, Vocabulary, nth_ids
 
 Window = tuple[int, int, int]
 """Episode, first step, one past the last step."""
@@ -44,8 +44,8 @@ class TrajectoryFiles(Dataset[dict[str, Tensor]]):
         self._windows = windows
         self._length = length
         self._config = vocabulary.config
-        self._first_bin = vocabulary.bin_range().start
-        self._first_discrete = vocabulary.discrete_range().start
+        self._bins = vocabulary.bin_range()
+        self._discrete = vocabulary.discrete_range()
         self._separator = vocabulary.separator
 
     def __len__(self) -> int:
@@ -63,7 +63,7 @@ class TrajectoryFiles(Dataset[dict[str, Tensor]]):
                 seen = np.full(len(step_patches), IMAGE_PLACEHOLDER)
                 patches.append(step_patches)
             else:
-                seen = self._discretise(self._squash(observation)) + self._first_bin
+                seen = nth_ids(self._bins, self._discretise(self._squash(observation)))
             done = self._act(action)
             ids.append(np.concatenate([seen, [self._separator], done]))
             places = np.arange(1, len(seen) + 2)
@@ -92,8 +92,8 @@ class TrajectoryFiles(Dataset[dict[str, Tensor]]):
 
     def _act(self, action: np.ndarray) -> np.ndarray:
         if action.dtype.kind == "f":
-            return self._discretise(action) + self._first_bin
-        return np.atleast_1d(action) + self._first_discrete
+            return nth_ids(self._bins, self._discretise(action))
+        return nth_ids(self._discrete, np.atleast_1d(action))
 
     def _patches(self, image: np.ndarray) -> np.ndarray:
         """uint8 (H, W, C) -> float32 (patches, C, 16, 16), each channel standardised."""

@@ -60,7 +60,7 @@ def collect(
     Example: db1 collect gym/my_environment:Lamp-v0 --expert my_expert.py:act --episodes 20
     """
     from db1.cli.prepare import chosen_requests, collect_config, collect_tasks
-    from db1.experts.collect import CollectRequest
+    from db1.collection import CollectRequest
 
     if (config is None) == (not task and not suite):
         raise ConfigError(

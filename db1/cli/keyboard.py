@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from db1.collection.person import StopPlaying
 from db1.errors import ConfigError
-from db1.experts.collect.person import StopPlaying
 from db1.suites.base import Observation, TaskEnv
 
 _ARROWS = {"\x1b[A": "up", "\x1b[B": "down", "\x1b[C": "right", "\x1b[D": "left"}

@@ -10,11 +10,11 @@ from rich.table import Column, Table
 from db1.cli.console import Console
 from db1.cli.importing import import_context
 from db1.cli.progress import running_bars, task_bars
+from db1.collection import CollectRequest, CollectSummary, collect_many
 from db1.data.config import DataConfig
 from db1.data.instruction_tokenizer import train_instruction_tokenizer
 from db1.data.pair_tokenizer import train_pair_tokenizer
 from db1.errors import ConfigError, DataError
-from db1.experts.collect import CollectRequest, CollectSummary, collect_many
 from db1.importers import IMPORTERS
 from db1.importers.text import TextSummary, prepare_text
 from db1.suites import parse_task_id

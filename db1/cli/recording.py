@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 
 from db1.cli.keyboard import Keyboard, describe, raw_keys
+from db1.collection.person import Ask, record_person
 from db1.errors import ConfigError
-from db1.experts.collect.person import Ask, record_person
 from db1.suites import TaskEnv, make_env
 from db1.suites.base import Observation
 from db1.tokens.spec import Episode

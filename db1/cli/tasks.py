@@ -19,7 +19,7 @@ from db1.errors import ConfigError, DataError
 from db1.splits import SPLITS
 
 if TYPE_CHECKING:
-    from db1.experts.measure_many import MeasureSummary
+    from db1.collection.measure_many import MeasureSummary
     from db1.suites.listing import TaskRow
 
 app = typer.Typer(
@@ -104,7 +104,7 @@ def measure(
 
     Example: db1 tasks measure --suite metaworld --policy expert --max-seconds 60
     """
-    from db1.experts.measure_many import MeasureRequest, measure_many
+    from db1.collection.measure_many import MeasureRequest, measure_many
     from db1.suites.listing import choose_tasks
 
     request = MeasureRequest(episodes=episodes, policy=policy, max_seconds=max_seconds)

@@ -23,12 +23,13 @@ from db1.inference.image_text import ImageTextWriter, WritingConfig
 from db1.inference.load import LoadedRun
 from db1.inference.pair_sets import learned_sets, settings_of
 from db1.ranges import Checked, Positive, Range
+from db1.rollout.episode import Transition
+from db1.rollout.loop import watch
 from db1.rollout.policies import ModelPolicy
 from db1.store.pair_layout import CAPTION, QUESTION
 from db1.suites import TaskEnv, parse_task_id
 from db1.suites.seeds import EVALUATION, seed_for
 from db1.viewer.picture import Painter
-from db1.viewer.watch import Moment, watch
 
 MAX_CHARACTERS = 20_000
 """Of a conversation that is sent."""
@@ -168,15 +169,18 @@ class Brain:
             emit({"starting": task})
             painter, pace = Painter(), _Pace(self._config.frames_per_second)
 
-            def look(env: TaskEnv, moment: Moment) -> None:
+            figures: dict[str, Any] = {}
+
+            def look(env: TaskEnv, moment: Transition) -> None:
                 frame = frame_uri(painter.picture(env, moment.observation))
-                emit({"frame": frame, **_figures(moment)})
+                figures.update(_figures(moment))
+                emit({"frame": frame, **figures})
                 pace.wait()
 
             policy, primed = self._policy(task)
             emit({"started": task, "primed": primed})
             last = watch(task, policy, [seed_for("evaluation", number)], look)[0]
-            emit({"over": True, "success": last.success, "note": painter.reason, **_figures(last)})
+            emit({"over": True, "success": last.success, "note": painter.reason, **figures})
 
     def check_idle(self) -> None:
         """Raises DataError while an episode runs."""
@@ -231,7 +235,7 @@ def frame_uri(pixels: np.ndarray) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _figures(moment: Moment) -> dict[str, Any]:
+def _figures(moment: Transition) -> dict[str, Any]:
     return {
         "step": moment.step,
         "reward": round(float(moment.reward), 6),

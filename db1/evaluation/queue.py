@@ -10,7 +10,6 @@ takes the next task: the split over processes follows their speed.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from db1.errors import DataError
 from db1.evaluation.results import TASK_SHAPE
 from db1.failures import make_folder
 from db1.json_shape import check_shape, parse_json
+from db1.locks import try_lock
 from db1.runtime import atomic_write_text
 
 FINISHED_FOLDER = "finished"
@@ -43,12 +43,7 @@ class TaskQueue:
         make_folder(self._folder)
         descriptor = os.open(self._path(task, "lock"), os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield not self.is_finished(task)
+            yield try_lock(descriptor, self._folder) and not self.is_finished(task)
         finally:
             os.close(descriptor)
 

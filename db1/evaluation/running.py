@@ -18,9 +18,9 @@ from typing import Annotated, Any
 
 from db1.errors import Db1Error
 from db1.evaluation.queue import TaskQueue
+from db1.processes.supervised import ProcessLost
 from db1.ranges import Checked, Positive, Range
-from db1.rollout.environments import WorkerPool
-from db1.rollout.workers import EnvironmentLost
+from db1.rollout.remote import WorkerPool
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ class _Lane:
                 self.close()
                 why = _reason(error)
                 logger.debug("traceback of %s", task, exc_info=True)
-                if not isinstance(error, EnvironmentLost):
+                if not isinstance(error, ProcessLost):
                     break
                 if number + 1 < TRIES:
                     logger.warning("%s; trying again", why)

@@ -16,10 +16,11 @@ from db1.inference.agent import Agent
 from db1.inference.load import LoadedRun, RunParts
 from db1.metrics.scores import bootstrap_interval, normalise
 from db1.rollout.demonstrations import check_demonstrations
-from db1.rollout.environments import WorkerPool
-from db1.rollout.loop import EpisodeResult, Progress, rollout
+from db1.rollout.episode import EpisodeResult
+from db1.rollout.loop import Progress, rollout
 from db1.rollout.policies import ModelPolicy, make_model_free_policy
 from db1.rollout.prompts import Prompts, no_prompts, read_prompts
+from db1.rollout.remote import WorkerPool
 from db1.sequence.step import StepCodec
 from db1.suites import SUITES, parse_task_id
 from db1.tokens.instruction import Instruction, name_in_words
@@ -52,7 +53,7 @@ def evaluate_task(
         The task's entry of results.json.
 
     Raises:
-        EnvironmentLost: When a worker process died or hung.
+        ProcessLost: When a worker process died or hung.
         DataError: When the task cannot be played as asked for.
     """
     started = time.monotonic()

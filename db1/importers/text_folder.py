@@ -11,7 +11,6 @@ leaves `.partial` behind; the next one clears it and starts again.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from typing import Any
 
 from db1.errors import ConfigError, DataError
 from db1.json_shape import parse_json
+from db1.locks import try_lock
 from db1.runtime import atomic_write_text
 from db1.store.documents import DocumentWriter, token_dtype
 from db1.tokens.text import FILE_NAME as TOKENIZER_FILE
@@ -174,7 +174,8 @@ def partial_folder(out: Path) -> Iterator[Path]:
         partial.mkdir(parents=True, exist_ok=True)
         lock = os.open(partial, os.O_RDONLY)
         try:
-            _lock(lock, out)
+            if not try_lock(lock, out):
+                raise DataError(f"{out}: another process writes this folder; wait until it ends")
             for left in partial.iterdir():
                 left.unlink()
             try:
@@ -188,10 +189,3 @@ def partial_folder(out: Path) -> Iterator[Path]:
             os.close(lock)
     except OSError as error:
         raise DataError(f"{out}: cannot write the tokenised text: {error}") from error
-
-
-def _lock(descriptor: int, out: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise DataError(f"{out}: another process writes this folder; wait until it ends") from None

@@ -350,7 +350,7 @@ class Agent:
         self._memory = self._cut(memory)
 
     def _empty_memory(self, batch_size: int) -> Memory:
-        return Memory.empty(self._model, batch_size, self._capacity, self._device)
+        return self._model.new_memory(batch_size, self._capacity, self._device)
 
     def _fix(self, lengths: Mapping[int, int]) -> None:
         """Remembers how long the prompts of some rows are, and drops what lies before them."""

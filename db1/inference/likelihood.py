@@ -23,7 +23,6 @@ import torch
 
 from db1.errors import ConfigError, DataError
 from db1.inference.reader import TextReader
-from db1.model.memory import Memory
 from db1.model.transformer_xl import TransformerXL
 from db1.sequence.sample import NO_LOCAL_POSITION
 from db1.tokens.vocabulary import Vocabulary
@@ -127,7 +126,7 @@ def _read(model: TransformerXL, ids: np.ndarray, lengths: np.ndarray) -> torch.T
     device = next(model.parameters()).device
     ids_BT = torch.from_numpy(ids.astype(np.int64)).to(device)
     positions_BT = torch.full_like(ids_BT, NO_LOCAL_POSITION)
-    nothing = Memory.empty(model, len(ids), 0, device)
+    nothing = model.new_memory(len(ids), 0, device)
     valid = None if (lengths == ids.shape[1]).all() else torch.from_numpy(lengths)
     return model.decode(ids_BT, positions_BT, (), nothing, valid)[0]
 

@@ -32,7 +32,7 @@ class TextReader:
         positions_BT = torch.full_like(ids_BT, NO_LOCAL_POSITION)
         memory = self._memory
         if memory is None:
-            memory = Memory.empty(self._model, len(ids), self._memory_length, self._device)
+            memory = self._model.new_memory(len(ids), self._memory_length, self._device)
         hidden_BTD, memory = self._model.decode(ids_BT, positions_BT, (), memory, None)
         self._memory = memory.truncated(self._memory_length)
         return hidden_BTD

@@ -21,6 +21,7 @@ from db1.inference.ragged import Piece, left_pad
 from db1.model.memory import Memory
 from db1.model.transformer_xl import TransformerXL
 from db1.sequence.sample import NO_LOCAL_POSITION
+from db1.tokens.vocabulary import nth_ids
 
 
 class Rows(Protocol):
@@ -81,7 +82,7 @@ class TextRows:
         weight = model.embedding.token.weight
         start = cls(
             model=model,
-            memory=Memory.empty(model, len(prompts), memory_length, weight.device),
+            memory=model.new_memory(len(prompts), memory_length, weight.device),
             hidden_BD=weight.new_zeros(len(prompts), model.config.width),
             text_ids=text_ids,
         )
@@ -110,7 +111,7 @@ class TextRows:
     @torch.inference_mode()
     def grown(self, index_B: Tensor) -> TextRows:
         """See `Rows`."""
-        ids_B1 = index_B.to(self.hidden_BD.device)[:, None] + self.text_ids.start
+        ids_B1 = nth_ids(self.text_ids, index_B.to(self.hidden_BD.device)[:, None])
         hidden_BTD, memory = self.model.decode(
             ids_B1, torch.full_like(ids_B1, NO_LOCAL_POSITION), (), self.memory, None
         )
@@ -150,5 +151,5 @@ class TextRows:
 
 
 def _piece(text: Sequence[int], text_ids: range) -> Piece:
-    ids = np.asarray(text, dtype=np.int32) + np.int32(text_ids.start)
+    ids = nth_ids(text_ids, np.asarray(text, dtype=np.int32))
     return Piece(ids=ids, local_positions=np.full(len(ids), NO_LOCAL_POSITION, dtype=np.int32))

@@ -10,8 +10,9 @@ from db1.inspection.findings import ERROR, Finding
 from db1.inspection.store_report import Report, StoreReport, histogram
 from db1.json_shape import parse_json
 from db1.store.documents import DocumentStore
-from db1.store.episode_layout import FORMAT as EPISODES
-from db1.store.pair_layout import FORMAT as PAIRS
+from db1.store.episode_layout import StoreHeader
+from db1.store.pair_layout import PairHeader
+from db1.store.pair_statistics import pair_statistics
 from db1.store.pairs import PairStore
 from db1.tokens.text import FILE_NAME, TextTokenizer
 
@@ -32,7 +33,7 @@ def kind_of(path: Path) -> str | None:
             raise DataError(
                 f"{header}: unreadable header ({error}); make the store again"
             ) from None
-        kinds = {EPISODES: "episodes", PAIRS: "pairs"}
+        kinds = {StoreHeader.FORMAT: "episodes", PairHeader.FORMAT: "pairs"}
         found = content.get("format") if isinstance(content, dict) else None
         if found not in kinds:
             raise DataError(f"{header}: format {found!r}, expected one of {sorted(kinds)}")
@@ -152,7 +153,7 @@ def _pairs(path: Path, verify: bool, report: Report) -> StoreReport:
     store = PairStore(path)
     if verify:
         store.verify(lambda done, total: report(f"{path}: checksums", done, total))
-    header, facts = store.header, store.statistics().to_dict()
+    header, facts = store.header, pair_statistics(store).to_dict()
     facts |= {"name": header.name, "split": header.split, "origin": dict(header.origin)}
     facts["pair_kind"] = facts.pop("kind")
     return StoreReport(

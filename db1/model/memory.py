@@ -19,16 +19,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from db1.errors import ConfigError, DataError
+from db1.model.config import ModelConfig
+from db1.model.positions import PositionTerms
 
-if TYPE_CHECKING:
-    from db1.model.positions import PositionTerms
-    from db1.model.transformer_xl import TransformerXL
+TermsOfSpan = Callable[[int], list[PositionTerms]]
+"""Number of keys -> each layer's position terms."""
 
 
 class _Storage:
@@ -46,10 +46,14 @@ class _Storage:
 
 
 class PositionCache:
-    """Each layer's position terms, which depend on distances alone."""
+    """Each layer's position terms, which depend on distances alone.
 
-    def __init__(self, model: TransformerXL) -> None:
-        self._model = model
+    Args:
+        terms_of: Computes them.
+    """
+
+    def __init__(self, terms_of: TermsOfSpan) -> None:
+        self._terms_of = terms_of
         self._span = 0
         self._terms: list[PositionTerms] = []
 
@@ -57,13 +61,13 @@ class PositionCache:
         """The terms of each layer for this number of keys."""
         if span > self._span:
             self._span = max(span, self._span + self._span // 2)
-            self._terms = self._model.position_terms(self._span)
+            self._terms = self._terms_of(self._span)
         return [terms.last(span + 1) for terms in self._terms]
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Keys and values of the last tokens of each row; made by `Memory.empty`.
+    """Keys and values of the last tokens of each row; made by `TransformerXL.new_memory`.
 
     Args:
         length: Tokens held at most.
@@ -83,35 +87,37 @@ class Memory:
     @classmethod
     def empty(
         cls,
-        model: TransformerXL,
+        config: ModelConfig,
         batch_size: int,
         memory_length: int,
-        device: torch.device | str | None = None,
+        *,
+        like: Tensor,
+        start: Tensor | None,
+        terms_of: TermsOfSpan,
     ) -> Memory:
         """A memory before the first token.
 
-        It belongs to the model's present weights: drop it when they change.
-
         Args:
-            model: The decoder that will use it.
+            config: Sizes of the decoder that will use it.
             batch_size: B.
             memory_length: Tokens held at most.
-            device: Where it lies; the model's device when None.
+            like: Gives type and device.
+            start: As in the class.
+            terms_of: The decoder's position terms.
 
         Raises:
             ConfigError: For a negative length.
         """
         if memory_length < 0:
             raise ConfigError(f"memory_length: got {memory_length}, expected at least 0")
-        config, weight = model.config, model.embedding.token.weight
         shape = (config.num_layers, 2, batch_size, config.num_heads, 0, config.head_dim)
-        columns = torch.empty(shape, dtype=weight.dtype, device=device or weight.device)
+        columns = torch.empty(shape, dtype=like.dtype, device=like.device)
         memory = cls(
             length=memory_length,
             filled=0,
             counts=None,
-            start=model.zero_memory() if config.memory_start == "zeros" else None,
-            positions=PositionCache(model),
+            start=start,
+            positions=PositionCache(terms_of),
             _storage=_Storage(columns, 0),
             _stop=0,
         )

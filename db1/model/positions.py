@@ -18,7 +18,7 @@ Shapes: P distances, H heads, K head width, D width.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +26,36 @@ from torch import Tensor, nn
 from db1.errors import ConfigError
 from db1.registry import Registry
 
-if TYPE_CHECKING:
-    from db1.model.config import ModelConfig
-
 POSITION_ENCODINGS: Registry[type[PositionEncoding]] = Registry("position encoding")
+
+
+class PositionConfig(Protocol):
+    """Sizes and options that encodings take; `ModelConfig` has them."""
+
+    @property
+    def width(self) -> int:
+        """D."""
+        ...
+
+    @property
+    def num_heads(self) -> int:
+        """H."""
+        ...
+
+    @property
+    def head_dim(self) -> int:
+        """K."""
+        ...
+
+    @property
+    def clamp_length(self) -> int | None:
+        """Largest distance told apart; None: all are."""
+        ...
+
+    @property
+    def position_encoding(self) -> str:
+        """Name in `POSITION_ENCODINGS`."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +92,11 @@ class PositionEncoding(nn.Module):
     uses_position_bias: ClassVar[bool] = False
     """Whether the model has a position bias v for it."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: PositionConfig) -> None:
         super().__init__()
 
     @classmethod
-    def check(cls, config: ModelConfig) -> None:
+    def check(cls, config: PositionConfig) -> None:
         """Raises ConfigError for sizes it cannot have and options that mean nothing to it."""
         if config.clamp_length is not None:
             raise ConfigError(
@@ -79,7 +105,7 @@ class PositionEncoding(nn.Module):
             )
 
     @staticmethod
-    def features(config: ModelConfig, distances: Tensor) -> Tensor | None:
+    def features(config: PositionConfig, distances: Tensor) -> Tensor | None:
         """What the layers share, from distances (P,) in the type to compute in."""
         return None
 
@@ -165,20 +191,20 @@ class SinusoidPositions(PositionEncoding):
 
     uses_position_bias = True
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: PositionConfig) -> None:
         super().__init__(config)
         self.num_heads = config.num_heads
         self.projection = nn.Linear(config.width, config.width, bias=False)
 
     @classmethod
-    def check(cls, config: ModelConfig) -> None:
+    def check(cls, config: PositionConfig) -> None:
         if config.width % 2:
             raise ConfigError(
                 f"model.width {config.width}: sinusoids come in pairs, expected an even width"
             )
 
     @staticmethod
-    def features(config: ModelConfig, distances: Tensor) -> Tensor:
+    def features(config: PositionConfig, distances: Tensor) -> Tensor:
         """(P, D)."""
         return sinusoids(distances, config.width, config.clamp_length)
 
@@ -196,7 +222,7 @@ class RotaryPositions(PositionEncoding):
     """
 
     @classmethod
-    def check(cls, config: ModelConfig) -> None:
+    def check(cls, config: PositionConfig) -> None:
         super().check(config)
         if config.head_dim % 2:
             raise ConfigError(
@@ -205,7 +231,7 @@ class RotaryPositions(PositionEncoding):
             )
 
     @staticmethod
-    def features(config: ModelConfig, distances: Tensor) -> Tensor:
+    def features(config: PositionConfig, distances: Tensor) -> Tensor:
         """Complex (P, K / 2)."""
         angles = -distances[:, None] * frequencies(config.head_dim, distances)
         return torch.polar(torch.ones_like(angles), angles)
@@ -223,11 +249,11 @@ class AlibiPositions(PositionEncoding):
     """
 
     @classmethod
-    def check(cls, config: ModelConfig) -> None:
+    def check(cls, config: PositionConfig) -> None:
         """Takes every size and option."""
 
     @staticmethod
-    def features(config: ModelConfig, distances: Tensor) -> Tensor:
+    def features(config: PositionConfig, distances: Tensor) -> Tensor:
         """(H, P)."""
         slopes = distances.new_tensor(alibi_slopes(config.num_heads))
         return -slopes[:, None] * clamped(distances, config.clamp_length)

@@ -227,7 +227,7 @@ class TransformerXL(nn.Module):
             DataError: For lengths outside their range, or placeholders without image.
         """
         if memory is None:
-            memory = Memory.empty(self, len(ids_BT), self.config.memory_length, ids_BT.device)
+            memory = self.new_memory(len(ids_BT), self.config.memory_length, ids_BT.device)
         x_BTD = self._embed(ids_BT, local_positions_BT, images, numbers)
         extension = memory.extended(x_BTD.shape[1], lengths, self.config.attention_span)
         plan = self._plan(x_BTD, extension.num_seen, extension.valid_seen)
@@ -295,6 +295,31 @@ class TransformerXL(nn.Module):
         encodings = [layer.attention.positions for layer in self.layers]
         features = encodings[0].features(self.config, descending_distances(span, weight))
         return [encoding(features, weight.dtype) for encoding in encodings]
+
+    def new_memory(
+        self, batch_size: int, memory_length: int, device: torch.device | str | None = None
+    ) -> Memory:
+        """A memory before the first token.
+
+        It belongs to the present weights: drop it when they change.
+
+        Args:
+            batch_size: B.
+            memory_length: Tokens held at most.
+            device: Where it lies; the model's device when None.
+
+        Raises:
+            ConfigError: For a negative length.
+        """
+        weight = self.embedding.token.weight
+        return Memory.empty(
+            self.config,
+            batch_size,
+            memory_length,
+            like=weight if device is None else weight.new_empty(0, device=device),
+            start=self.zero_memory() if self.config.memory_start == "zeros" else None,
+            terms_of=self.position_terms,
+        )
 
     def zero_memory(self) -> Tensor:
         """Keys and values of a remembered vector of zeros, (L, 2, H, K)."""

@@ -1,26 +1,27 @@
-"""Episodes of one task, several at a time in lockstep, with seeds that no training data has.
+"""The loop of all episodes: of evaluations, films, `db1 play`, references and demonstrations.
 
-wave 1   seeds 0 .. n - 1    one environment each; finished episodes drop out of the batch
-wave 2   seeds n .. 2n - 1   the same environments, reset
+`run_episodes` runs one episode a row, all in lockstep; rows that are over drop out. `rollout` runs
+any number of evaluation seeds with it, in waves:
+
+    wave 1   seeds 0 .. n - 1    one environment each
+    wave 2   seeds n .. 2n - 1   the same environments, reset
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from db1.errors import ConfigError
-from db1.rollout.environments import EnvironmentBatch, LocalEnvironments
-from db1.rollout.policies import RolloutPolicy
-from db1.rollout.workers import Played
+from db1.rollout.episode import EpisodeResult, Observer, RolloutPolicy, Transition
+from db1.rollout.local import EnvironmentBatch, LocalEnvironments
+from db1.suites.base import Observation, StepResult
 from db1.suites.seeds import check_seed
 
 Progress = Callable[[int, int], None]
 """Called with (finished episodes, all episodes) whenever an episode ends."""
-
-EpisodeResult = Played
 
 
 def rollout(
@@ -64,68 +65,137 @@ def rollout(
     try:
         for first in range(0, len(seeds), num_environments):
             wave = list(seeds[first : first + num_environments])
-            report = _shifted(progress, first, seeds)
-            results += _run_wave(environments, policy, wave, report, after_step, max_steps)
+            results += run_episodes(
+                environments,
+                policy,
+                wave,
+                max_steps=max_steps,
+                finished=_shifted(progress, first, seeds),
+                after_step=after_step,
+            )
     finally:
         environments.close()
     return results
 
 
-def _shifted(progress: Progress | None, first: int, seeds: Sequence[int]) -> Callable[[int], None]:
-    """A call of `progress` that knows the episodes of earlier waves."""
-    return lambda finished: progress(first + finished, len(seeds)) if progress else None
+def run_episodes(
+    environments: EnvironmentBatch,
+    policy: RolloutPolicy,
+    seeds: Sequence[int],
+    *,
+    max_steps: int | None = None,
+    observe: Observer | None = None,
+    finished: Callable[[int], None] | None = None,
+    after_step: Callable[[], None] | None = None,
+) -> list[EpisodeResult]:
+    """Runs one episode in each environment until all are over.
+
+    Args:
+        environments: At least one for each seed; they stay open.
+        policy: Who acts.
+        seeds: One an episode.
+        max_steps: Episodes are cut off after these steps; None: they end as the task says.
+        observe: Called in every state before its action is executed, and in the last one;
+            environments of this process only.
+        finished: Called with the number of finished episodes whenever one ends.
+        after_step: Called after every step of all running environments.
+
+    Returns:
+        Results in the order of `seeds`.
+    """
+    envs = getattr(environments, "envs", ())
+    observations = environments.reset(seeds)
+    episodes = [_Running(row, seed, now) for row, (seed, now) in _numbered(seeds, observations)]
+    policy.start(envs, seeds)
+    running = np.arange(len(seeds))
+    while len(running):
+        actions = policy.act([episodes[row].observation for row in running], running)
+        if observe is not None:
+            for row, action in zip(running, actions, strict=True):
+                observe(envs[row], episodes[row].transition(action))
+        steps = environments.step(running, actions)
+        for row, step in zip(running, steps, strict=True):
+            episodes[row].add(step, max_steps)
+            if observe is not None and episodes[row].is_over:
+                observe(envs[row], episodes[row].transition(None))
+        still = running[[not episodes[row].is_over for row in running]]
+        if finished is not None and len(still) < len(running):
+            finished(len(seeds) - len(still))
+        running = still
+        if after_step is not None:
+            after_step()
+    return [episode.result() for episode in episodes]
 
 
-class _Tally:
-    """Sums of one running episode."""
+def watch(
+    task_id: str, policy: RolloutPolicy, seeds: Sequence[int], observe: Observer
+) -> list[EpisodeResult]:
+    """Runs one episode a seed in this process, all in lockstep as in an evaluation.
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
-        self.total_reward = 0.0
-        self.length = 0
-        self.success: bool | None = None
+    Args:
+        task_id: `suite/task`.
+        policy: Who acts.
+        seeds: One an episode.
+        observe: Called in every state.
 
-    def add(self, reward: float, info: dict[str, Any]) -> None:
+    Returns:
+        Results in the order of `seeds`.
+    """
+    environments = LocalEnvironments(task_id)
+    try:
+        return run_episodes(environments, policy, seeds, observe=observe)
+    finally:
+        environments.close()
+
+
+def _numbered(
+    seeds: Sequence[int], observations: Sequence[Observation]
+) -> Iterable[tuple[int, tuple[int, Observation]]]:
+    return enumerate(zip(seeds, observations, strict=True))
+
+
+class _Running:
+    """One running episode and its sums."""
+
+    def __init__(self, row: int, seed: int, observation: Observation) -> None:
+        self.row, self.seed, self.observation = row, seed, observation
+        self.is_over = self.terminated = False
+        self._length, self._reward, self._total = 0, 0.0, 0.0
+        self._success: bool | None = None
+
+    def add(self, step: StepResult, max_steps: int | None) -> None:
         """Takes in one step."""
-        self.total_reward += reward
-        self.length += 1
+        self.observation, reward, self.terminated, truncated, info = step
+        self._reward = reward
+        self._total += reward
+        self._length += 1
         if "success" in info:
-            self.success = bool(self.success or info["success"])
+            self._success = bool(self._success or info["success"])
+        self.is_over = bool(self.terminated or truncated or self._length == max_steps)
+
+    def transition(self, action: Any) -> Transition:
+        """The present state and what is done in it."""
+        return Transition(
+            row=self.row,
+            step=self._length,
+            observation=self.observation,
+            action=action,
+            reward=self._reward,
+            total_reward=self._total,
+            success=self._success,
+        )
 
     def result(self) -> EpisodeResult:
         """The finished episode."""
         return EpisodeResult(
             seed=self.seed,
-            total_reward=self.total_reward,
-            length=self.length,
-            success=self.success,
+            total_reward=self._total,
+            length=self._length,
+            success=self._success,
+            terminated=bool(self.terminated),
         )
 
 
-def _run_wave(
-    environments: EnvironmentBatch,
-    policy: RolloutPolicy,
-    seeds: Sequence[int],
-    progress: Callable[[int], None],
-    after_step: Callable[[], None] | None,
-    max_steps: int | None,
-) -> list[EpisodeResult]:
-    """Runs one episode in each environment until all are over."""
-    tallies = [_Tally(seed) for seed in seeds]
-    observations = environments.reset(seeds)
-    policy.start(getattr(environments, "envs", ()), seeds)
-    running = np.arange(len(seeds))
-    while len(running):
-        actions = policy.act([observations[row] for row in running], running)
-        steps = environments.step(running, actions)
-        over = np.zeros(len(running), dtype=bool)
-        for i, (row, step) in enumerate(zip(running, steps, strict=True)):
-            observations[row], reward, terminated, truncated, info = step
-            tallies[row].add(reward, info)
-            over[i] = terminated or truncated or tallies[row].length == max_steps
-        running = running[~over]
-        if over.any():
-            progress(len(seeds) - len(running))
-        if after_step is not None:
-            after_step()
-    return [tally.result() for tally in tallies]
+def _shifted(progress: Progress | None, first: int, seeds: Sequence[int]) -> Callable[[int], None]:
+    """A call of `progress` that knows the episodes of earlier waves."""
+    return lambda finished: progress(first + finished, len(seeds)) if progress else None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from db1.errors import ConfigError
-from db1.experts import make_expert
+from db1.experts import Expert, make_expert
+from db1.experts.uniform import UniformExpert
+from db1.rollout.episode import RolloutPolicy
 from db1.rollout.retrieval import RetrievalPolicy
 from db1.suites import TaskEnv
 from db1.suites.seeds import EVALUATION
@@ -18,21 +20,6 @@ if TYPE_CHECKING:
     from db1.inference.agent import Agent
 
 POLICIES = ("model", "random", "expert", "retrieval")
-
-
-class RolloutPolicy(Protocol):
-    """Acts in a wave of episodes of one task; row i of a wave is episode i of `start`."""
-
-    def start(self, envs: Sequence[TaskEnv], seeds: Sequence[int]) -> None:
-        """Begins a wave; every environment was just reset with its seed.
-
-        Environments that live in other processes are not among `envs`.
-        """
-        ...
-
-    def act(self, observations: Sequence[Mapping[str, Any]], rows: np.ndarray) -> list[Any]:
-        """One action for each of the rows still running, ascending; they only get fewer."""
-        ...
 
 
 def make_model_free_policy(
@@ -57,56 +44,31 @@ def make_model_free_policy(
         DataError: When the demonstrations cannot be used.
     """
     if name == "random":
-        return RandomPolicy(seed)
+        return ExpertPolicy(lambda: UniformExpert(seed))
     if name == "expert":
-        return ExpertPolicy(task_id)
+        return ExpertPolicy(lambda: make_expert(task_id))
     if name == "retrieval" and folder is not None:
         return RetrievalPolicy(task_id, Path(folder), episodes)
     raise ConfigError(f"policy {name!r}: expected one of {POLICIES[1:]}")
 
 
-class RandomPolicy:
-    """Uniform over the allowed actions; an episode's draws depend on its seed alone.
-
-    Args:
-        seed: Seed of the draws, with the episode's seed.
-    """
-
-    def __init__(self, seed: int = 0) -> None:
-        self._seed = seed
-        self._envs: Sequence[TaskEnv] = ()
-        self._generators: list[np.random.Generator] = []
-
-    def start(self, envs: Sequence[TaskEnv], seeds: Sequence[int]) -> None:
-        """See `RolloutPolicy`."""
-        self._envs = envs
-        self._generators = [np.random.default_rng([self._seed, seed]) for seed in seeds]
-
-    def act(self, observations: Sequence[Mapping[str, Any]], rows: np.ndarray) -> list[Any]:
-        """See `RolloutPolicy`."""
-        return [
-            self._envs[row].sample_action(self._generators[row], observation)
-            for row, observation in zip(rows, observations, strict=True)
-        ]
-
-
 class ExpertPolicy:
-    """The task's expert of `db1.experts`, one for each row.
+    """An expert of `db1.experts`, one for each row.
 
     Args:
-        task_id: `suite/task`.
+        make: Makes one.
     """
 
-    def __init__(self, task_id: str) -> None:
-        self._task_id = task_id
+    def __init__(self, make: Callable[[], Expert]) -> None:
+        self._make = make
         self._envs: Sequence[TaskEnv] = ()
-        self._experts: list[Any] = []
+        self._experts: list[Expert] = []
 
     def start(self, envs: Sequence[TaskEnv], seeds: Sequence[int]) -> None:
         """See `RolloutPolicy`."""
         self._envs = envs
         while len(self._experts) < len(envs):
-            self._experts.append(make_expert(self._task_id))
+            self._experts.append(self._make())
         for expert, env, seed in zip(self._experts, envs, seeds, strict=False):
             expert.reset(env, seed)
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
-import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
+from typing import ClassVar, TypeVar
 
 from db1.errors import DataError
+from db1.locks import try_lock
 from db1.store.files import cut, open_for_append
+from db1.store.header import Header, StoredFiles, prepare_folder
 
-logger = logging.getLogger(__name__)
+Writer = TypeVar("Writer", bound="StoreWriter")
 
 
 class AppendFiles:
@@ -30,7 +32,9 @@ class AppendFiles:
     def __init__(self, path: Path, lock: Path) -> None:
         self._path = path
         self._files: dict[Path, FileIO] = {}
-        self._lock(self._file(lock))
+        if not try_lock(self._file(lock).fileno(), path):
+            self.release()
+            raise DataError(f"{path}: another writer holds this store; wait until it ends")
 
     @property
     def is_open(self) -> bool:
@@ -46,6 +50,10 @@ class AppendFiles:
         file, view = self._file(path), memoryview(content)
         while view:
             view = view[file.write(view) :]
+
+    def end(self, path: Path) -> int:
+        """Where a file ends now; 0 when it was not opened."""
+        return self._files[path].tell() if path in self._files else 0
 
     def ends(self) -> dict[Path, int]:
         """Where each file ends now."""
@@ -80,15 +88,78 @@ class AppendFiles:
             self._files[path] = open_for_append(path)
         return self._files[path]
 
-    def _lock(self, file: FileIO) -> None:
+
+class StoreWriter:
+    """Base of the writers of stores: one at a time, each record the last thing written.
+
+    What a record vouches for reaches the operating system before it does, so a process that is
+    killed at any moment loses at most the record that it was writing; the next writer cuts what is
+    left of it. `close` syncs the files to the disk.
+
+    Args:
+        stored: The files of the store.
+        header: Must equal the existing store's (except `created_by` and `version`).
+        existing: Reads the existing store's header; None: there is none.
+        repair: Keep the leading valid records of a damaged store instead of refusing it.
+
+    Raises:
+        DataError: Another header, a foreign or damaged store, or a second writer.
+    """
+
+    NOUN: ClassVar[str]
+    """What a record stands for, in errors."""
+
+    def __init__(
+        self,
+        stored: StoredFiles,
+        header: Header,
+        existing: Callable[[], Header | None],
+        repair: bool,
+    ) -> None:
+        self.path = stored.path
+        files: AppendFiles | None = None
         try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.release()
+            prepare_folder(stored, header, existing())
+            files = AppendFiles(self.path, lock=stored.paths()[-1])
+            self._files = files
+            self._open(repair)
+        except BaseException as error:
+            if files is not None:
+                files.release()
+            if isinstance(error, OSError):
+                raise DataError(f"{self.path}: cannot write the store: {error}") from error
+            raise
+
+    def close(self) -> None:
+        """Syncs the files to the disk and lets the store go."""
+        self._files.close()
+
+    def __enter__(self: Writer) -> Writer:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _open(self, repair: bool) -> None:
+        """Cuts what no valid record vouches for."""
+        raise NotImplementedError
+
+    def _check_open(self) -> None:
+        if not self._files.is_open:
+            raise DataError(f"{self.path}: the writer is closed")
+
+    @contextmanager
+    def _whole(self, number: int, undo: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Writes record `number` in full or not at all, also when it is interrupted."""
+        ends = self._files.ends()
+        try:
+            yield
+        except BaseException as error:  # an interrupt, too: the caller may go on appending
+            undo()
+            self._files.take_back(ends)
+            if not isinstance(error, OSError):
+                raise
             raise DataError(
-                f"{self._path}: another writer holds this store; wait until it ends"
-            ) from None
-        except OSError as error:
-            logger.warning(
-                "%s: the file system has no locks (%s); run one writer only", self._path, error
-            )
+                f"{self.path}: cannot write {self.NOUN} {number}: {error}; the {number} "
+                f"{self.NOUN}s before it are complete; free space and go on"
+            ) from error

@@ -23,31 +23,28 @@ Version 1 (still read) has records of 40 bytes, raw images only, no metadata and
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from db1 import __version__
 from db1.errors import DataError
-from db1.json_shape import Number, check_shape, parse_json
-from db1.runtime import atomic_write_text
+from db1.json_shape import Number
 from db1.store.columns import Column, columns_of
 from db1.store.files import StoreFile
 from db1.store.frames import IMAGE_FORMATS, RAW
+from db1.store.header import HEADER_FILE, Header, broken, read_content
 from db1.store.records import OnDisk, RecordFile
 from db1.store.strings import StringTable
 from db1.tokens.spec import StepSpec
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "db1-episodes"
 VERSION = 2
-HEADER_FILE = "header.json"
 METADATA_FILE = "metadata.jsonl"
 
 
@@ -65,7 +62,7 @@ _HEADER_SHAPE = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoreHeader:
+class StoreHeader(Header):
     """What a store holds and where it came from.
 
     Args:
@@ -84,6 +81,8 @@ class StoreHeader:
         DataError: An unknown image format.
     """
 
+    FORMAT: ClassVar[str] = "db1-episodes"
+
     task: str
     spec: StepSpec
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -101,24 +100,17 @@ class StoreHeader:
                 f"image_format: got {self.image_format!r}, expected one of {IMAGE_FORMATS}"
             )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the contents of header.json; raises DataError for what JSON cannot hold."""
-        content = {f.name: getattr(self, f.name) for f in fields(self)}
-        content["spec"] = self.spec.to_dict()
-        content["environment"] = dict(self.environment)
-        content["origin"] = dict(self.origin)
-        try:
-            return json.loads(json.dumps({"format": FORMAT, **content}))
-        except (TypeError, ValueError) as error:
-            raise DataError(f"header of {self.task}: not JSON-able ({error})") from None
+    def label(self) -> str:
+        """See `Header`."""
+        return self.task
 
-    def difference(self, other: StoreHeader) -> str | None:
-        """Returns where `other` differs ("spec.action.shape: ..."), or None.
-
-        What made the store (`created_by`, `version`) plays no part.
-        """
-        ignored = {"created_by": "", "version": 0}
-        return _difference(self.to_dict() | ignored, other.to_dict() | ignored, "")
+    def content(self) -> dict[str, Any]:
+        """See `Header`."""
+        return super().content() | {
+            "spec": self.spec.to_dict(),
+            "environment": dict(self.environment),
+            "origin": dict(self.origin),
+        }
 
 
 def read_header(path: Path) -> StoreHeader:
@@ -127,38 +119,18 @@ def read_header(path: Path) -> StoreHeader:
     Raises:
         DataError: Not a store, another format, or a newer version.
     """
-    file = path / HEADER_FILE
+    missing = (
+        f"{path}: no episode store (it has no {HEADER_FILE}); `db1 collect` or `db1 import` "
+        "makes one"
+    )
+    content = {"origin": {}, "image_format": RAW} | read_content(
+        path, StoreHeader, VERSION, _HEADER_SHAPE, missing
+    )
     try:
-        content = parse_json(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: no episode store (it has no {HEADER_FILE}); `db1 collect` or `db1 import` "
-            "makes one"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: unreadable header ({error}); make the store again") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise DataError(f"{file}: format {found!r}, expected {FORMAT!r}")
-    version = content.get("version")
-    if not isinstance(version, int) or not 1 <= version <= VERSION:
-        raise DataError(
-            f"{file}: version {version!r}, this db1 reads 1..{VERSION}; install a newer db1"
-        )
-    check_shape(content, _HEADER_SHAPE, file)
-    try:
-        content = {"origin": {}, "image_format": RAW} | content
         content = {f.name: content[f.name] for f in fields(StoreHeader)}
         return StoreHeader(**content | {"spec": StepSpec.from_dict(content["spec"])})
     except (DataError, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise DataError(f"{file}: broken header ({error}); make the store again") from None
-
-
-def write_header(path: Path, header: StoreHeader) -> None:
-    """Makes the folder and its header.json, in one move: it is never seen half-written."""
-    content = json.dumps(header.to_dict(), indent=2) + "\n"
-    path.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(path / HEADER_FILE, content)
+        raise broken(path, error) from None
 
 
 class StoreFiles:
@@ -223,17 +195,3 @@ class StoreFiles:
 
     def _has_rows(self) -> bool:
         return any(file.path.exists() for c in self.columns.values() for file in c.files)
-
-
-def _difference(mine: Any, theirs: Any, where: str) -> str | None:
-    if isinstance(mine, dict) and isinstance(theirs, dict):
-        for key in sorted(mine.keys() | theirs.keys()):
-            inner = f"{where}.{key}" if where else key
-            if key not in mine or key not in theirs:
-                holder = "only there" if key in mine else "only in the new header"
-                return f"{inner}: {holder}"
-            found = _difference(mine[key], theirs[key], inner)
-            if found:
-                return found
-        return None
-    return None if mine == theirs else f"{where}: there {mine!r}, new {theirs!r}"

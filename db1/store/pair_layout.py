@@ -24,27 +24,23 @@ write.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from db1 import __version__
 from db1.errors import DataError, nearest
-from db1.json_shape import check_shape, parse_json
-from db1.runtime import atomic_write_text
 from db1.store.files import StoreFile
+from db1.store.header import HEADER_FILE, Header, broken, read_content
 from db1.store.records import record_checksums
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "db1-pairs"
 VERSION = 1
-HEADER_FILE = "header.json"
 CAPTION, QUESTION = "caption", "question"
 KINDS = (CAPTION, QUESTION)
 
@@ -74,7 +70,7 @@ _HEADER_SHAPE = {"name": str, "split": str, "kind": str, "origin": dict, "create
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairHeader:
+class PairHeader(Header):
     """What a store of one split holds and where it came from.
 
     Args:
@@ -89,6 +85,8 @@ class PairHeader:
         DataError: An unknown kind.
     """
 
+    FORMAT: ClassVar[str] = "db1-pairs"
+
     name: str
     split: str
     kind: str
@@ -102,28 +100,13 @@ class PairHeader:
                 f"kind: got {self.kind!r}, expected one of {list(KINDS)}{nearest(self.kind, KINDS)}"
             )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the contents of header.json; raises DataError for what JSON cannot hold."""
-        content = {f.name: getattr(self, f.name) for f in fields(self)}
-        try:
-            return parse_json(
-                json.dumps({"format": FORMAT, **content, "origin": dict(self.origin)})
-            )
-        except (TypeError, ValueError) as error:
-            raise DataError(f"header of {self.name}: not JSON-able ({error})") from None
+    def label(self) -> str:
+        """See `Header`."""
+        return self.name
 
-    def difference(self, other: PairHeader) -> str | None:
-        """Returns where `other` differs ("split: there ..., new ..."), or None.
-
-        What made the store (`created_by`, `version`) plays no part.
-        """
-        mine, theirs = (
-            replace(header, created_by="", version=VERSION).to_dict() for header in (self, other)
-        )
-        for key, value in mine.items():
-            if value != theirs[key]:
-                return f"{key}: there {value!r}, new {theirs[key]!r}"
-        return None
+    def content(self) -> dict[str, Any]:
+        """See `Header`."""
+        return super().content() | {"origin": dict(self.origin)}
 
 
 def read_header(path: Path) -> PairHeader:
@@ -132,36 +115,15 @@ def read_header(path: Path) -> PairHeader:
     Raises:
         DataError: Not a store, another format, or a newer version.
     """
-    file = path / HEADER_FILE
-    try:
-        content = parse_json(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: no store of images with texts (it has no {HEADER_FILE}); `db1 import` makes "
-            f"one{_splits_there(path)}"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: unreadable header ({error}); make the store again") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise DataError(f"{file}: format {found!r}, expected {FORMAT!r}")
-    version = content.get("version")
-    if not isinstance(version, int) or not 1 <= version <= VERSION:
-        raise DataError(
-            f"{file}: version {version!r}, this db1 reads 1..{VERSION}; install a newer db1"
-        )
-    check_shape(content, _HEADER_SHAPE, file)
+    missing = (
+        f"{path}: no store of images with texts (it has no {HEADER_FILE}); `db1 import` makes "
+        f"one{_splits_there(path)}"
+    )
+    content = read_content(path, PairHeader, VERSION, _HEADER_SHAPE, missing)
     try:
         return PairHeader(**{f.name: content[f.name] for f in fields(PairHeader)})
     except (KeyError, TypeError) as error:
-        raise DataError(f"{file}: broken header ({error!r}); make the store again") from None
-
-
-def write_header(path: Path, header: PairHeader) -> None:
-    """Makes the folder and its header.json, in one move: it is never seen half-written."""
-    content = json.dumps(header.to_dict(), indent=2) + "\n"
-    path.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(path / HEADER_FILE, content)
+        raise broken(path, error) from None
 
 
 def pair_splits(path: Path) -> list[str]:

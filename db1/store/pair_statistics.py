@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from db1.store.pairs import PairStore
+from db1.store.pairs import PairStore
 
 MAX_COMMON = 20
 _MAX_COUNTED = 1 << 20

@@ -8,28 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
-from db1.errors import DataError
-from db1.store.append import AppendFiles
+from db1.store.append import StoreWriter
+from db1.store.header import HEADER_FILE
 from db1.store.pair_layout import (
-    HEADER_FILE,
     IMAGE_RECORD,
     PAIR_RECORD,
     PairFiles,
     PairHeader,
     read_header,
-    write_header,
 )
 from db1.store.pair_lines import Pair, pair_line, parse_line
 from db1.store.records import record_checksums
 from db1.tokens.image_file import ImageFile
 
 
-class PairWriter:
+class PairWriter(StoreWriter):
     """Appends pairs to a store; makes it, or goes on where an earlier writer stopped.
-
-    A pair's image and line reach the operating system before its record does, so a process that
-    is killed at any moment loses at most the pair that it was writing; the next writer cuts what
-    is left of it. `close` syncs the files to the disk. One writer at a time holds a store.
 
     Args:
         path: Folder of the store.
@@ -40,24 +34,14 @@ class PairWriter:
         DataError: Another header, a foreign or damaged store, or a second writer.
     """
 
+    NOUN = "pair"
+
     def __init__(
         self, path: str | os.PathLike[str], header: PairHeader, *, repair: bool = False
     ) -> None:
-        self.path = Path(path)
         self.header = header
-        self._stored = PairFiles(self.path)
-        files: AppendFiles | None = None
-        try:
-            _prepare_folder(self._stored, header)
-            files = AppendFiles(self.path, lock=self._stored.pair_records.path)
-            self._files = files
-            self._open(repair)
-        except BaseException as error:
-            if files is not None:
-                files.release()
-            if isinstance(error, OSError):
-                raise DataError(f"{self.path}: cannot write the store: {error}") from error
-            raise
+        self._stored = PairFiles(Path(path))
+        super().__init__(self._stored, header, self._existing, repair)
 
     @property
     def num_pairs(self) -> int:
@@ -86,26 +70,15 @@ class PairWriter:
                 (everything appended before stays complete, and appending may be retried).
         """
         where = f"{self.header.name}/{self.header.split} pair {self._num_pairs}"
-        if not self._files.is_open:
-            raise DataError(f"{self.path}: the writer is closed")
+        self._check_open()
         line = pair_line(pair, self.header.kind, where)
         number = self._numbers.get(pair.image_name)
         content, record = b"", None
         if number is None:
             content = image
             record = self._image_record(content, f"{where}, image {pair.image_name}")
-        ends = self._files.ends()
-        try:
+        with self._whole(self._num_pairs):
             self._write(line, pair.num_texts, number, content, record)
-        except OSError as error:
-            self._files.take_back(ends)
-            raise DataError(
-                f"{self.path}: cannot write pair {self._num_pairs}: {error}; the "
-                f"{self._num_pairs} pairs before it are complete; free space and go on"
-            ) from error
-        except BaseException:  # an interrupt: the caller may go on appending
-            self._files.take_back(ends)
-            raise
         if number is None:
             self._numbers[pair.image_name] = self._num_images
             self._num_images += 1
@@ -113,15 +86,8 @@ class PairWriter:
         self._line_end += len(line)
         self._num_pairs += 1
 
-    def close(self) -> None:
-        """Syncs the files to the disk and lets the store go."""
-        self._files.close()
-
-    def __enter__(self) -> PairWriter:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    def _existing(self) -> PairHeader | None:
+        return read_header(self.path) if (self.path / HEADER_FILE).exists() else None
 
     def _open(self, repair: bool) -> None:
         """Cuts what no valid record vouches for, and learns the names of the images."""
@@ -188,21 +154,3 @@ class PairWriter:
         record["line_crc"] = zlib.crc32(line)
         record["record_crc"] = record_checksums(record, first=self._num_pairs)
         self._files.write(pair_records, record.tobytes())
-
-
-def _prepare_folder(stored: PairFiles, header: PairHeader) -> None:
-    """Makes the folder and its header, or checks that the existing header is the same."""
-    path = stored.path
-    if (path / HEADER_FILE).exists():
-        found = read_header(path).difference(header)
-        if found:
-            raise DataError(
-                f"{path}: the store was made with another header ({found}); write to another folder"
-            )
-        return
-    if path.exists() and not path.is_dir():
-        raise DataError(f"{path}: a file, expected a folder for the store")
-    for file in stored.paths():
-        if file.exists():
-            raise DataError(f"{file} exists without a {HEADER_FILE}; write to another folder")
-    write_header(path, header)

@@ -24,7 +24,6 @@ import numpy as np
 from db1.errors import DataError
 from db1.store.pair_layout import PairFiles, PairHeader, pair_splits, read_header
 from db1.store.pair_lines import Pair, parse_line
-from db1.store.pair_statistics import PairStatistics, pair_statistics
 from db1.store.pair_writer import PairWriter
 from db1.tokens.image_file import ImageFile
 
@@ -32,7 +31,6 @@ __all__ = [
     "Pair",
     "PairCounts",
     "PairHeader",
-    "PairStatistics",
     "PairStore",
     "PairWriter",
     "pair_splits",
@@ -177,10 +175,6 @@ class PairStore:
     def num_bytes(self) -> int:
         """Bytes of the files that hold the pairs, headers apart."""
         return sum(path.stat().st_size for path in self._files.paths())
-
-    def statistics(self, progress: Progress | None = None) -> PairStatistics:
-        """Reads every pair (not its image) and sums up texts and image sizes."""
-        return pair_statistics(self, progress)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "num_pairs": self._num_pairs}

@@ -12,7 +12,7 @@ With the released numbers (32,000 text ids, 1,024 bins) the separator is 33,024.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,22 @@ IMAGE_PLACEHOLDER = -1
 """Stands in an id sequence where an image patch goes; never a row of the embedding table."""
 NUMBER_PLACEHOLDER = -2
 """Stands where a number patch goes (see `db1.tokens.number_patch`)."""
+
+
+Numbers = TypeVar("Numbers", bound=Any)
+
+
+def nth_ids(ids: range, numbers: Numbers) -> Numbers:
+    """Turns numbers inside a range of ids into the ids themselves.
+
+    Args:
+        ids: A range of ids, such as `Vocabulary.text_range()`.
+        numbers: Integers in 0 .. len(ids) - 1, a NumPy array or a torch tensor of any shape.
+
+    Returns:
+        Ids of the same type and shape.
+    """
+    return numbers + ids.start
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,12 @@ from db1.evaluation.plan import data_root
 from db1.evaluation.settings import EvaluationConfig, as_trained
 from db1.evaluation.task import make_agent
 from db1.inference.load import read_run
-from db1.rollout.policies import ModelPolicy, RolloutPolicy, make_model_free_policy
+from db1.rollout.episode import RolloutPolicy, StopWatching
+from db1.rollout.loop import watch
+from db1.rollout.policies import ModelPolicy, make_model_free_policy
 from db1.suites import parse_task_id
 from db1.viewer.faces import Face
 from db1.viewer.scene import Scene, Spectator
-from db1.viewer.watch import StopWatching, watch
 
 
 def play(

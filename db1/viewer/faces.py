@@ -11,10 +11,10 @@ import numpy as np
 
 from db1.errors import DataError, MissingExtra
 from db1.failures import make_folder
+from db1.rollout.episode import StopWatching
 from db1.viewer.film import FrameKeeper, Mp4Writer, check_format, write_film
 from db1.viewer.panel import HEIGHT, WIDTH, draw_panel
 from db1.viewer.scene import Choice, Scene
-from db1.viewer.watch import StopWatching
 
 MAX_FILM_FRAMES = 240
 """Of WebP and GIF, which are kept in memory; MP4 has no limit."""

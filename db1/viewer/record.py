@@ -23,7 +23,9 @@ from db1.evaluation.settings import EvaluationConfig
 from db1.evaluation.task import make_agent
 from db1.inference.load import LoadedRun
 from db1.ranges import Checked, Range
-from db1.rollout.policies import ModelPolicy, RolloutPolicy, make_model_free_policy
+from db1.rollout.episode import EpisodeResult, RolloutPolicy, Transition
+from db1.rollout.loop import watch
+from db1.rollout.policies import ModelPolicy, make_model_free_policy
 from db1.suites import TaskEnv
 from db1.viewer.entries import (
     VIDEOS_FOLDER,
@@ -35,7 +37,6 @@ from db1.viewer.entries import (
 from db1.viewer.film import FrameKeeper, shrunk, write_film
 from db1.viewer.picture import Painter
 from db1.viewer.selection import choose_tasks, pick_episodes
-from db1.viewer.watch import Moment, watch
 
 logger = logging.getLogger(__name__)
 
@@ -135,14 +136,14 @@ def _make_policy(
 
 
 class _Camera:
-    """Films the episodes of one task; a `Look`."""
+    """Films the episodes of one task; an `Observer`."""
 
     def __init__(self, film: FilmConfig, lengths: Sequence[int]) -> None:
         self.painter = Painter()
         self.keepers = [FrameKeeper(film.frames, length) for length in lengths]
         self._size = film.size
 
-    def __call__(self, env: TaskEnv, moment: Moment) -> None:
+    def __call__(self, env: TaskEnv, moment: Transition) -> None:
         keeper = self.keepers[moment.row]
         if moment.is_last or keeper.wants(moment.step):
             frame = self.painter.picture(env, moment.observation)
@@ -167,8 +168,8 @@ def _film_task(
         policy = _make_policy(task, results, config, loaded, root, len(numbers))
         last = watch(task, policy, [entry["seeds"][i] for i in numbers], camera)
         episodes = {
-            role: _write(place / f"{role}.webp", entry, number, moment, keeper)
-            for (role, number), moment, keeper in zip(
+            role: _write(place / f"{role}.webp", entry, number, result, keeper)
+            for (role, number), result, keeper in zip(
                 picks.items(), last, camera.keepers, strict=True
             )
         }
@@ -185,7 +186,7 @@ def _film_task(
 
 
 def _write(
-    path: Path, entry: Mapping[str, Any], number: int, last: Moment, keeper: FrameKeeper
+    path: Path, entry: Mapping[str, Any], number: int, last: EpisodeResult, keeper: FrameKeeper
 ) -> dict[str, Any]:
     frames = keeper.frames
     milliseconds = int(np.clip(1000 * FILM_SECONDS / len(frames), 40, 250))
@@ -198,8 +199,8 @@ def _write(
         "seed": entry["seeds"][number],
         "return": last.total_reward,
         "evaluated_return": expected,
-        "length": last.step,
-        "same": bool(is_close and last.step == entry["lengths"][number]),
+        "length": last.length,
+        "same": bool(is_close and last.length == entry["lengths"][number]),
         "success": last.success,
         "frames": len(frames),
         "steps_a_frame": keeper.stride,

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from db1.inference.agent import Agent
+from db1.rollout.episode import Transition
 from db1.suites import TaskEnv
 from db1.tokens.scalar import ScalarTokenizer
 from db1.viewer.picture import Painter
-from db1.viewer.watch import Moment
 
 NUM_LIKELY = 6
 NUM_COLUMNS = 41
@@ -81,7 +81,7 @@ class Scene:
 
 
 class Spectator:
-    """Turns the moments of an episode into scenes for a face; a `Look`.
+    """Turns the moments of an episode into scenes for a face; an `Observer`.
 
     Args:
         title: Shown in every scene.
@@ -99,7 +99,7 @@ class Spectator:
         if agent is not None:
             agent.keep_probabilities = True
 
-    def __call__(self, env: TaskEnv, moment: Moment) -> None:
+    def __call__(self, env: TaskEnv, moment: Transition) -> None:
         self._show(
             Scene(
                 title=self._title,
@@ -174,7 +174,7 @@ def _continuous(
     return Choice(name=name, chosen=words, chosen_value=value, likely=likely, columns=columns)
 
 
-def _end(moment: Moment) -> str:
+def _end(moment: Transition) -> str:
     words = f"over after {moment.step} steps, return {moment.total_reward:.6g}"
     if moment.success is None:
         return words

@@ -12,8 +12,8 @@ import pytest
 import db1
 from db1.cli.keyboard import Keyboard, describe, key_actions
 from db1.cli.main import main
+from db1.collection.person import StopPlaying
 from db1.errors import ConfigError
-from db1.experts.collect.person import StopPlaying
 from db1.suites import make_env
 
 

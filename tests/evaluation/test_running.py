@@ -18,7 +18,7 @@ from db1.evaluation.queue import TaskQueue
 from db1.evaluation.results import read_results
 from db1.evaluation.running import Machine, play_tasks
 from db1.evaluation.settings import EvaluationConfig
-from db1.rollout.environments import WorkerPool
+from db1.rollout.remote import WorkerPool
 
 CARTPOLE, ACROBOT = "classic_control/CartPole-v1", "classic_control/Acrobot-v1"
 CONFIG = EvaluationConfig(episodes=2, num_prompts=2, max_steps=30, text=False, precision="float64")
@@ -67,7 +67,7 @@ def test_faults_cost_their_task_alone(run_folder: Path, tmp_path: Path, policy: 
     assert result["tasks"] == ["faulty/works", "faulty/stumbles", CARTPOLE]
     failures = result["failures"]
     assert set(failures) == {"faulty/aborts", "faulty/hangs", "faulty/raises"}
-    assert "ended with status -6, 2 times" in failures["faulty/aborts"]
+    assert "ended with status -6 without a result, 2 times" in failures["faulty/aborts"]
     assert "no sign of life for 3 s" in failures["faulty/hangs"]
     assert "RuntimeError: simulator in flames" in failures["faulty/raises"]
     assert "faulty/stumbles" in done.stderr and "trying again" in done.stderr

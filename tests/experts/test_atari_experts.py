@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from db1.collection.demonstrate import demonstrate
 from db1.experts import make_expert
 from db1.experts.atari.scripts import PLAYERS, fold
 from db1.experts.atari.search import GUIDES, AtariSearchExpert, SearchConfig
-from db1.experts.demonstrate import UniformExpert, demonstrate
+from db1.experts.uniform import UniformExpert
 from db1.suites import SUITES, make_env
 from db1.suites.atari import GAMES, SCRIPTED_GAMES, SEARCHED_GAMES
 from db1.suites.seeds import seed_for

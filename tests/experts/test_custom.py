@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import db1
+from db1.collection.demonstrate import demonstrate
 from db1.errors import ConfigError, DataError
 from db1.experts.custom import custom_expert
-from db1.experts.demonstrate import demonstrate
 from db1.suites import make_env
 
 HERE = Path(__file__).parent

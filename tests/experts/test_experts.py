@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from db1.collection.demonstrate import demonstrate
 from db1.errors import ConfigError, DataError
 from db1.experts import EXPERTS, make_expert
-from db1.experts.demonstrate import UniformExpert, demonstrate
+from db1.experts.uniform import UniformExpert
 from db1.suites import SUITES, make_env, parse_task_id, task_ids
 from db1.suites.seeds import seed_for
 

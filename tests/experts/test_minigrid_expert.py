@@ -5,9 +5,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from db1.collection.demonstrate import demonstrate
 from db1.errors import DataError
 from db1.experts import make_expert
-from db1.experts.demonstrate import demonstrate
 from db1.suites import SUITES, make_env
 from db1.suites.seeds import seed_for
 

@@ -4,9 +4,9 @@ import mujoco
 import numpy as np
 import pytest
 
+from db1.collection.demonstrate import demonstrate
 from db1.errors import ConfigError
 from db1.experts import make_expert
-from db1.experts.demonstrate import UniformExpert, demonstrate
 from db1.experts.planner import PlannerExpert
 from db1.experts.planning import (
     OBJECTIVES,
@@ -17,6 +17,7 @@ from db1.experts.planning import (
     settings_of,
 )
 from db1.experts.planning.kinematics import Kinematics
+from db1.experts.uniform import UniformExpert
 from db1.suites import SUITES, make_env, parse_task_id, task_ids
 
 BODIES = ("cheetah_4_back", "hopper_4", "humanoid_2d_8_left_knee", "walker_7_main")

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
+from db1.collection.demonstrate import demonstrate
 from db1.experts import make_expert
-from db1.experts.demonstrate import demonstrate
 from db1.suites import make_env
 
 pytest.importorskip("elkai", reason='pip install "db1[tsp]"')

@@ -184,7 +184,7 @@ def greedy_actions(folder: Path) -> dict[str, list[Any]]:
     from db1.evaluation.settings import EvaluationConfig
     from db1.evaluation.task import make_agent
     from db1.inference.load import load_agent_parts
-    from db1.rollout.environments import LocalEnvironments
+    from db1.rollout.local import LocalEnvironments
     from db1.rollout.loop import rollout
     from db1.rollout.policies import ModelPolicy
 

@@ -15,6 +15,7 @@ from db1.importers.easy_vqa import import_easy_vqa
 from db1.importers.pair_source import PairOptions
 from db1.importers.pictograms import PictogramOptions, import_pictograms
 from db1.importers.registry import ImportContext
+from db1.store.pair_statistics import pair_statistics
 from db1.store.pairs import PairStore
 
 CONTEXT = ImportContext()
@@ -30,7 +31,7 @@ def test_easy_vqa_from_the_package(tmp_path: Path) -> None:
     assert store.pair(0).texts == ("rectangle",)
     assert store.num_images < 30
     store.verify(decode=True)
-    assert store.statistics().heights.minimum == 64
+    assert pair_statistics(store).heights.minimum == 64
 
 
 def test_easy_vqa_from_a_folder(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ import torch
 from db1.errors import ConfigError, DataError
 from db1.inference.agent import Agent
 from db1.inference.ragged import Piece, left_pad
-from db1.model.memory import Memory
 from db1.model.transformer_xl import TransformerXL
 from db1.sequence.episode import encode_episode, instruct, join
 from db1.sequence.step import StepCodec, stack_observations
@@ -183,7 +182,7 @@ def whole_pass_scores(
     piece = Piece(ids=ids[:-1], local_positions=positions[:-1], numbers=numbers)
     batch = left_pad([piece], codec.vocabulary.separator, codec.patches.image, "cpu")
     hidden, _ = model.decode(
-        batch.ids, batch.local_positions, (), Memory.empty(model, 1, 0), numbers=batch.numbers
+        batch.ids, batch.local_positions, (), model.new_memory(1, 0), numbers=batch.numbers
     )
     return model.logits(hidden[0], ids=codec.action_ids).detach().numpy()
 

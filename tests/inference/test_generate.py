@@ -9,7 +9,6 @@ import torch
 from db1.errors import ConfigError
 from db1.inference.decode import DecodeConfig, choose
 from db1.inference.generate import Writer, generate
-from db1.model.memory import Memory
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import Vocabulary
 
@@ -28,7 +27,7 @@ def test_greedy_text_is_the_argmax_of_whole_passes(
     for expected in written.ids:
         ids_1T = torch.from_numpy(ids[None].astype(np.int64))
         none = torch.full_like(ids_1T, -1)
-        hidden, _ = model.decode(ids_1T, none, (), Memory.empty(model, 1, 0))
+        hidden, _ = model.decode(ids_1T, none, (), model.new_memory(1, 0))
         best = int(model.logits(hidden[0, -1])[: tokenizer.size].argmax())
         assert best == expected
         ids = np.append(ids, expected)
@@ -138,7 +137,7 @@ def test_the_memory_carries_over_a_conversation(
         ids = np.concatenate([ids, tokenizer.encode(line)])
         for expected in written.ids:
             places = torch.full((1, len(ids)), -1)
-            empty = Memory.empty(model, 1, 0)
+            empty = model.new_memory(1, 0)
             hidden, _ = model.decode(torch.from_numpy(ids[None]), places, (), empty)
             assert int(model.logits(hidden[0, -1])[: tokenizer.size].argmax()) == expected
             ids = np.append(ids, expected)

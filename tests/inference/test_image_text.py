@@ -115,9 +115,8 @@ def _hidden(run: LoadedRun, sample) -> torch.Tensor:
 
     piece = Piece(ids=sample.ids, local_positions=sample.local_positions, images=sample.images)
     batch = left_pad([piece], 0, 16, "cpu")
-    from db1.model.memory import Memory
 
-    memory = Memory.empty(run.model, 1, 0)
+    memory = run.model.new_memory(1, 0)
     return run.model.decode(batch.ids, batch.local_positions, batch.images, memory, None)[0][0]
 
 

@@ -10,7 +10,6 @@ import torch
 
 from db1.errors import ConfigError, DataError
 from db1.inference.likelihood import sliding_losses, text_losses
-from db1.model.memory import Memory
 from db1.tokens.vocabulary import Vocabulary
 
 IDS = np.random.default_rng(0).integers(0, 300, 53)
@@ -20,7 +19,7 @@ def whole_pass_losses(model, ids: np.ndarray) -> np.ndarray:
     """Losses of all tokens but the first in one pass."""
     ids_1T = torch.from_numpy(ids[None].astype(np.int64))
     none = torch.full_like(ids_1T, -1)
-    hidden, _ = model.decode(ids_1T[:, :-1], none[:, :-1], (), Memory.empty(model, 1, 0))
+    hidden, _ = model.decode(ids_1T[:, :-1], none[:, :-1], (), model.new_memory(1, 0))
     scores = model.logits(hidden[0]).log_softmax(-1)
     return -scores[torch.arange(len(ids) - 1), ids_1T[0, 1:]].detach().numpy()
 

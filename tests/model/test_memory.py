@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from db1.errors import ConfigError, DataError
-from db1.model.memory import Memory
 from db1.model.positions import POSITION_ENCODINGS
 from db1.model.transformer_xl import TransformerXL
 
@@ -72,8 +71,8 @@ def test_ragged_rows_equal_each_row_alone(make_model, options: dict) -> None:
     model = make_model(**options)
     steps = [[4, 2, 0], [1, 1, 1], [0, 3, 6], [7, 1, 0], [2, 2, 2]]
     rows = [draw(1, sum(step[row] for step in steps), seed=row) for row in range(3)]
-    used, together = [0, 0, 0], Memory.empty(model, 3, 6)
-    alone = [Memory.empty(model, 1, 6) for _ in range(3)]
+    used, together = [0, 0, 0], model.new_memory(3, 6)
+    alone = [model.new_memory(1, 6) for _ in range(3)]
     for step in steps:
         width = max(step)
         ids = torch.full((3, width), 7)
@@ -99,7 +98,7 @@ def test_ragged_rows_equal_each_row_alone(make_model, options: dict) -> None:
 @pytest.mark.parametrize("start", ["empty", "zeros"])
 def test_reset_rows_forget(make_model, start: str) -> None:
     model = make_model(memory_start=start)
-    _, old = model.decode(*draw(3, 5), (), Memory.empty(model, 3, 6))
+    _, old = model.decode(*draw(3, 5), (), model.new_memory(3, 6))
     memory = old.reset_rows(torch.tensor([False, True, False]))
     full = 6 if start == "zeros" else 5
     assert old.num_tokens.tolist() == [full] * 3
@@ -139,7 +138,7 @@ def test_one_memory_can_be_continued_twice(make_model) -> None:
 
 def test_memory_never_exceeds_its_length(make_model) -> None:
     model = make_model(same_length=False)
-    memory = Memory.empty(model, 2, 4)
+    memory = model.new_memory(2, 4)
     storage = 0
     for step in range(60):
         lengths = torch.tensor([1, 2]) if step % 5 == 0 else None
@@ -154,7 +153,7 @@ def test_memory_never_exceeds_its_length(make_model) -> None:
 def test_truncated_keeps_the_last_tokens_and_room(make_model) -> None:
     model = make_model(same_length=False)
     tokens = draw(2, 6)
-    _, memory = model.decode(*tokens, (), Memory.empty(model, 2, 6))
+    _, memory = model.decode(*tokens, (), model.new_memory(2, 6))
     short = memory.truncated(2)
     assert short.num_tokens.tolist() == [2, 2] and short.length == 6
     with torch.no_grad():
@@ -167,7 +166,7 @@ def test_truncated_keeps_the_last_tokens_and_room(make_model) -> None:
 
 def test_memory_of_length_zero_sees_the_segment_only(make_model) -> None:
     model = make_model()
-    first, memory = model.decode(*draw(2, 3), (), Memory.empty(model, 2, 0))
+    first, memory = model.decode(*draw(2, 3), (), model.new_memory(2, 0))
     again, memory = model.decode(*draw(2, 3), (), memory)
     torch.testing.assert_close(first, again, atol=1e-10, rtol=0)
     assert memory.filled == 0
@@ -192,7 +191,7 @@ def test_lengths_out_of_range_raise(make_model, lengths: list[int]) -> None:
 
 def test_negative_memory_length_raises(make_model) -> None:
     with pytest.raises(ConfigError, match="memory_length"):
-        Memory.empty(make_model(), 1, -1)
+        make_model().new_memory(1, -1)
 
 
 def test_without_middle_keeps_both_ends_of_each_row(make_model) -> None:
@@ -200,7 +199,7 @@ def test_without_middle_keeps_both_ends_of_each_row(make_model) -> None:
     model = make_model(num_layers=1, memory_length=12, same_length=False)
     ids, places = draw(3, 10, seed=1)
     lengths, fronts = [10, 7, 4], [2, 3, 1]
-    memory = Memory.empty(model, 3, 12)
+    memory = model.new_memory(3, 12)
     _, memory = model.decode(ids, places, (), memory, torch.tensor(lengths))
     memory = memory.without_middle(5, torch.tensor(fronts))
     assert memory.num_tokens.tolist() == [5, 5, 4]
@@ -209,7 +208,7 @@ def test_without_middle_keeps_both_ends_of_each_row(make_model) -> None:
     for row, (length, front) in enumerate(zip(lengths, fronts, strict=True)):
         first = range(10 - length, 10 - length + front)
         kept = [*first, *range(10 - (5 - front), 10)] if length > 5 else range(10 - length, 10)
-        alone = Memory.empty(model, 1, 12)
+        alone = model.new_memory(1, 12)
         _, alone = model.decode(ids[row : row + 1, kept], places[row : row + 1, kept], (), alone)
         expected, _ = model.decode(new[0][row : row + 1], new[1][row : row + 1], (), alone)
         torch.testing.assert_close(got[row], expected[0], atol=1e-10, rtol=0)
@@ -218,7 +217,7 @@ def test_without_middle_keeps_both_ends_of_each_row(make_model) -> None:
 def test_limited_keeps_the_last_tokens_of_each_row(make_model) -> None:
     model = make_model(num_layers=1, memory_length=8, memory_start="zeros", same_length=False)
     ids, places = draw(2, 3, seed=3)
-    _, memory = model.decode(ids, places, (), Memory.empty(model, 2, 8))
+    _, memory = model.decode(ids, places, (), model.new_memory(2, 8))
     assert memory.num_tokens.tolist() == [8, 8]
     memory = memory.limited(torch.tensor([3, 2]))
     assert memory.num_tokens.tolist() == [3, 2] and memory.filled == 3
@@ -227,7 +226,7 @@ def test_limited_keeps_the_last_tokens_of_each_row(make_model) -> None:
     empty = make_model(num_layers=1, memory_length=8, memory_start="empty", same_length=False)
     empty.load_state_dict(model.state_dict())
     for row, count in ((0, 3), (1, 2)):
-        alone = Memory.empty(empty, 1, 8)
+        alone = empty.new_memory(1, 8)
         tokens = slice(3 - count, 3)
         _, alone = empty.decode(
             ids[row : row + 1, tokens], places[row : row + 1, tokens], (), alone

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from db1.model.memory import Memory
 from db1.model.positions import POSITION_ENCODINGS
 from db1.model.transformer_xl import TransformerXL
 from db1.sequence.sample import NO_LOCAL_POSITION
@@ -115,8 +114,8 @@ def test_rows_restart_and_grow_one_by_one(make_model, encoding: str, start: str)
     """Rows of unequal length, restarted at different times, equal each row alone."""
     options = {"position_encoding": encoding, "memory_start": start, "normalization": "pre"}
     model = with_biases(make_model(same_length=False, **options))
-    together = Memory.empty(model, 3, 6)
-    alone = [Memory.empty(model, 1, 6) for _ in range(3)]
+    together = model.new_memory(3, 6)
+    alone = [model.new_memory(1, 6) for _ in range(3)]
     steps = [[3, 1, 2], [1, 1, 1], [0, 4, 2], [2, 2, 2], [5, 0, 1], [1, 1, 1]]
     restarts = {1: [1], 3: [0, 2], 4: [2]}
     for number, lengths in enumerate(steps):
@@ -126,7 +125,7 @@ def test_rows_restart_and_grow_one_by_one(make_model, encoding: str, start: str)
         hidden, together = model.decode(*tokens, (), together, torch.tensor(lengths))
         for row, length in enumerate(lengths):
             if ended[row]:
-                alone[row] = Memory.empty(model, 1, 6)
+                alone[row] = model.new_memory(1, 6)
             if length:
                 part = cut(tokens, max(lengths) - length, max(lengths))
                 part = (part[0][[row]], part[1][[row]])
@@ -236,11 +235,11 @@ def test_unused_columns_of_the_memory_change_nothing(make_model, encoding: str, 
     length = data.draw(st.integers(1, 6))
     tokens = draw(2, unused + length, data.draw(st.integers(0, 1000)))
     lengths = torch.tensor([length, unused + length])
-    memory = Memory.empty(model, 2, 12)
+    memory = model.new_memory(2, 12)
     _, memory = model.decode(*tokens, (), memory, lengths)
     new = draw(2, 3, 7)
     together, _ = model.decode(*new, (), memory)
     part = cut((tokens[0][:1], tokens[1][:1]), unused, unused + length)
-    _, alone = model.decode(*part, (), Memory.empty(model, 1, 12))
+    _, alone = model.decode(*part, (), model.new_memory(1, 12))
     expected, _ = model.decode(new[0][:1], new[1][:1], (), alone)
     torch.testing.assert_close(together[:1], expected, atol=1e-10, rtol=0)

@@ -10,7 +10,6 @@ from synchronisation import META, NoSynchronisation
 from torch import Tensor
 
 from db1.errors import ConfigError, DataError
-from db1.model.memory import Memory
 from db1.model.ring import RingMemory
 from db1.model.ring_graph import CapturedStep
 from db1.model.transformer_xl import TransformerXL
@@ -38,7 +37,7 @@ def _pieces(lengths: list[int], batch_size: int = 3) -> list[tuple[Tensor, Tenso
 def test_equals_a_memory(make_model: Callable, options: dict, lengths: list[int]) -> None:
     """Tokens one by one and several at once, far around the ring (it has 6 + 4 slots)."""
     model: TransformerXL = make_model(**options)
-    ring, memory = RingMemory(model, 3, most_tokens=4), Memory.empty(model, 3, 6)
+    ring, memory = RingMemory(model, 3, most_tokens=4), model.new_memory(3, 6)
     for ids, places in _pieces(lengths):
         expected, memory = model.decode(ids, places, (), memory)
         torch.testing.assert_close(ring.decode(ids, places), expected)
@@ -47,7 +46,7 @@ def test_equals_a_memory(make_model: Callable, options: dict, lengths: list[int]
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_rows_of_other_lengths_and_new_rows(make_model: Callable, options: dict) -> None:
     model: TransformerXL = make_model(**options)
-    ring, memory = RingMemory(model, 3, most_tokens=4), Memory.empty(model, 3, 6)
+    ring, memory = RingMemory(model, 3, most_tokens=4), model.new_memory(3, 6)
     generator = torch.Generator().manual_seed(1)
     for step, (ids, places) in enumerate(_pieces([4, 3, 1, 4, 2, 4, 4, 1, 3])):
         num_tokens = ids.shape[1]

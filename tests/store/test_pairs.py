@@ -17,6 +17,7 @@ from PIL import Image
 
 from db1.errors import DataError
 from db1.store.pair_layout import PairFiles
+from db1.store.pair_statistics import pair_statistics
 from db1.store.pairs import Pair, PairHeader, PairStore, PairWriter, pair_splits
 
 CAPTIONS = PairHeader(name="toy", split="train", kind="caption", origin={"version": 3})
@@ -218,7 +219,7 @@ def test_statistics(tmp_path: Path) -> None:
         for number in range(6):
             writer.append(question(number), png(number // 2))
         writer.append(Pair(image_name="9.png", question="secret?"), png(9, 16, 4))
-    found = PairStore(tmp_path).statistics()
+    found = pair_statistics(PairStore(tmp_path))
     assert (found.num_pairs, found.num_images, found.num_without_text) == (7, 4, 1)
     assert found.heights is not None and found.widths is not None
     assert (found.heights.minimum, found.heights.maximum, found.widths.minimum) == (8, 16, 4)

@@ -14,11 +14,11 @@ from db1.cli.terminal import Terminal, draw_scene
 from db1.errors import ConfigError, DataError
 from db1.evaluation.evaluate import evaluate
 from db1.evaluation.settings import EvaluationConfig
+from db1.rollout.episode import StopWatching
 from db1.viewer.episode import play
 from db1.viewer.faces import FilmFace, Lines, Window
 from db1.viewer.panel import HEIGHT, WIDTH, draw_panel
 from db1.viewer.scene import Choice, Scene, Seen
-from db1.viewer.watch import StopWatching
 
 CARTPOLE = "classic_control/CartPole-v1"
 

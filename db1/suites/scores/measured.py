@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from typing import Any
 from db1.errors import DataError
 from db1.failures import make_folder
 from db1.json_shape import parse_json
+from db1.locks import wait_for_lock
 
 FORMAT = "db1-scores-1"
 FOLDER = Path(__file__).parent / "measured"
@@ -40,7 +40,7 @@ class Measured:
     Args:
         task: Task id.
         environment: `Suite.environment_version` at that time.
-        random: The measurement of the random policy (`db1.experts.measurement.measure`), if any.
+        random: The measurement of the random policy (`db1.collection.measurement.measure`), if any.
         expert: That of the expert, if any.
         planner: That of the sampling planner in a task whose expert is another, if any.
         wrapper: The class that wrapped the simulator.
@@ -111,7 +111,8 @@ def add_measurement(
         task_id: `suite/task`.
         environment_version: `Suite.environment_version` of the task.
         wrapper: The class that wraps the simulator.
-        measurements: What `db1.experts.measurement.measure` returned, by policy out of `POLICIES`.
+        measurements: What `db1.collection.measurement.measure` returned, by policy out of
+            `POLICIES`.
 
     Raises:
         DataError: When the folder's file is broken or cannot be written.
@@ -141,7 +142,7 @@ def _locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(f"{folder}: cannot write ({error}); choose another --out") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        wait_for_lock(descriptor, folder)
         yield
     finally:
         os.close(descriptor)

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import errno
-import fcntl
 import json
 import logging
 import os
@@ -28,13 +26,13 @@ from typing import Any
 
 from db1.errors import ConfigError
 from db1.failures import writing
+from db1.locks import try_lock
 
 logger = logging.getLogger(__name__)
 
 FILE = "lock.json"
 BEAT_SECONDS = 5.0
 WATCH_SECONDS = 4 * BEAT_SECONDS
-_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
 class RunLock:
@@ -109,11 +107,7 @@ class RunLock:
     def _lock(self) -> bool:
         """True when the system gave the lock, or this file system has none."""
         assert self._descriptor is not None
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            return error.errno not in _HELD
-        return True
+        return try_lock(self._descriptor, self._folder)
 
     def _beats_elsewhere(self) -> bool:
         """Whether a training on another machine is alive, by its beat."""

@@ -14,7 +14,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from db1.model.batch import Batch
 from db1.model.config import ModelConfig
-from db1.model.memory import Memory
 from db1.model.transformer_xl import TransformerXL
 from db1.training.config import TrainingConfig
 from db1.training.engines.engine import make_optimizer
@@ -208,7 +207,7 @@ def test_acting_memory_is_that_of_a_full_memory() -> None:
     memory, places = None, torch.full((3, 1), -1)
     for step in range(150):
         ids = torch.full((3, 1), step)
-        _, memory = model.decode(ids, places, (), memory or Memory.empty(model, 3, 96))
+        _, memory = model.decode(ids, places, (), memory or model.new_memory(3, 96))
     measured = memory._storage.columns.nbytes
     estimate = acting_memory(meta_model(TINY, VOCABULARY_SIZE), 3)
     assert measured / 1.3 < estimate.keys_and_values < 1.3 * measured

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from db1 import locks
 from db1.errors import ConfigError
-from db1.training.state import run_lock
 from db1.training.state.run_lock import FILE, RunLock
 
 HOLD = """
@@ -123,6 +123,6 @@ def test_a_file_system_without_locks_goes_by_the_beat(
     def no_locks(descriptor: int, operation: int) -> None:
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(run_lock.fcntl, "flock", no_locks)
+    monkeypatch.setattr(locks.fcntl, "flock", no_locks)
     with RunLock(tmp_path):
         pass

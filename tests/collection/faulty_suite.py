@@ -12,8 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+from db1.collection import CollectRequest, collect_many
 from db1.experts.base import EXPERTS
-from db1.experts.collect import CollectRequest, collect_many
 from db1.suites.base import SUITES, Suite, TaskEnv
 from db1.tokens.spec import FieldSpec, StepSpec
 

@@ -1,4 +1,4 @@
-"""A batch of environments of one task: in this process, or spread over worker processes.
+"""A batch of environments of one task, spread over worker processes.
 
     LocalEnvironments    cheapest for light simulators; one that crashes takes everything along
     WorkerEnvironments   row r lives in worker r modulo their number; a worker that dies or hangs is
@@ -10,59 +10,13 @@ Both give the same episodes, for an episode is a function of its seed alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from db1.errors import DataError
-from db1.rollout.workers import EnvironmentProcess, Played
-from db1.suites import TaskEnv, make_env
+from db1.processes.supervised import ProcessLost, SupervisedProcess
+from db1.rollout.episode import EpisodeResult
+from db1.rollout.server import serve_environments
 from db1.suites.base import Observation, StepResult
-
-
-class EnvironmentBatch(Protocol):
-    """Environments 0, 1, ... of one task, stepped together."""
-
-    def reset(self, seeds: Sequence[int]) -> list[Observation]:
-        """Starts one episode a seed, in the first `len(seeds)` environments."""
-        ...
-
-    def step(self, rows: Sequence[int], actions: Sequence[Any]) -> list[StepResult]:
-        """Executes one action in each of the environments `rows`; results in their order."""
-        ...
-
-    def close(self) -> None:
-        """Ends all environments."""
-        ...
-
-
-class LocalEnvironments:
-    """Environments in this process.
-
-    Args:
-        task_id: `suite/task`.
-
-    Attributes:
-        envs: Those made so far; policies that look at the simulator take them from here.
-    """
-
-    def __init__(self, task_id: str) -> None:
-        self._task_id = task_id
-        self.envs: list[TaskEnv] = []
-
-    def reset(self, seeds: Sequence[int]) -> list[Observation]:
-        """See `EnvironmentBatch`."""
-        while len(self.envs) < len(seeds):
-            self.envs.append(make_env(self._task_id))
-        return [env.reset(seed=seed)[0] for env, seed in zip(self.envs, seeds, strict=False)]
-
-    def step(self, rows: Sequence[int], actions: Sequence[Any]) -> list[StepResult]:
-        """See `EnvironmentBatch`."""
-        return [self.envs[row].step(action) for row, action in zip(rows, actions, strict=True)]
-
-    def close(self) -> None:
-        """See `EnvironmentBatch`."""
-        for env in self.envs:
-            env.close()
-        self.envs.clear()
 
 
 class WorkerPool:
@@ -76,7 +30,7 @@ class WorkerPool:
     def __init__(self, num_workers: int, timeout: float) -> None:
         self._num_workers = num_workers
         self._timeout = timeout
-        self._processes: list[EnvironmentProcess] = []
+        self._processes: list[SupervisedProcess] = []
 
     def environments(self, task_id: str) -> WorkerEnvironments:
         """The environments of a task, in this pool's processes."""
@@ -89,7 +43,7 @@ class WorkerPool:
         seeds: Sequence[int],
         report: Any = None,
         max_steps: int | None = None,
-    ) -> list[Played]:
+    ) -> list[EpisodeResult]:
         """Runs whole episodes in the workers, for policies that need no model.
 
         Args:
@@ -105,25 +59,28 @@ class WorkerPool:
         processes = self.processes(min(self._num_workers, len(seeds)))
         shares = [list(seeds[i :: len(processes)]) for i in range(len(processes))]
         for process, share in zip(processes, shares, strict=True):
-            process.send("play", task_id, policy, share, max_steps)
-        done: dict[int, Played] = {}
+            process.send(("play", task_id, policy, share, max_steps))
+        done: dict[int, EpisodeResult] = {}
         for process in processes:
-            for episode in process.receive(self._timeout, task_id):
+            for episode in self.receive(process, task_id):
                 done[episode.seed] = episode
             if report is not None:
                 report(len(done))
         return [done[seed] for seed in seeds]
 
-    def processes(self, count: int) -> list[EnvironmentProcess]:
+    def processes(self, count: int) -> list[SupervisedProcess]:
         """The first `count` processes of the pool, at most all; starts those that are missing."""
         count = min(count, self._num_workers)
         while len(self._processes) < count:
-            self._processes.append(EnvironmentProcess())
+            self._processes.append(SupervisedProcess(serve_environments))
         return self._processes[:count]
 
-    def receive(self, process: EnvironmentProcess, task_id: str) -> Any:
-        """The answer of one process."""
-        return process.receive(self._timeout, task_id)
+    def receive(self, process: SupervisedProcess, task_id: str) -> Any:
+        """The answer of one process; errors name the task."""
+        try:
+            return process.receive(self._timeout)
+        except ProcessLost as error:
+            raise ProcessLost(f"{task_id}: its environment was lost: {error}") from error
 
     def stop(self) -> None:
         """Kills all processes; the next task gets fresh ones."""
@@ -143,7 +100,7 @@ class WorkerEnvironments:
     def __init__(self, task_id: str, pool: WorkerPool) -> None:
         self._task_id = task_id
         self._pool = pool
-        self._workers: list[EnvironmentProcess] = []
+        self._workers: list[SupervisedProcess] = []
         self._failed = False
 
     def reset(self, seeds: Sequence[int]) -> list[Observation]:
@@ -162,7 +119,7 @@ class WorkerEnvironments:
         if self._failed:
             return
         for worker in workers:
-            worker.send("close")
+            worker.send(("close",))
         for worker in workers:
             self._pool.receive(worker, self._task_id)
 
@@ -172,7 +129,7 @@ class WorkerEnvironments:
         for row, value in zip(rows, values, strict=True):
             shares.setdefault(int(row) % len(self._workers), []).append((int(row), value))
         for number, share in shares.items():
-            self._workers[number].send(command, self._task_id, share)
+            self._workers[number].send((command, self._task_id, share))
         answers: dict[int, Any] = {}
         failures: list[DataError] = []
         for number in shares:

@@ -7,30 +7,26 @@ job is tried again in a fresh worker, and the other jobs go on.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import multiprocessing
-import os
-import signal
-import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
-from db1.errors import ConfigError, Db1Error
+from db1.errors import ConfigError
+from db1.processes.supervised import (
+    ProcessLost,
+    Report,
+    SupervisedProcess,
+    serve_requests,
+    silent,
+)
 
 logger = logging.getLogger(__name__)
 
 POLL = 1.0
 """Seconds between two looks for silent workers."""
-
-START = 120.0
-"""Seconds that a fresh process has to import what its first job needs, before the clock starts."""
-
-Report = Callable[[Any], None]
-"""Called in the worker; its argument reaches `on_report` and proves that the job is alive."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,30 +99,14 @@ class _Worker:
     """One process and the job it has."""
 
     def __init__(self, group: str) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        self.process.start()
-        theirs.close()
+        self.process = SupervisedProcess(_serve)
         self.group = group
         self.job: Job | None = None
-        self.heard = time.monotonic() + START
 
     def give(self, job: Job) -> None:
-        self.job, self.heard = job, max(self.heard, time.monotonic())
-        with contextlib.suppress(BrokenPipeError):  # it died: its end of the pipe will tell
-            self.connection.send(job)
-
-    def kill(self) -> int | None:
-        """Ends the process and all that it started; returns its exit code."""
-        self.process.join(timeout=0.5 if self.process.exitcode is not None else 0)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid or 0, signal.SIGKILL)
-        if self.process.exitcode is None:
-            self.process.kill()
-        self.process.join()
-        self.connection.close()
-        return self.process.exitcode
+        """Starts a job."""
+        self.job = job
+        self.process.send(job)
 
 
 class _Pool:
@@ -150,22 +130,21 @@ class _Pool:
 
     def messages(self) -> list[tuple[str, tuple[str, Any]]]:
         """Waits for messages of the workers: (key, (kind, value)); kills silent workers."""
-        busy = {worker.connection: worker for worker in self._workers if worker.job}
+        busy = {worker.process.connection: worker for worker in self._workers if worker.job}
         found = []
         for connection in wait(list(busy), timeout=POLL):
             message = self._receive(busy[connection])  # type: ignore[index]
             if message is not None:
                 found.append(message)
         for worker in [w for w in self._workers if w.job]:
-            if time.monotonic() - worker.heard > self._timeout:
-                worker.kill()
-                self._lost(worker, f"no sign of life for {self._timeout:g} s (--timeout); killed")
+            if worker.process.silence > self._timeout:
+                self._lost(worker, silent(self._timeout))
         return found
 
     def stop(self) -> None:
         """Ends all workers."""
         for worker in self._workers:
-            worker.kill()
+            worker.process.kill()
         self._workers.clear()
 
     def _free_worker(self, group: str) -> _Worker | None:
@@ -176,7 +155,7 @@ class _Pool:
         if len(self._workers) >= self._processes:
             if not idle:
                 return None
-            idle[0].kill()
+            idle[0].process.kill()
             self._workers.remove(idle[0])
         self._workers.append(_Worker(group))
         return self._workers[-1]
@@ -187,20 +166,20 @@ class _Pool:
         if job is None:
             return None
         try:
-            kind, value = worker.connection.recv()
-        except (EOFError, ConnectionResetError):
-            worker.process.join(timeout=5)
-            code = worker.kill()
-            self._lost(worker, f"the process ended with status {code} without a result")
+            kind, value = worker.process.message()
+        except ProcessLost as error:
+            self._lost(worker, error)
             return None
-        worker.heard = time.monotonic()
+        if kind == "bug":
+            kind, value = "failure", f"{job.key}: {value}"
         if kind in ("result", "failure"):
             worker.job = None
             (self.results if kind == "result" else self.failures)[job.key] = value
         return job.key, (kind, value)
 
-    def _lost(self, worker: _Worker, why: str) -> None:
-        """Queues the job of a dead worker again, or gives it up."""
+    def _lost(self, worker: _Worker, why: ProcessLost) -> None:
+        """Queues the job of a dead or silent worker again, or gives it up."""
+        worker.process.kill()
         self._workers.remove(worker)
         job, worker.job = worker.job, None
         if job is None:
@@ -215,21 +194,5 @@ class _Pool:
 
 
 def _serve(connection: Connection) -> None:
-    """Runs in the worker: job after job, until the parent closes the pipe."""
-    os.setpgid(0, 0)  # what a simulator starts ends together with this process
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            job = connection.recv()
-            connection.send(("started", None))
-            connection.send(_outcome(job, lambda value: connection.send(("report", value))))
-
-
-def _outcome(job: Job, report: Report) -> tuple[str, Any]:
-    try:
-        return "result", job.work(job.argument, report)
-    except BrokenPipeError:
-        raise
-    except Db1Error as error:
-        return "failure", str(error)
-    except Exception as error:  # a bug, of db1 or of a simulator: the other jobs go on
-        return "failure", f"{job.key}: {type(error).__name__}: {error}"
+    """Runs job after job in the worker."""
+    serve_requests(connection, lambda job, report: job.work(job.argument, report))

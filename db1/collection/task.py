@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from db1.collection.demonstrate import check_noise, demonstrate
+from db1.collection.references import measure_references, read_references, write_references
 from db1.errors import ConfigError, DataError
 from db1.experts import make_expert
 from db1.experts.custom import Policy, custom_expert
-from db1.experts.demonstrate import check_noise, demonstrate
-from db1.experts.references import measure_references, read_references, write_references
 from db1.store.episodes import EpisodeStore, EpisodeWriter, StoreHeader
 from db1.store.instructions import write_instruction
 from db1.suites import make_env, parse_task_id
@@ -99,7 +99,7 @@ def collect(
         episodes: Number of episodes that the store shall hold.
         out: Folder that holds the stores of all tasks.
         expert: Who shows how it is done, see `db1.experts.custom`; None: db1's expert of the task.
-        action_noise: See `db1.experts.demonstrate.demonstrate`; written into the header.
+        action_noise: See `db1.collection.demonstrate.demonstrate`; written into the header.
         max_steps: Steps after which a demonstration is cut off (references never are).
         reference_episodes: Episodes of the random and of the expert reference.
         progress: Called after every episode.

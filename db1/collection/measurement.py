@@ -7,7 +7,6 @@ import logging
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,10 @@ import numpy as np
 from db1 import __version__
 from db1.errors import DataError
 from db1.experts.base import Expert
+from db1.rollout.episode import EpisodeResult
+from db1.rollout.local import OpenEnvironments
+from db1.rollout.loop import run_episodes
+from db1.rollout.policies import ExpertPolicy
 from db1.suites.base import TaskEnv
 from db1.suites.seeds import seed_for
 
@@ -27,26 +30,9 @@ Progress = Callable[[int], None]
 """Called with the number of episodes that are over (given-up ones count), from 0."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PlayedEpisode:
-    """What one episode came to: return, steps, and success (None where the task does not tell)."""
-
-    total_reward: float
-    length: int
-    success: bool | None
-
-
-def play(env: TaskEnv, expert: Expert, seed: int) -> PlayedEpisode:
+def play(env: TaskEnv, expert: Expert, seed: int) -> EpisodeResult:
     """Runs one episode to its end and keeps no observation."""
-    observation, info = env.reset(seed=seed)
-    expert.reset(env, seed)
-    total, length, success, over = 0.0, 0, info.get("success"), False
-    while not over:
-        observation, reward, terminated, truncated, info = env.step(expert.act(env, observation))
-        total, length, over = total + reward, length + 1, terminated or truncated
-        if "success" in info:
-            success = bool(success or info["success"])
-    return PlayedEpisode(total_reward=total, length=length, success=success)
+    return run_episodes(OpenEnvironments([env]), ExpertPolicy(lambda: expert), [seed])[0]
 
 
 def measure(
@@ -80,7 +66,7 @@ def measure(
     """
     started = time.monotonic()
     report = progress or (lambda done: None)
-    played: list[PlayedEpisode] = []
+    played: list[EpisodeResult] = []
     given_up: list[int] = []
     tried, why, out_of_time = 0, "", False
     report(0)
@@ -110,7 +96,7 @@ def measure(
     return measured | ({"limit_seconds": max_seconds} if tried < episodes else {})
 
 
-def _statistics(played: list[PlayedEpisode]) -> dict[str, Any]:
+def _statistics(played: list[EpisodeResult]) -> dict[str, Any]:
     returns = np.array([episode.total_reward for episode in played])
     lengths = np.array([episode.length for episode in played])
     known = [episode.success for episode in played if episode.success is not None]

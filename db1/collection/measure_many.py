@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from db1.collection.measurement import measure
+from db1.collection.references import RANDOM_POLICY
 from db1.errors import ConfigError, Db1Error
 from db1.experts import EXPERTS, Expert, make_expert
-from db1.experts.demonstrate import UniformExpert
-from db1.experts.measurement import measure
 from db1.experts.planning import has_objective
-from db1.experts.references import RANDOM_POLICY
-from db1.experts.workers import Job, Report, run_jobs
+from db1.experts.uniform import UniformExpert
+from db1.processes.jobs import Job, Report, run_jobs
 from db1.ranges import Checked, Count, Positive
 from db1.suites import parse_task_id
 from db1.suites.scores import Measured, add_measurement, measured_of

@@ -6,17 +6,18 @@ import json
 
 import pytest
 
-from db1.errors import ConfigError, DataError
-from db1.experts.demonstrate import UniformExpert, demonstrate
-from db1.experts.measure_many import (
+from db1.collection.demonstrate import demonstrate
+from db1.collection.measure_many import (
     MeasureRequest,
     MeasureSummary,
     _player,
     _wanted,
     measure_many,
 )
-from db1.experts.measurement import measure, play
+from db1.collection.measurement import measure, play
+from db1.errors import ConfigError, DataError
 from db1.experts.planner import PlannerExpert
+from db1.experts.uniform import UniformExpert
 from db1.suites import SUITES, make_env, parse_task_id
 from db1.suites.scores import measured_of
 from db1.suites.seeds import seed_for

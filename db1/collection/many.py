@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from db1.experts.collect.task import CollectSummary, collect
-from db1.experts.workers import Job, Report, run_jobs
+from db1.collection.task import CollectSummary, collect
+from db1.processes.jobs import Job, Report, run_jobs
 from db1.ranges import Checked, Count, NonNegative
 
 TaskProgress = Callable[[str, int], None]
@@ -34,7 +34,7 @@ class CollectManySummary(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class CollectRequest(Checked):
-    """What is wanted of one task; see `db1.experts.collect.collect`."""
+    """What is wanted of one task; see `db1.collection.collect`."""
 
     episodes: Count
     action_noise: NonNegative = 0.0

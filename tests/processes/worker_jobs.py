@@ -1,4 +1,4 @@
-"""Work for the worker processes of `test_workers.py`; they import this file by its folder."""
+"""Work for the worker processes of `test_jobs.py`; they import this file by its folder."""
 
 from __future__ import annotations
 

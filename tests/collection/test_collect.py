@@ -7,10 +7,10 @@ import multiprocessing
 import numpy as np
 import pytest
 
+from db1.collection import CollectRequest, collect, collect_many
+from db1.collection.demonstrate import demonstrate
 from db1.errors import ConfigError, DataError
 from db1.experts import make_expert
-from db1.experts.collect import CollectRequest, collect, collect_many
-from db1.experts.demonstrate import demonstrate
 from db1.store.episodes import EpisodeStore
 from db1.suites import make_env
 from db1.suites.seeds import check_seed
@@ -188,7 +188,7 @@ class GivesUp:
 
 
 def test_seeds_that_the_expert_gives_up_on_are_counted(tmp_path, monkeypatch):
-    import db1.experts.collect.task as task
+    import db1.collection.task as task
 
     collect(CART, 1, tmp_path, **SMALL)
     monkeypatch.setattr(task, "make_expert", lambda task_id: GivesUp(2))

@@ -6,38 +6,22 @@ the recorded action is always the expert's answer to the state it is in.
 
 from __future__ import annotations
 
-import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from db1.errors import ConfigError
 from db1.experts.base import Expert
+from db1.experts.uniform import episode_generator
+from db1.rollout.episode import Transition
+from db1.rollout.local import OpenEnvironments
+from db1.rollout.loop import run_episodes
 from db1.suites.base import Observation, TaskEnv
 from db1.tokens.spec import Episode, StepSpec
 
 NOISE_CORRELATION = 0.9
 """Correlation of a continuous action's noise from one step to the next."""
-
-
-class UniformExpert:
-    """Draws every action uniformly from the allowed ones: the random reference."""
-
-    def __init__(self) -> None:
-        self._rng = np.random.default_rng(0)
-
-    def reset(self, env: TaskEnv, seed: int) -> None:
-        """Seeds the draws of the episode."""
-        self._rng = episode_generator(env.task_id, seed)
-
-    def act(self, env: TaskEnv, observation: Observation) -> Any:
-        """Returns a uniformly drawn allowed action."""
-        return env.sample_action(self._rng, observation)
-
-
-def episode_generator(task_id: str, seed: int) -> np.random.Generator:
-    """Returns the random numbers of one episode: a function of the task and the seed only."""
-    return np.random.default_rng((zlib.crc32(task_id.encode()), seed))
 
 
 def check_noise(action_noise: float, spec: StepSpec) -> None:
@@ -74,27 +58,56 @@ def demonstrate(
         where the task does not tell.
     """
     check_noise(action_noise, env.step_spec)
-    disturbance = _Disturbance(env, action_noise, episode_generator(env.task_id, seed))
-    observation, info = env.reset(seed=seed)
-    expert.reset(env, seed)
-    observations, actions, rewards = [], [], []
-    success, terminated, truncated = info.get("success"), False, False
-    while not (terminated or truncated or len(actions) == max_steps):
-        observations.append(observation)
-        actions.append(expert.act(env, observation))
-        executed = disturbance.execute(actions[-1], observation)
-        observation, reward, terminated, truncated, info = env.step(executed)
-        rewards.append(reward)
-        if "success" in info:
-            success = bool(success or info["success"])
-    return Episode(
-        observations=_columns(env.step_spec, observations),
-        actions=np.array(actions, dtype=env.step_spec.action.dtype),
-        rewards=np.array(rewards, dtype=np.float32),
-        seed=seed,
-        terminated=terminated,
-        success=success,
+    demonstrator = _Demonstrator(expert, action_noise)
+    (result,) = run_episodes(
+        OpenEnvironments([env]),
+        demonstrator,
+        [seed],
+        max_steps=max_steps,
+        observe=demonstrator.observe,
     )
+    return Episode(
+        observations=_columns(env.step_spec, demonstrator.observations),
+        actions=np.array(demonstrator.actions, dtype=env.step_spec.action.dtype),
+        rewards=np.array(demonstrator.rewards, dtype=np.float32),
+        seed=seed,
+        terminated=result.terminated,
+        success=result.success,
+    )
+
+
+class _Demonstrator:
+    """Lets an expert act in one episode and keeps what it saw, wanted and got.
+
+    Args:
+        expert: Who acts.
+        noise: On the executed actions, not on the kept ones.
+    """
+
+    def __init__(self, expert: Expert, noise: float) -> None:
+        self._expert, self._noise = expert, noise
+        self.observations: list[Observation] = []
+        self.actions: list[Any] = []
+        self.rewards: list[float] = []
+
+    def start(self, envs: Sequence[TaskEnv], seeds: Sequence[int]) -> None:
+        """See `RolloutPolicy`."""
+        (self._env,), (seed,) = envs, seeds
+        generator = episode_generator(self._env.task_id, seed)
+        self._disturbance = _Disturbance(self._env, self._noise, generator)
+        self._expert.reset(self._env, seed)
+
+    def act(self, observations: Sequence[Mapping[str, Any]], rows: np.ndarray) -> list[Any]:
+        """See `RolloutPolicy`; returns what is executed."""
+        (observation,) = observations
+        self.observations.append(observation)
+        self.actions.append(self._expert.act(self._env, observation))
+        return [self._disturbance.execute(self.actions[-1], observation)]
+
+    def observe(self, env: TaskEnv, transition: Transition) -> None:
+        """Keeps the reward of the step before."""
+        if transition.step:
+            self.rewards.append(transition.reward)
 
 
 class _Disturbance:

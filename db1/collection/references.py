@@ -5,7 +5,7 @@
     {"task": id, "environment": {...},
      "random": {"mean": m, "std": s, "episodes": n, "seeds": [first, last],
                 "given_up": [seeds left out, where the expert had no plan], "policy": "...",
-                and more, see `db1.experts.measurement`},
+                and more, see `db1.collection.measurement`},
      "expert": the same}
 
 Both are measured without noise on reference seeds, which neither learning nor evaluation uses.
@@ -18,11 +18,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from db1.collection.measurement import Progress, measure
 from db1.errors import DataError
 from db1.experts import make_expert
 from db1.experts.custom import Policy, custom_expert
-from db1.experts.demonstrate import UniformExpert
-from db1.experts.measurement import Progress, measure
+from db1.experts.uniform import UniformExpert
 from db1.json_shape import parse_json
 from db1.suites import make_env, parse_task_id
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from db1.errors import ConfigError
-from db1.experts.workers import Job, run_jobs
+from db1.processes.jobs import Job, run_jobs
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from db1.experts.collect.many import CollectManySummary, CollectRequest, collect_many
-from db1.experts.collect.task import CollectSummary, collect
+from db1.collection.many import CollectManySummary, CollectRequest, collect_many
+from db1.collection.task import CollectSummary, collect
 
 __all__ = ["CollectManySummary", "CollectRequest", "CollectSummary", "collect", "collect_many"]

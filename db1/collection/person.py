@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from db1 import __version__
+from db1.collection.demonstrate import demonstrate
+from db1.collection.measurement import measure
+from db1.collection.references import RANDOM_POLICY, lasting, write_references
+from db1.collection.task import CollectSummary, seeds_after, summary_of
 from db1.errors import ConfigError
-from db1.experts.collect.task import CollectSummary, seeds_after, summary_of
-from db1.experts.demonstrate import UniformExpert, demonstrate
-from db1.experts.measurement import measure
-from db1.experts.references import RANDOM_POLICY, lasting, write_references
+from db1.experts.uniform import UniformExpert
 from db1.store.episodes import EpisodeStore, EpisodeWriter, StoreHeader
 from db1.suites import make_env, parse_task_id
 from db1.suites.base import Observation, TaskEnv
