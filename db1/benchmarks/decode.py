@@ -23,7 +23,7 @@ from typing import Annotated, Protocol
 import torch
 from torch import Tensor
 
-from db1.benchmarks.timing import OURS, Comparison, Contender, compare
+from db1.benchmarks.timing import OURS, Comparison, Contender, clock_of, compare
 from db1.errors import ConfigError, Db1Error
 from db1.model.config import ModelConfig
 from db1.model.memory import Memory
@@ -129,6 +129,7 @@ def run(config: DecodeBenchmark, progress: Progress | None = None) -> Comparison
             "token",
             _contenders(config, decoders, following[:, :1]),
             rounds=config.rounds,
+            clock=clock_of(config.device),
             notes={"largest difference of the outputs": difference} | _bytes(config, model),
             progress=progress,
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from db1.benchmarks.decode import Progress, check_device, threads_of_torch
 from db1.benchmarks.released_step import ReleasedFormulation
 from db1.benchmarks.step_counts import counts_of_layer, graph_breaks
 from db1.benchmarks.throughput import matmul_flops
-from db1.benchmarks.timing import OURS, Comparison, Contender, compare
+from db1.benchmarks.timing import OURS, Comparison, Contender, clock_of, compare
 from db1.errors import ConfigError, Db1Error
 from db1.model.batch import Batch
 from db1.model.config import ModelConfig
@@ -119,7 +118,7 @@ def run(config: StepBenchmark, progress: Progress | None = None) -> Comparison:
             [Contender(name=name, run=step) for name, step in runs.items()],
             rounds=config.rounds,
             notes=notes | _counts(config),
-            clock=_clock(config),
+            clock=clock_of(config.device),
             progress=progress,
         )
         return _with_roofline(config, model, comparison)
@@ -192,11 +191,6 @@ def _compare(model: TransformerXL, steps: dict[str, Callable[[], Tensor]], preci
             f"at most {TOLERANCES[precision]}; the figures would compare different work"
         )
     return largest
-
-
-def _clock(config: StepBenchmark) -> Callable[[], float]:
-    alone = config.device == "cpu" and torch.get_num_threads() == 1
-    return time.process_time if alone else time.perf_counter
 
 
 def peak_of(step: Callable[[], None], device: torch.device) -> int | None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +16,7 @@ import pytest
 from db1.data.loader import sample_numbers
 from db1.errors import ConfigError
 from db1.runtime import _quota_of_container, cores_for_threads, free_memory, usable_cores
+from db1.training.callbacks import background
 from db1.training.config import TrainingConfig
 from db1.training.experiment import ExperimentConfig, load_experiment
 from db1.training.launch import local
@@ -128,8 +133,9 @@ def test_cores_and_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 
 PROGRAM = """
-import os, signal, sys, time
+import os, pathlib, signal, sys, time
 rank = int(os.environ["RANK"])
+pathlib.Path(f"pid{rank}").write_text(str(os.getpid()))
 assert os.environ["WORLD_SIZE"] == "2" and os.environ["OMP_NUM_THREADS"]
 if sys.argv[-1] == "wait":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -146,6 +152,8 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "db1" / "__init__.py").write_text("")
     (package / "__init__.py").write_text("")
     (package / "__main__.py").write_text(PROGRAM)
+    (package / "callbacks").mkdir()
+    shutil.copy(background.__file__, package / "callbacks" / "background.py")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
@@ -169,3 +177,27 @@ def test_sigterm_reaches_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "_wait", stop_soon)
     assert local.run(Path("a.yaml"), ("wait",), 2) in (0, 128 + signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) == previous
+
+
+@pytest.mark.usefixtures("program")
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux ends them")
+def test_killed_it_leaves_no_process_behind(tmp_path: Path) -> None:
+    """SIGKILL to `db1 train`: its processes are asked to end as by a SIGTERM."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(local.__file__).parents[3])!r})\n"
+        "from pathlib import Path\nfrom db1.training.launch import local\n"
+        "local.run(Path('a.yaml'), ('wait',), 2)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    files = [tmp_path / f"pid{rank}" for rank in range(2)]
+    _until(lambda: all(file.is_file() and file.read_text() for file in files))
+    parent.kill()
+    parent.wait()
+    _until(lambda: not any(Path(f"/proc/{file.read_text()}").exists() for file in files))
+
+
+def _until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
