@@ -41,7 +41,7 @@ def deepspeed_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
         ((), 4, 8 * GIB, 4, ""),
         ((), 5, 8 * GIB, 4, ""),  # 16 sequences are no multiple of 5
         ((), 1, 8 * GIB, 1, ""),
-        ((), 2, GIB, 1, "2 of them need about 0.8 GB of memory"),
+        ((), 2, GIB // 2, 1, "2 of them need about 0.5 GB of memory"),
         (("training.num_threads=2",), 2, 8 * GIB, 1, "num_threads=2 asks for threads"),
         (("training.engine=torch",), 2, 8 * GIB, 1, "engine torch runs one process"),
         (("training.num_steps=10", "training.warmup_steps=0"), 2, 8 * GIB, 1, "it is too short"),
