@@ -12,6 +12,7 @@ import pytest
 
 from db1.errors import DataError
 from db1.metrics.compare import compare_published, compare_results
+from db1.metrics.scores import summarise
 from db1.metrics.significance import holm, paired_p_value, two_sample_p_value
 from db1.suites.scores.agents import published_agents
 
@@ -22,7 +23,11 @@ def results_of(scores: dict[str, Any], first_seed: int = 2_000_000) -> dict[str,
     """Results whose references are 0 and 10."""
     entries = {
         task: {
+            "episodes": len(values),
             "seeds": list(range(first_seed, first_seed + len(values))),
+            "lengths": [1] * len(values),
+            "normalised": float(np.mean(values)),
+            "interval": None,
             "returns": [10.0 * float(value) for value in values],
             "random": 0.0,
             "expert": 10.0,
@@ -117,7 +122,8 @@ def test_only_tasks_that_the_other_agent_had_under_the_same_rules_count() -> Non
 def test_the_verb_prints_and_writes(db1_compare, tmp_path: Path) -> None:
     for name, scores in (("a", drawn()), ("b", drawn(0.3))):
         scores["babyai/GoTo"] = np.ones(5)
-        content = results_of(scores) | {key: {} for key in ("summary", "provenance", "settings")}
+        content = results_of(scores) | {"provenance": {}, "settings": {}}
+        content["summary"] = summarise({task: np.array(x) for task, x in scores.items()})
         (tmp_path / name).mkdir()
         (tmp_path / name / "results.json").write_text(json.dumps(content))
     file = tmp_path / "compare.json"
