@@ -9,6 +9,7 @@ import typer
 
 from db1.cli.device import checked_device
 from db1.cli.model_argument import Run
+from db1.runtime import draw_off_screen
 
 
 def demo(
@@ -38,6 +39,7 @@ def demo(
 
     Example: db1 demo runs/db1_tiny --port 0 --open
     """
+    draw_off_screen()
     from db1.demo.brain import Brain, DemoConfig
     from db1.demo.server import serve
     from db1.inference.load import load_agent_parts
