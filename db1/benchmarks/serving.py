@@ -55,6 +55,8 @@ class ServingResult:
         rows: Mean sessions in a pass.
         slowest: Acts a second of the slowest session over those of the fastest.
         median_ms, worst_ms: Time of an act.
+        served_cpu_ms, alone_cpu_ms: Processor time of an act, which other work on the machine
+            does not lengthen.
     """
 
     served: float
@@ -63,6 +65,8 @@ class ServingResult:
     slowest: float
     median_ms: float
     worst_ms: float
+    served_cpu_ms: float
+    alone_cpu_ms: float
 
 
 class _Rows:
@@ -85,11 +89,11 @@ def time_serving(benchmark: ServingBenchmark) -> ServingResult:
     import torch
 
     observations = record_observations(benchmark.task, benchmark.steps)
-    alone = _time_alone(benchmark)
+    alone, alone_cpu = _time_alone(benchmark)
     before = torch.get_num_threads()
     torch.set_num_threads(benchmark.threads)
     try:
-        rows, times, seconds, ends = _time_served(benchmark, observations)
+        rows, times, seconds, ends, served_cpu = _time_served(benchmark, observations)
     finally:
         torch.set_num_threads(before)
     flat = np.concatenate(times)
@@ -100,6 +104,8 @@ def time_serving(benchmark: ServingBenchmark) -> ServingResult:
         slowest=float(min(ends) / max(ends)),
         median_ms=1000 * float(np.median(flat)),
         worst_ms=1000 * float(flat.max()),
+        served_cpu_ms=1000 * served_cpu / len(flat),
+        alone_cpu_ms=1000 * alone_cpu,
     )
 
 
@@ -122,8 +128,8 @@ def record_observations(task: str, steps: int) -> list[dict[str, Any]]:
 
 def _time_served(
     benchmark: ServingBenchmark, observations: Sequence[dict[str, Any]]
-) -> tuple[list[int], list[np.ndarray], float, list[float]]:
-    """Rows of the passes, times of the acts by session, seconds in all, and of each session."""
+) -> tuple[list[int], list[np.ndarray], float, list[float], float]:
+    """Rows of the passes, times of the acts by session, seconds in all, of each, and of CPU."""
     counts = _Rows()
     config = ServiceConfig(max_sessions=benchmark.sessions, max_rows=benchmark.sessions)
     service = make_service(load_agent_parts(benchmark.run, device="cpu"), config, counts)
@@ -145,16 +151,16 @@ def _time_served(
         thread.start()
     counts.rows.clear()
     barrier.wait()
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     for thread in threads:
         thread.join()
-    seconds = time.perf_counter() - started
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     service.stop()
-    return counts.rows, times, seconds, [end - started for end in ends]
+    return counts.rows, times, seconds, [end - started for end in ends], cpu
 
 
-def _time_alone(benchmark: ServingBenchmark) -> float:
-    """Acts a second of all processes together."""
+def _time_alone(benchmark: ServingBenchmark) -> tuple[float, float]:
+    """Acts a second of all processes together, and CPU seconds of an act."""
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(benchmark.processes), context.Queue()
     arguments = (benchmark, barrier, results)
@@ -163,10 +169,10 @@ def _time_alone(benchmark: ServingBenchmark) -> float:
     ]
     for worker in workers:
         worker.start()
-    rates = [results.get() for _ in workers]
+    found = [results.get() for _ in workers]
     for worker in workers:
         worker.join()
-    return float(sum(rates))
+    return float(sum(rate for rate, _ in found)), float(np.mean([cpu for _, cpu in found]))
 
 
 def _act_alone(benchmark: ServingBenchmark, barrier: Any, results: Any) -> None:
@@ -181,10 +187,11 @@ def _act_alone(benchmark: ServingBenchmark, barrier: Any, results: Any) -> None:
     agent = make_agent(loaded, benchmark.task)
     agent.act(observations[0])
     barrier.wait()
-    acts, started = 0, time.perf_counter()
+    acts, started, cpu = 0, time.perf_counter(), time.process_time()
     for _ in range(max(1, benchmark.sessions // benchmark.processes // 4)):
         agent.reset()
         for observation in observations:
             agent.act(observation)
             acts += 1
-    results.put(acts / (time.perf_counter() - started))
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+    results.put((acts / seconds, cpu / acts))

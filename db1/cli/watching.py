@@ -50,10 +50,12 @@ def record(
     """
     draw_off_screen()
     from db1.evaluation.results import read_results
+    from db1.suites.plugins import load_run_plugins
     from db1.viewer.record import FilmConfig, record
     from db1.viewer.selection import choose_tasks
 
     results = read_results(folder)
+    load_run_plugins(results["provenance"]["config"])
     total = len(choose_tasks(results, task, suite, per_suite))
     with running_bars(Console(), total) as progress:
         recordings = record(
