@@ -33,6 +33,11 @@ def make_expert(task_id: str) -> Expert:
     """
     suite, task_name = parse_task_id(task_id)
     name = suite.expert_name(task_name)
+    if name is None and suite.is_open:
+        raise ConfigError(
+            f"{task_id} has no expert of db1; give one of your own (--expert module:function), or "
+            "import demonstrations"
+        )
     if name is None:
         known = [task for task in suite.task_names() if suite.expert_name(task)]
         raise ConfigError(

@@ -76,6 +76,11 @@ def test_an_expert_that_is_not_there_is_one_clear_error(source: str, message: st
         custom_expert(source, make_env(GYM))
 
 
+def test_without_an_expert_a_registered_environment_says_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="give one of your own .--expert module:function"):
+        db1.collect(GYM, tmp_path, episodes=1)
+
+
 def test_a_policy_of_stable_baselines(tmp_path: Path) -> None:
     sb3 = pytest.importorskip("stable_baselines3", reason='needs pip install "db1[experts]"')
     env = make_env(GYM)
