@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -144,25 +145,31 @@ def measure(config: ExperimentConfig, seconds: float) -> dict[str, Any]:
     }
 
 
-def matmul_flops(device: torch.device, precision: str, seconds: float = 1.0) -> float:
+def matmul_flops(
+    device: torch.device,
+    precision: str,
+    seconds: float = 1.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
     """Operations a second of large matrix products: what this device reaches, whatever its sheet.
 
     Args:
         device: To measure.
         precision: `fp32`, `bf16` or `fp16`.
         seconds: To measure for.
+        clock: Seconds.
     """
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     size = 8192 if device.type == "cuda" else 1024
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    best, end = 0.0, time.perf_counter() + seconds
-    while time.perf_counter() < end or not best:
+    best, end = 0.0, clock() + seconds
+    while clock() < end or not best:
         _wait(device)
-        started = time.perf_counter()
+        started = clock()
         for _ in range(4):
             left @ right
         _wait(device)
-        best = max(best, 4 * 2 * size**3 / (time.perf_counter() - started))
+        best = max(best, 4 * 2 * size**3 / (clock() - started))
     return best
 
 

@@ -233,7 +233,8 @@ def _with_roofline(
     done = work(config.model, parts, config.vocabulary_size, config.length, tokens)
     outputs = round(config.targets * config.length) * config.batch_size * done.output
     operations = (done.layers + done.attention) * tokens + outputs
-    peak = matmul_flops(torch.device(config.device), config.precision)
+    clock = clock_of(config.device)
+    peak = matmul_flops(torch.device(config.device), config.precision, clock=clock)
     ours = next(t for t in comparison.timings if t.name == OURS)
     roofline = {
         "operations of a step, 10^9": operations / 1e9,
