@@ -25,6 +25,7 @@ CORE = [
     "gymnasium>=1.2",
     "tensorboard>=2.16",
     "matplotlib>=3.9",
+    "jinja2>=3.1",
 ]
 EXTRAS = {
     "classic_control": ["gymnasium[classic-control]>=1.2"],

@@ -14,14 +14,16 @@ import db1
 
 PACKAGE = Path(db1.__file__).parent
 BASE = {
-    "errors", "failures", "json_shape", "locks", "ranges", "config", "registration", "registry",
-    "runtime", "splits",
+    "errors", "failures", "json_shape", "locks", "options", "pages", "ranges", "config",
+    "registration", "registry", "runtime", "splits",
 }  # fmt: skip
 MAY_IMPORT = {
     "errors": set(),
     "failures": {"errors"},
     "json_shape": {"errors"},
     "locks": set(),
+    "options": set(),
+    "pages": set(),
     "ranges": {"errors"},
     "config": {"errors", "ranges"},
     "registration": set(),
@@ -104,6 +106,7 @@ HEAVY = {
     "wandb", "h5py", "minari", "pyarrow", "datasets", "huggingface_hub", "megatron", "cv2",
     "starlette", "uvicorn", "websockets", "msgpack", "prometheus_client",
     "stable_baselines3", "pycocoevalcap",
+    "jinja2", "markupsafe",
     "peft", "av", "google_crc32c",
 }  # fmt: skip
 HEAVY_ALLOWED = {"gymnasium": {"suites"}, "tokenizers": {"tokens"}}

@@ -86,13 +86,18 @@ def _evaluate(
     workers: int,
     device: str | None,
     data: Path | None,
-    **options: Any,
+    tasks: Sequence[str] | None,
+    suites: Sequence[str] | None,
+    num_environments: int,
+    out: Path,
+    overwrite: bool,
+    progress: Progress | None,
 ) -> dict[str, Any]:
     from db1.api.model import Model
     from db1.config import check_names
     from db1.evaluation.evaluate import evaluate
+    from db1.evaluation.execution import EvaluationData, ExecutionConfig, TaskSelection
     from db1.evaluation.plan import data_root
-    from db1.evaluation.running import Machine
     from db1.evaluation.settings import EvaluationConfig, preset
     from db1.inference.load import locate_model, read_run
     from db1.suites.plugins import load_run_plugins
@@ -111,13 +116,22 @@ def _evaluate(
     return evaluate(
         folder,
         preset(preset_name, **settings),
+        out=out,
+        selection=TaskSelection(
+            tasks=None if tasks is None else list(tasks),
+            suites=None if suites is None else list(suites),
+        ),
+        data=EvaluationData(
+            data=data_root(parts, data) if has_root else out / "demonstrations",
+            allow_missing_reference=True,
+            allow_missing_prompt=True,
+        ),
+        execution=ExecutionConfig(
+            workers=workers, num_environments=num_environments, device=device
+        ),
         checkpoint=checkpoint if _is_run(folder) else None,
-        data=data_root(parts, data) if has_root else options["out"] / "demonstrations",
-        allow_missing_reference=True,
-        allow_missing_prompt=True,
-        machine=Machine(workers=workers),
-        device=device,
-        **options,
+        overwrite=overwrite,
+        progress=progress,
     )
 
 

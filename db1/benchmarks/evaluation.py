@@ -33,7 +33,7 @@ from torch import Tensor
 from db1.benchmarks.timing import OURS, Comparison, Timing
 from db1.errors import ConfigError, Db1Error
 from db1.evaluation.evaluate import evaluate
-from db1.evaluation.running import Machine
+from db1.evaluation.execution import EvaluationData, ExecutionConfig, TaskSelection
 from db1.evaluation.settings import EvaluationConfig
 from db1.evaluation.task import make_prompted_agent
 from db1.inference.agent import Agent
@@ -78,7 +78,7 @@ class EvaluationBenchmark:
     memory_length: int | None = None
     precision: str = "float64"
     against: Sequence[str] = (RECOMPUTED,)
-    machine: Machine
+    machine: ExecutionConfig
     threads: int | None = None
     keep: Path | None = None
 
@@ -170,13 +170,10 @@ def _lockstep(
         benchmark.run,
         benchmark.config,
         out=out,
-        tasks=benchmark.tasks,
-        suites=benchmark.suites,
-        data=benchmark.data,
+        selection=TaskSelection(tasks=benchmark.tasks, suites=benchmark.suites),
+        data=EvaluationData(data=benchmark.data, allow_missing_reference=True),
+        execution=replace(benchmark.machine, num_environments=benchmark.episodes),
         overwrite=True,
-        allow_missing_reference=True,
-        num_environments=benchmark.episodes,
-        machine=benchmark.machine,
         progress=progress,
     )
 

@@ -167,6 +167,7 @@ def run_point(bench: FewShotBenchmark, point: Point) -> dict[str, Any]:
     import torch
 
     from db1.evaluation.evaluate import evaluate
+    from db1.evaluation.execution import TaskSelection
     from db1.evaluation.settings import EvaluationConfig
     from db1.training.experiment import load_experiment, run_experiment
 
@@ -180,7 +181,8 @@ def run_point(bench: FewShotBenchmark, point: Point) -> dict[str, Any]:
         memory_length=bench.memory_length,
         reference="measured",
     )
-    results = evaluate(run, config, out=run / "evaluation", tasks=[task])
+    selection = TaskSelection(tasks=[task])
+    results = evaluate(run, config, out=run / "evaluation", selection=selection)
     if task in results["failures"]:
         raise DataError(f"{point.name}: {results['failures'][task]}")
     entry = results["tasks"][task]

@@ -319,7 +319,7 @@ def eval_(
     """
     from db1.benchmarks.evaluation import EvaluationBenchmark
     from db1.benchmarks.evaluation import run as compare_evaluations
-    from db1.evaluation.running import Machine
+    from db1.evaluation.execution import ExecutionConfig
 
     benchmark = EvaluationBenchmark(
         run=run,
@@ -331,7 +331,7 @@ def eval_(
         memory_length=memory,
         precision=precision,
         against=tuple(against or ("recomputed",)),
-        machine=Machine(workers=workers, lanes=lanes, threads=1),
+        machine=ExecutionConfig(workers=workers, lanes=lanes, threads=1),
         threads=threads,
         keep=out,
     )

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from db1.errors import ConfigError
+
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; default: a GPU.")]
 
 
 def checked_device(name: str | None) -> str | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import inspect
 import logging
 import typing
 from collections.abc import Callable
@@ -14,11 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from db1.cli.console import Console
+from db1.cli.options import from_dataclasses
+from db1.cli.progress import task_bars
 from db1.cli.verbs import Verb, VerbGroup
 from db1.errors import MissingExtra
 from db1.importers import IMPORTERS, ImportContext, ImportKind
-from db1.importers.registry import OPTION_HELP, OpenTask, Progress, is_option
-from db1.ranges import range_of
+from db1.importers.registry import OpenTask, Progress
 from db1.tokens.spec import StepSpec
 
 logger = logging.getLogger(__name__)
@@ -85,53 +84,24 @@ def _check_task(task: str | None) -> None:
         SUITES[suite_name].check_task(name)
 
 
-def _run(kind: ImportKind, source: str, out: Path, values: dict[str, Any]) -> None:
-    from db1.cli.progress import task_bars
-
-    options = kind.options(**values)
-    _check_task(getattr(options, "task", None))
-    console = Console()
-    with task_bars(console) as report:
-        summary = kind.run(source, out, options, import_context(report))
-    for line in summary.lines():
-        console.print(line, soft_wrap=True, markup=False)
-
-
 def _command(kind: ImportKind) -> Callable[..., None]:
-    """The typer command of a kind: SOURCE, --out and one option a field of its dataclass."""
+    """The typer command of a kind: SOURCE, --out and the options of its dataclass."""
 
-    def command(**values: Any) -> None:
-        _run(kind, values.pop("source"), values.pop("out"), values)
+    def command(source: Any, out: Any, options: Any) -> None:
+        console = Console()
+        _check_task(getattr(options, "task", None))
+        with task_bars(console) as report:
+            summary = kind.run(source, out, options, import_context(report))
+        for line in summary.lines():
+            console.print(line, soft_wrap=True, markup=False)
 
-    types = typing.get_type_hints(kind.options)
-    annotations = {
+    command.__annotations__ = {
         "source": Annotated[str, typer.Argument(help=kind.source_help, metavar="SOURCE")],
         "out": Annotated[Path, typer.Option(help="Folder of the store.", show_default=False)],
+        "options": kind.options,
     }
-    defaults: dict[str, Any] = {}
-    for field in dataclasses.fields(kind.options):
-        if is_option(field):
-            flag = f"--{field.name.replace('_', '-')}"
-            allowed = range_of(kind.options, field.name)
-            given = typer.Option(
-                flag, help=field.metadata[OPTION_HELP], min=allowed.least, max=allowed.most
-            )
-            annotations[field.name] = Annotated[types[field.name], given]
-            defaults[field.name] = field.default
-    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=defaults.get(name, inspect.Parameter.empty),
-                annotation=annotation,
-            )
-            for name, annotation in annotations.items()
-        ]
-    )
-    command.__annotations__ = {**annotations, "return": None}
     command.__doc__ = f"{kind.help}\n\nExample: {kind.example}"
-    return command
+    return from_dataclasses(command)
 
 
 for _name in sorted(IMPORTERS):
@@ -151,7 +121,6 @@ def export_minari_(
 
     Example: db1 export minari data/mujoco/Hopper-v5 minari/hopper --dataset-id mine/hopper-v0
     """
-    from db1.cli.progress import task_bars
     from db1.importers.minari_export import export_minari
 
     console = Console()

@@ -1,4 +1,4 @@
-"""The argument RUN of every verb that takes a model."""
+"""The argument RUN of every verb that takes a model, and the option --checkpoint."""
 
 from __future__ import annotations
 
@@ -37,3 +37,5 @@ def _configuration(folder: Path) -> dict[str, Any]:
 
 
 Run = Annotated[Path, typer.Argument(parser=model_folder, metavar="RUN", help=HELP)]
+
+Checkpoint = Annotated[str | None, typer.Option(help="Tag; default: the newest.")]

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from db1.cli import acting_options as options
-from db1.cli.device import checked_device
-from db1.cli.model_argument import Run
+from db1.cli.device import Device, checked_device
+from db1.cli.model_argument import Checkpoint, Run
 
 
 def serve(
@@ -29,12 +28,14 @@ def serve(
     window: Annotated[
         float, typer.Option(help="Milliseconds that a forward pass waits for more.", min=0)
     ] = 2.0,
-    precision: options.Precision = "float32",
-    checkpoint: options.Checkpoint = None,
+    precision: Annotated[
+        str, typer.Option(help="Of the model: float32, float64, bfloat16 or float16.")
+    ] = "float32",
+    checkpoint: Checkpoint = None,
     threads: Annotated[
         int | None, typer.Option(help="torch threads; default: one a core.", min=1)
     ] = None,
-    device: options.Device = None,
+    device: Device = None,
 ) -> None:
     """Serves a model: sessions of many clients at once, batched into one forward pass.
 

@@ -9,21 +9,25 @@ from typing import Annotated, Any
 
 import typer
 
-from db1.cli import acting_options as options
 from db1.cli.console import Console
-from db1.cli.device import checked_device
-from db1.cli.model_argument import Run
+from db1.cli.device import Device, checked_device
+from db1.cli.model_argument import Checkpoint, Run
+from db1.cli.options import Of, from_dataclasses
 from db1.cli.progress import running_bars
 from db1.errors import ConfigError, nearest
+from db1.evaluation.execution import TaskSelection
+from db1.evaluation.settings import EvaluationConfig
 from db1.runtime import draw_off_screen, has_display
+from db1.viewer.film import FilmConfig
 
 _SHOWN = ("window", "terminal", "lines", "nothing")
 
 
+@from_dataclasses
 def record(
     folder: Annotated[Path, typer.Argument(help="A folder with results.json.")],
-    task: options.Task = None,
-    suite: options.Suite = None,
+    selection: Annotated[TaskSelection, Of(TaskSelection, "tasks", "suites")],
+    film: FilmConfig,
     per_suite: Annotated[
         int | None,
         typer.Option(help="The most tasks of a suite, from its best to its worst.", min=1),
@@ -34,10 +38,8 @@ def record(
     data: Annotated[
         Path | None, typer.Option(help="Demonstrations for prompts; default: the run's.")
     ] = None,
-    frames: Annotated[int, typer.Option(help="The most frames of a film.", min=16)] = 80,
-    size: Annotated[int, typer.Option(help="Pixels of its longer side.", min=16)] = 240,
     overwrite: Annotated[bool, typer.Option(help="Film again what is there.")] = False,
-    device: options.Device = None,
+    device: Device = None,
 ) -> None:
     """Films the best, median and worst episode of each evaluated task, for the report.
 
@@ -51,18 +53,19 @@ def record(
     draw_off_screen()
     from db1.evaluation.results import read_results
     from db1.suites.plugins import load_run_plugins
-    from db1.viewer.record import FilmConfig, record
+    from db1.viewer.record import record
     from db1.viewer.selection import choose_tasks
 
     results = read_results(folder)
     load_run_plugins(results["provenance"]["config"])
     total = len(choose_tasks(results, task, suite, per_suite))
+    total = len(choose_tasks(results, selection.tasks, selection.suites, per_suite))
     with running_bars(Console(), total) as progress:
         recordings = record(
             folder,
-            FilmConfig(frames=frames, size=size),
-            tasks=task,
-            suites=suite,
+            film,
+            tasks=selection.tasks,
+            suites=selection.suites,
             per_suite=per_suite,
             run=run,
             data=data,
@@ -81,9 +84,24 @@ def record(
         raise typer.Exit(1)
 
 
+@from_dataclasses
 def play(
     run: Run,
     task: Annotated[str, typer.Argument(help="suite/task.")],
+    settings: Annotated[
+        EvaluationConfig,
+        Of(
+            EvaluationConfig,
+            "policy",
+            "greedy",
+            "temperature",
+            "seed",
+            "prompt",
+            "memory_length",
+            "instruction",
+            "random_weights",
+        ),
+    ],
     episode: Annotated[
         int, typer.Option(help="Number of the evaluation seed, as in an evaluation.", min=0)
     ] = 0,
@@ -112,17 +130,11 @@ def play(
     episodes: Annotated[
         int, typer.Option(help="With --record: the most episodes to play.", min=1)
     ] = 10,
-    policy: options.Policy = "model",
-    sample: options.Sample = False,
-    temperature: options.Temperature = 1.0,
-    seed: options.Seed = 0,
-    prompt: options.Prompt = None,
-    memory: options.Memory = None,
-    instruction: options.Instruction = None,
-    random_weights: options.RandomWeights = False,
-    checkpoint: options.Checkpoint = None,
-    data: options.Data = None,
-    device: options.Device = None,
+    checkpoint: Checkpoint = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the demonstrations; default: the run's.")
+    ] = None,
+    device: Device = None,
 ) -> None:
     """Shows one episode, with what the model sees and how likely its actions are.
 
@@ -148,22 +160,10 @@ def play(
         record_episodes(task, record, episodes, show)
         return
     from db1.evaluation.results import read_results
-    from db1.evaluation.settings import EvaluationConfig
     from db1.viewer.episode import play
     from db1.viewer.record import settings_of
 
-    config = EvaluationConfig(
-        episodes=1,
-        first_episode=episode,
-        policy=policy,
-        greedy=not sample,
-        temperature=temperature,
-        seed=seed,
-        prompt=prompt,
-        memory_length=memory,
-        instruction=instruction,
-        random_weights=random_weights,
-    )
+    config = replace(settings, episodes=1, first_episode=episode)
     if evaluation is not None:
         theirs = settings_of(read_results(evaluation))
         first = theirs.first_episode + episode

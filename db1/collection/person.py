@@ -12,13 +12,14 @@ import numpy as np
 from db1 import __version__
 from db1.collection.demonstrate import demonstrate
 from db1.collection.measurement import measure
-from db1.collection.references import RANDOM_POLICY, lasting, write_references
+from db1.collection.references import RANDOM_POLICY, lasting
 from db1.collection.task import CollectSummary, seeds_after, summary_of
 from db1.errors import ConfigError
 from db1.experts.uniform import UniformExpert
 from db1.store.episodes import EpisodeStore, EpisodeWriter, StoreHeader
 from db1.suites import make_env, parse_task_id
 from db1.suites.base import Observation, TaskEnv
+from db1.suites.scores.stored import write_stored
 from db1.suites.seeds import EVALUATION, REFERENCE
 from db1.tokens.spec import Episode
 
@@ -106,7 +107,7 @@ def record_person(
                 "random": lasting(random),
                 "expert": _of_store(EpisodeStore(path)),
             }
-            write_references(path, references)
+            write_stored(path, references)
     finally:
         env.close()
     return summary_of(path, before, [], time.monotonic() - started, references)

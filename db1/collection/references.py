@@ -13,9 +13,6 @@ Both are measured without noise on reference seeds, which neither learning nor e
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
 from typing import Any
 
 from db1.collection.measurement import Progress, measure
@@ -23,10 +20,8 @@ from db1.errors import DataError
 from db1.experts import make_expert
 from db1.experts.custom import Policy, custom_expert
 from db1.experts.uniform import UniformExpert
-from db1.json_shape import parse_json
 from db1.suites import make_env, parse_task_id
 
-FILE = "references.json"
 RANDOM_POLICY = "uniform over the action space"
 
 
@@ -76,34 +71,3 @@ def measure_references(
 def lasting(measurement: dict[str, Any]) -> dict[str, Any]:
     """A measurement without what differs when it is made again."""
     return {key: value for key, value in measurement.items() if key not in ("seconds", "date")}
-
-
-def write_references(folder: Path, references: dict[str, Any]) -> None:
-    """Writes `references.json`, replacing an older one only when the new one is complete."""
-    path = folder / FILE
-    partial = path.with_suffix(".partial")
-    try:
-        partial.write_text(json.dumps(references, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise DataError(
-            f"{path}: cannot write ({error}); the episodes beside it are complete, "
-            f"free space and run the same command again"
-        ) from error
-
-
-def read_references(folder: Path) -> dict[str, Any] | None:
-    """Returns the contents of `references.json`; None when there is no such file."""
-    path = folder / FILE
-    if not path.exists():
-        return None
-    try:
-        references = parse_json(path.read_text(encoding="utf-8"))
-        for policy in ("random", "expert"):
-            float(references[policy]["mean"]), int(references[policy]["seeds"][1])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: no valid references ({error!r}); delete it and collect again"
-        ) from error
-    return references

@@ -22,13 +22,14 @@ from typing import Any
 import numpy as np
 
 from db1.collection.demonstrate import check_noise, demonstrate
-from db1.collection.references import measure_references, read_references, write_references
+from db1.collection.references import measure_references
 from db1.errors import ConfigError, DataError
 from db1.experts import make_expert
 from db1.experts.custom import Policy, custom_expert
 from db1.store.episodes import EpisodeStore, EpisodeWriter, StoreHeader
 from db1.store.instructions import write_instruction
 from db1.suites import make_env, parse_task_id
+from db1.suites.scores.stored import read_stored, write_stored
 from db1.suites.seeds import COLLECTION, EVALUATION, REFERENCE, check_seed, seed_for
 from db1.tokens.spec import Episode
 
@@ -202,15 +203,17 @@ def _references(
 ) -> dict[str, Any]:
     """Returns the stored references where they fit, else measures and writes them."""
     suite, task_name = parse_task_id(task_id)
-    references = read_references(path)
-    if (
-        references is None
-        or references.get("environment") != suite.environment_version(task_name)
-        or references["expert"]["seeds"][1] < seed_for("reference", episodes - 1)
-        or (expert is not None and references["expert"].get("policy") != name)
-    ):
-        references = measure_references(task_id, episodes, lambda done: alive(), expert)
-        write_references(path, references)
+    stored = read_stored(path)
+    if stored is not None:
+        measured = stored.content["expert"]
+        if (
+            stored.content.get("environment") == suite.environment_version(task_name)
+            and stored.last_seed >= seed_for("reference", episodes - 1)
+            and (expert is None or measured.get("policy") == name)
+        ):
+            return dict(stored.content)
+    references = measure_references(task_id, episodes, lambda done: alive(), expert)
+    write_stored(path, references)
     return references
 
 

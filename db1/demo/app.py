@@ -20,6 +20,7 @@ from functools import partial
 from importlib.resources import files
 from typing import Any
 
+from db1 import pages
 from db1.demo.brain import Brain
 from db1.demo.feed import json_lines, message_of
 from db1.errors import DataError, Db1Error, MissingExtra
@@ -69,6 +70,8 @@ def make_app(brain: Brain) -> Any:
 
     def page(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
         content = (files("db1.demo") / name).read_text(encoding="utf-8")
+        if kind == "text/html":
+            content = pages.page("db1", content, style_file="/page.css", script_file="/page.js")
 
         async def get(request: Request) -> Response:
             return Response(content, media_type=kind, headers=_HEADERS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +20,7 @@ from db1.inference.generate import Writer
 from db1.inference.image_text import ImageTextWriter, WritingConfig
 from db1.inference.load import LoadedRun
 from db1.inference.pair_sets import learned_sets, settings_of
+from db1.pages import image_uri
 from db1.ranges import Checked, Positive, Range
 from db1.rollout.episode import Transition
 from db1.rollout.loop import watch
@@ -230,9 +229,7 @@ def frame_uri(pixels: np.ndarray) -> str:
         size = (picture.width * factor, picture.height * factor)
         picture = picture.resize(size, Image.Resampling.NEAREST)
     picture.thumbnail((_FRAME_SIDE, _FRAME_SIDE))
-    buffer = io.BytesIO()
-    picture.convert("RGB").save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return image_uri(picture.convert("RGB"), "JPEG", quality=_JPEG_QUALITY)
 
 
 def _figures(moment: Transition) -> dict[str, Any]:

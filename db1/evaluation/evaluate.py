@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -22,18 +22,27 @@ import numpy as np
 import torch
 
 from db1.errors import CheckpointError
+from db1.evaluation.execution import (
+    DATA_OF_THE_RUN,
+    EVERY_TASK,
+    IN_THIS_PROCESS,
+    EvaluationData,
+    ExecutionConfig,
+    TaskSelection,
+)
 from db1.evaluation.plan import Plan, make_plan
 from db1.evaluation.queue import TaskQueue
 from db1.evaluation.ranks import Ranks
 from db1.evaluation.references import References
 from db1.evaluation.results import command_line, resume, versions, write_results
-from db1.evaluation.running import Machine, play_tasks
+from db1.evaluation.running import play_tasks
 from db1.evaluation.settings import EvaluationConfig, as_trained
 from db1.evaluation.task import evaluate_task
-from db1.inference.load import LoadedRun, load_agent_parts, locate_model, read_run
+from db1.inference.load import LoadedRun, RunParts, load_agent_parts, locate_model, read_run
 from db1.metrics.pair_scores import score_pair_sets
 from db1.metrics.perplexity import pool, score_text
 from db1.metrics.scores import normalise, summarise
+from db1.rollout.remote import WorkerPool
 
 logger = logging.getLogger(__name__)
 
@@ -52,19 +61,12 @@ def evaluate(
     config: EvaluationConfig,
     *,
     out: Path,
-    tasks: Sequence[str] | None = None,
-    suites: Sequence[str] | None = None,
+    selection: TaskSelection = EVERY_TASK,
+    data: EvaluationData = DATA_OF_THE_RUN,
+    execution: ExecutionConfig = IN_THIS_PROCESS,
     checkpoint: str | None = None,
-    data: Path | None = None,
     overwrite: bool = False,
-    allow_version_mismatch: bool = False,
-    allow_missing_reference: bool = False,
-    allow_missing_prompt: bool = False,
-    scores: Path | None = None,
-    num_environments: int = 16,
-    machine: Machine | None = None,
     ranks: Ranks | None = None,
-    device: str | None = None,
     progress: TaskProgress | None = None,
     on_result: TaskResult | None = None,
 ) -> dict[str, Any]:
@@ -74,20 +76,12 @@ def evaluate(
         run: The run folder, a safetensors folder or the published checkpoint.
         config: What decides the numbers.
         out: Folder of the results; finished tasks in it with equal settings are kept.
-        tasks: Task ids; None: those that the run learned.
-        suites: Keep only tasks of these suites.
+        selection: Which tasks.
+        data: Where demonstrations and references lie, and what may be missing.
+        execution: What may be used of this machine.
         checkpoint: Tag; None: the newest valid checkpoint.
-        data: Folder of the demonstration stores; None: the run's `data.root`.
-        overwrite: Start anew where `out` holds other results.
-        allow_version_mismatch: Accept references measured on another environment version, and
-            record the difference.
-        allow_missing_reference: Report raw returns of tasks without references, and record why.
-        allow_missing_prompt: Play tasks without demonstrations without a prompt, and record it.
-        scores: Folder of `db1 tasks measure`; looked into before the scores that come with db1.
-        num_environments: The most episodes of a task at once; no result depends on it.
-        machine: Worker processes and the like; None: environments run in this process.
+        overwrite: Start again where `out` holds other results.
         ranks: The processes of the launch, all of which call this; None: this one alone.
-        device: torch device; None: CUDA where there is one.
         progress: Called whenever an episode ends.
         on_result: Called in the first process once for every task, kept ones included.
 
@@ -96,56 +90,70 @@ def evaluate(
 
     Raises:
         ConfigError: For unknown tasks, results of another evaluation in `out`, or a port in use.
-        DataError: For missing references or demonstrations, references of another environment
-            version, unless that is allowed, or a vocabulary that lacks what a task needs.
+        DataError: For data that is missing or does not fit, unless `data` allows it.
         CheckpointError: Without a valid checkpoint.
     """
     ranks = ranks or Ranks()
     run, checkpoint = locate_model(run, checkpoint)
     parts = read_run(run)
     config = as_trained(config, parts)
-    plan = make_plan(
-        parts,
-        config,
-        data=data,
-        tasks=tasks,
-        suites=suites,
-        scores=scores,
-        allow_version_mismatch=allow_version_mismatch,
-        allow_missing_reference=allow_missing_reference,
-        allow_missing_prompt=allow_missing_prompt,
-    )
-    loaded = load_model(run, config, checkpoint, device)
+    plan = make_plan(parts, config, selection, data)
+    loaded = load_model(run, config, checkpoint, execution.device)
     queue = TaskQueue(out)
     results = ranks.first_does(partial(_begin, out, config, loaded, plan, queue, overwrite))
     book = _Book(out, plan, queue, results, on_result)
-    if results is not None and loaded is not None and config.text and results["text"] is None:
-        results["text"] = evaluate_text(loaded, config, plan.root)
     book.collect()
-    if results is not None and loaded is not None and config.pairs is not None:
-        score_pair_sets(
-            loaded, config.pairs, plan.root, out,
-            done=results, finished=book.enter, progress=progress,
-        )  # fmt: skip
-
-    def play(task: str, workers: Any) -> dict[str, Any]:
-        report = None if progress is None else partial(progress, task)
-        mine = replace(config, prompt=False) if task in plan.missing_prompts else config
-        folder, references, who = plan.root / task, plan.references[task], loaded or parts
-        arguments = (task, mine, references, folder, who, num_environments, report, workers)
-        return evaluate_task(*arguments)
-
-    play_tasks(
-        list(plan.environments),
-        queue,
-        play,
-        machine or Machine(),
-        book.collect,
-        alone=ranks.is_alone,
-        waits=ranks.is_first,
+    if results is not None and loaded is not None:
+        _score_texts(loaded, config, plan.root, out, results, book, progress)
+    play = partial(
+        _play, config=config, plan=plan, who=loaded or parts, execution=execution, progress=progress
     )
+    tasks, alone, waits = list(plan.environments), ranks.is_alone, ranks.is_first
+    play_tasks(tasks, queue, play, execution, book.collect, alone=alone, waits=waits)
     book.write()
     return book.whole()
+
+
+def _score_texts(
+    loaded: LoadedRun,
+    config: EvaluationConfig,
+    root: Path,
+    out: Path,
+    results: dict[str, Any],
+    book: _Book,
+    progress: TaskProgress | None,
+) -> None:
+    """Scores what needs no environment: held-out text, captions and answers."""
+    if config.text and results["text"] is None:
+        results["text"] = evaluate_text(loaded, config, root)
+    book.collect()
+    if config.pairs is not None:
+        score_pair_sets(
+            loaded, config.pairs, root, out, done=results, finished=book.enter, progress=progress
+        )
+
+
+def _play(
+    task: str,
+    workers: WorkerPool | None,
+    *,
+    config: EvaluationConfig,
+    plan: Plan,
+    who: RunParts,
+    execution: ExecutionConfig,
+    progress: TaskProgress | None,
+) -> dict[str, Any]:
+    """Plays one task of a plan; returns its entry of results.json."""
+    return evaluate_task(
+        task,
+        replace(config, prompt=False) if task in plan.missing_prompts else config,
+        plan.references[task],
+        plan.root / task,
+        who,
+        execution.num_environments,
+        None if progress is None else partial(progress, task),
+        workers,
+    )
 
 
 class _Book:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from db1.errors import ConfigError, DataError, MissingExtra, nearest
+from db1.evaluation.execution import EvaluationData, TaskSelection
 from db1.evaluation.references import (
     MissingReference,
     References,
@@ -52,14 +53,8 @@ class Plan:
 def make_plan(
     parts: RunParts,
     config: EvaluationConfig,
-    *,
-    data: Path | None,
-    tasks: Sequence[str] | None,
-    suites: Sequence[str] | None,
-    scores: Path | None,
-    allow_version_mismatch: bool,
-    allow_missing_reference: bool,
-    allow_missing_prompt: bool,
+    selection: TaskSelection,
+    data: EvaluationData,
 ) -> Plan:
     """Chooses the tasks and finds what they need; arguments as of `evaluate`.
 
@@ -67,21 +62,22 @@ def make_plan(
         ConfigError: For unknown tasks, or no folder of demonstrations.
         DataError: For what is missing or does not fit.
     """
-    root = data_root(parts, data)
+    root = data_root(parts, data.data)
     learned = tuple(parts.specs) or stored_tasks(root)
+    tasks, suites = selection.named(), selection.suites
     needs_tasks = bool(learned or tasks or suites) or not _speaks(parts)
     chosen = select_tasks(learned, tasks, suites) if needs_tasks else []
     environments, unavailable = _versions_now(chosen)
     if config.policy == "model":
         _check_vocabulary(parts, list(environments))
-    find = partial(_find, config=config, root=root, scores=scores)
+    find = partial(_find, config=config, root=root, scores=data.scores)
     references: dict[str, References | None] = {}
     missing: dict[str, str] = {}
     for task, version in environments.items():
         try:
-            references[task] = find(task, version, allow_version_mismatch)
+            references[task] = find(task, version, data.allow_version_mismatch)
         except MissingReference as error:
-            if not allow_missing_reference:
+            if not data.allow_missing_reference:
                 raise
             references[task], missing[task] = None, str(error)
             logger.warning("no score: %s", error)
@@ -93,7 +89,9 @@ def make_plan(
         references=references,
         missing_references=missing,
         mismatches={task: r.mismatch for task, r in references.items() if r and r.mismatch},
-        missing_prompts=_missing_prompts(list(environments), root, config, allow_missing_prompt),
+        missing_prompts=_missing_prompts(
+            list(environments), root, config, data.allow_missing_prompt
+        ),
     )
 
 

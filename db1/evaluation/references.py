@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from db1.errors import ConfigError, DataError, nearest
-from db1.json_shape import parse_json
 from db1.suites.scores import (
     MEASURED,
     Measured,
@@ -29,8 +28,8 @@ from db1.suites.scores import (
     references_of,
     version_difference,
 )
+from db1.suites.scores.stored import REFERENCES_FILE, broken, read_stored
 
-REFERENCES_FILE = "references.json"
 STORE, NO_REFERENCE = "store", "none"
 
 
@@ -120,26 +119,26 @@ def load_references(folder: Path, task_id: str, now: Mapping[str, str]) -> Refer
         MissingReference: When the file is missing.
         DataError: When it is broken, or another task's.
     """
-    path = folder / REFERENCES_FILE
-    if not path.is_file():
+    stored = read_stored(folder)
+    if stored is None:
         raise MissingReference(
-            f"{path}: no reference returns of {task_id}; run "
+            f"{folder / REFERENCES_FILE}: no reference returns of {task_id}; run "
             f"`db1 collect {task_id} --episodes 1 --out {_root(folder, task_id)}`"
         )
     try:
-        details = parse_json(path.read_text(encoding="utf-8"))
-        references = References(
-            random=float(details["random"]["mean"]),
-            expert=float(details["expert"]["mean"]),
-            mismatch=version_difference(dict(details["environment"]), now),
-            details=details,
-        )
-        task = details["task"]
+        task, environment = stored.content["task"], dict(stored.content["environment"])
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: broken references ({error!r}); collect them again") from error
+        raise broken(folder, error) from error
     if task != task_id:
-        raise DataError(f"{path}: references of task {task!r}, expected {task_id!r}")
-    return references
+        raise DataError(
+            f"{folder / REFERENCES_FILE}: references of task {task!r}, expected {task_id!r}"
+        )
+    return References(
+        random=stored.random,
+        expert=stored.expert,
+        mismatch=version_difference(environment, now),
+        details=stored.content,
+    )
 
 
 def check_mismatch(task_id: str, references: References, allow: bool) -> None:

@@ -13,13 +13,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 from db1.errors import Db1Error
+from db1.evaluation.execution import ExecutionConfig
 from db1.evaluation.queue import TaskQueue
 from db1.processes.supervised import ProcessLost
-from db1.ranges import Checked, Positive, Range
 from db1.rollout.remote import WorkerPool
 
 logger = logging.getLogger(__name__)
@@ -35,35 +34,11 @@ Play = Callable[[str, WorkerPool | None], dict[str, Any]]
 """Task id and the workers to use -> the task's entry of results.json."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Machine(Checked):
-    """What an evaluation may use of this machine; no result depends on it.
-
-    Args:
-        workers: Processes that hold environments; 0: they run in this one, unprotected.
-        timeout: Seconds after which a silent worker is killed.
-        lanes: Tasks played at once; None: two where there are workers for both.
-        threads: torch threads of each lane; None: as they are.
-    """
-
-    workers: Annotated[int, Range(least=0, most=4_096)] = 0
-    timeout: Positive = 300.0
-    lanes: Annotated[int, Range(least=1, most=4_096)] | None = None
-    threads: Annotated[int, Range(least=1, most=4_096)] | None = None
-
-    @property
-    def num_lanes(self) -> int:
-        """Tasks played at once."""
-        if self.lanes is not None:
-            return self.lanes
-        return 2 if self.workers > 1 else 1
-
-
 def play_tasks(
     tasks: Sequence[str],
     queue: TaskQueue,
     play: Play,
-    machine: Machine,
+    execution: ExecutionConfig,
     collect: Callable[[], None],
     *,
     alone: bool = True,
@@ -75,13 +50,13 @@ def play_tasks(
         tasks: Task ids, in this order.
         queue: Where they are claimed and finished; other processes may take their share.
         play: Plays one task.
-        machine: What may be used.
+        execution: What may be used.
         collect: Called in this thread every now and then, and at last when all tasks are finished.
         alone: No other process takes part.
         waits: Wait for tasks that other processes have, and take those of processes that died.
     """
     stop = threading.Event()
-    lanes = [_Lane(queue, play, machine, stop) for _ in range(machine.num_lanes)]
+    lanes = [TaskRunner(queue, play, execution, stop) for _ in range(execution.num_lanes)]
     try:
         if len(lanes) == 1 and alone:
             lanes[0].run(tasks, collect)
@@ -98,11 +73,13 @@ def play_tasks(
     collect()
 
 
-def _run_threads(lanes: Sequence[_Lane], tasks: Sequence[str], collect: Callable[[], None]) -> None:
+def _run_threads(
+    lanes: Sequence[TaskRunner], tasks: Sequence[str], collect: Callable[[], None]
+) -> None:
     """One thread a lane; errors of db1 itself end all of them."""
     errors: list[BaseException] = []
 
-    def work(lane: _Lane) -> None:
+    def work(lane: TaskRunner) -> None:
         try:
             lane.run(tasks, lambda: None)
         except BaseException as error:
@@ -131,18 +108,19 @@ def _run_threads(lanes: Sequence[_Lane], tasks: Sequence[str], collect: Callable
         raise errors[0]
 
 
-class _Lane:
+class TaskRunner:
     """Takes one task after the other."""
 
     def __init__(
-        self, queue: TaskQueue, play: Play, machine: Machine, stop: threading.Event
+        self, queue: TaskQueue, play: Play, execution: ExecutionConfig, stop: threading.Event
     ) -> None:
         self.stop = stop
         self._queue = queue
         self._play = play
-        self._threads = machine.threads
-        share = machine.workers // machine.num_lanes
-        self._pool = WorkerPool(max(1, share), machine.timeout) if machine.workers else None
+        self._threads = execution.threads
+        workers = execution.workers or 0
+        share = workers // execution.num_lanes
+        self._pool = WorkerPool(max(1, share), execution.timeout) if workers else None
 
     def run(self, tasks: Sequence[str], finished: Callable[[], None]) -> None:
         """Plays what is neither finished nor claimed by another."""

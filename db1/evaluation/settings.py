@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from db1.errors import ConfigError, nearest
 from db1.evaluation.references import check_choice
-from db1.inference.agent import PROMPT_PARTS, PROMPT_STRATEGIES
-from db1.inference.load import RunParts
-from db1.metrics.pair_scoring import PairScoring
+from db1.inference.prompting import PROMPT_PARTS, PROMPT_STRATEGIES
+from db1.metrics.pair_scoring import PAIRS_PANEL, PairScoring
+from db1.options import nested, option
 from db1.ranges import Checked, Count, Natural, Positive, Range, Seed
 from db1.rollout.policies import POLICIES
 from db1.suites.seeds import EVALUATION, seed_for
 
+if TYPE_CHECKING:
+    from db1.inference.load import RunParts
+
 PROMPT_RULES = ("top", "sample_peak", "uniform")
+_MEMORY, _POLICY, _TEXT = "Prompt and memory", "Policy", "Held-out text"
 PRECISIONS = ("float32", "float64", "bfloat16", "float16")
 
 
@@ -60,29 +64,75 @@ class EvaluationConfig(Checked):
             published one, or `none`; None: the store's, else the measured ones.
     """
 
-    episodes: Count = 20
-    first_episode: Natural = 0
-    max_steps: Count | None = None
-    policy: str = "model"
-    prompt: bool | None = None
-    prompt_rule: str = "top"
-    prompt_strategy: str = "moving"
-    prompt_part: str = "start"
-    prompt_fill: bool = False
-    prompt_tokens: Natural | None = None
-    num_prompts: Count = 16
-    memory_length: Natural | None = None
-    instruction: str | None = None
-    greedy: bool = True
-    temperature: Positive = 1.0
-    seed: Seed = 0
-    precision: str = "float32"
-    random_weights: bool = False
-    text: bool = True
-    text_memory_length: Natural | None = None
-    max_text_tokens: Annotated[int, Range(least=2)] | None = None
-    pairs: PairScoring | None = field(default_factory=PairScoring)
-    reference: str | None = None
+    episodes: Count = option(20, "Episodes a task.")
+    first_episode: Natural = option(0, "Number of the first evaluation seed.")
+    max_steps: Count | None = option(None, "Cut episodes off after these steps; raw returns then.")
+    policy: str = option(
+        "model", "model, random, expert, or retrieval (nearest demonstration step).", panel=_POLICY
+    )
+    prompt: bool | None = option(
+        None,
+        "Prime the memory with a demonstration; default: unless trained with instructions and "
+        "without prompts.",
+        panel=_MEMORY,
+        two_way=True,
+    )
+    prompt_rule: str = option(
+        "top",
+        "Which one: top (return), sample_peak (drawn from the best tenth) or uniform.",
+        panel=_MEMORY,
+    )
+    prompt_strategy: str = option(
+        "moving",
+        "moving: the memory slides over the prompt; fixed: it stays in front.",
+        panel=_MEMORY,
+    )
+    prompt_part: str = option("start", "start or end of the demonstration.", panel=_MEMORY)
+    prompt_fill: bool = option(
+        False, "Put further demonstrations after a short one.", panel=_MEMORY, two_way=True
+    )
+    prompt_tokens: Natural | None = option(
+        None,
+        "Its tokens that are used; default: the memory, half of it when fixed.",
+        panel=_MEMORY,
+    )
+    num_prompts: Count = option(16, "Demonstrations that rule top takes in turn.", panel=_MEMORY)
+    memory_length: Natural | None = option(
+        None, "Tokens a step looks back on; default: as trained.", panel=_MEMORY, name="memory"
+    )
+    instruction: str | None = option(
+        None,
+        "Words in place of the task's own, for models that learned with instructions.",
+        panel=_MEMORY,
+    )
+    greedy: bool = option(
+        True, "Sample actions; default: the best.", panel=_POLICY, name="sample", negated=True
+    )
+    temperature: Positive = option(1.0, "Of sampling.", panel=_POLICY)
+    seed: Seed = option(0, "Of sampling, prompts, random policy and weights.", panel=_POLICY)
+    precision: str = option(
+        "float32", "Of the model: float32, float64, bfloat16 or float16.", panel=_POLICY
+    )
+    random_weights: bool = option(False, "Fresh weights: the control experiment.", panel=_POLICY)
+    text: bool = option(True, "Score the run's held-out text.", panel=_TEXT, two_way=True)
+    text_memory_length: Natural | None = option(
+        None,
+        "Tokens carried between windows; default: as trained.",
+        panel=_TEXT,
+        name="text_memory",
+    )
+    max_text_tokens: Annotated[int, Range(least=2)] | None = option(
+        None, "Of each corpus; default: all.", panel=_TEXT
+    )
+    pairs: PairScoring | None = nested(
+        PairScoring, "Score captions and answers.", panel=PAIRS_PANEL
+    )
+    reference: str | None = option(
+        None,
+        "store, measured, db1, jat, d4rl, atari-human, or none for raw returns; default: the "
+        "demonstrations' own, else measured.",
+        panel="Reference returns",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -29,17 +29,15 @@ code there. Fields without it keep their default there. Importing
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from db1.errors import ConfigError
+from db1.options import option
 from db1.registry import Registry
 from db1.tokens.spec import StepSpec
-
-OPTION_HELP = "db1_option_help"
 
 Progress = Callable[[str, int, int | None], None]
 """`progress(name, done, total)`; total is None while nobody knows it."""
@@ -70,22 +68,6 @@ class OpenTask:
 def no_task(task: str) -> OpenTask:
     """Opens no task."""
     raise ConfigError(f"{task}: no task can be opened here")
-
-
-def option(default: Any, help: str) -> Any:
-    """A field of an options dataclass that is an option of the command line.
-
-    Args:
-        default: Its default; the field's type is one of str, int, float, bool, Path, or one of
-            these or None. Numbers have their range in it, see `db1.ranges`.
-        help: One sentence for `--help`.
-    """
-    return field(default=default, metadata={OPTION_HELP: help})
-
-
-def is_option(declared: dataclasses.Field[Any]) -> bool:
-    """Whether a field was declared with `option`."""
-    return OPTION_HELP in declared.metadata
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,5 +140,14 @@ class ImportKind:
     source_help: str
     example: str
 
+
+__all__ = [
+    "IMPORTERS",
+    "ImportContext",
+    "ImportKind",
+    "ImportSummary",
+    "OpenTask",
+    "option",
+]
 
 IMPORTERS: Registry[ImportKind] = Registry("kind of data")

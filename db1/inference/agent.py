@@ -22,6 +22,7 @@ import torch
 
 from db1.errors import ConfigError, DataError
 from db1.inference.decode import DecodeConfig, choose, probabilities
+from db1.inference.prompting import PROMPT_PARTS, PROMPT_STRATEGIES
 from db1.inference.ragged import Piece, RaggedBatch, cut, left_pad
 from db1.model.memory import Memory
 from db1.model.transformer_xl import TransformerXL
@@ -29,9 +30,6 @@ from db1.sequence.episode import check_instruction, encode_episode
 from db1.sequence.sample import NO_LOCAL_POSITION
 from db1.sequence.step import MAX_STEP_TOKENS, StepCodec, StepTokens, stack_observations
 from db1.tokens.spec import Episode
-
-PROMPT_PARTS = ("start", "end")
-PROMPT_STRATEGIES = ("moving", "fixed")
 
 
 class Agent:

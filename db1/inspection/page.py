@@ -1,8 +1,10 @@
-"""The frame of the pages that `db1 inspect --html` writes: one file, no address outside of it."""
+"""Style and script of the pages that `db1 inspect --html` writes."""
 
 from __future__ import annotations
 
 import html
+
+from db1 import pages
 
 STYLE = """
 :root { color-scheme: light dark; --bg: #fff; --fg: #1b1f24; --dim: #667; --line: #ccd; --pop: #fff;
@@ -112,14 +114,7 @@ def page(title: str, body: str, script: str = "") -> str:
         body: HTML.
         script: JavaScript, run when the page is there.
     """
-    running = f"<script>{script}</script>" if script else ""
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<link rel="icon" href="data:,">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
-        f"<body><h1>{escape(title)}</h1>\n{body}\n{running}</body></html>\n"
-    )
+    return pages.page(title, f"<h1>{escape(title)}</h1>\n{body}", style=STYLE, script=script)
 
 
 def escape(text: object) -> str:

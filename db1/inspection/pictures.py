@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
-
 import numpy as np
 from rich.style import Style
 from rich.text import Text
+
+from db1.pages import image_uri
+from db1.suites.base import as_rgb
 
 _HALF = "\u2580"
 
@@ -16,9 +16,7 @@ def png_uri(image: np.ndarray) -> str:
     """uint8 (H, W, C) -> a `data:` address of its PNG."""
     from PIL import Image
 
-    buffer = io.BytesIO()
-    Image.fromarray(_rgb(image)).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return image_uri(Image.fromarray(np.ascontiguousarray(as_rgb(image))))
 
 
 def half_blocks(image: np.ndarray, width: int = 24) -> list[Text]:
@@ -28,7 +26,7 @@ def half_blocks(image: np.ndarray, width: int = 24) -> list[Text]:
         image: uint8 (H, W, C).
         width: Most characters of a line.
     """
-    pixels = _shrunk(_rgb(image), width)
+    pixels = _shrunk(as_rgb(image), width)
     if len(pixels) % 2:
         pixels = np.concatenate([pixels, pixels[-1:]])
     lines = []
@@ -41,15 +39,6 @@ def half_blocks(image: np.ndarray, width: int = 24) -> list[Text]:
             line.append(_HALF, style)
         lines.append(line)
     return lines
-
-
-def _rgb(image: np.ndarray) -> np.ndarray:
-    """One channel -> grey; more than three -> the first three (a stack of frames: its newest)."""
-    channels = image.shape[2]
-    if channels == 3:
-        return np.ascontiguousarray(image)
-    chosen = image[:, :, -1:] if channels in (1, 2, 4) else image[:, :, :3]
-    return np.repeat(chosen, 3, axis=2) if chosen.shape[2] == 1 else np.ascontiguousarray(chosen)
 
 
 def _shrunk(image: np.ndarray, width: int) -> np.ndarray:

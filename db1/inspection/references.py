@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from db1.errors import DataError
-from db1.json_shape import parse_json
 from db1.store.episodes import EpisodeStore, StoreHeader
-
-FILE = "references.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +30,12 @@ def references_of(store: EpisodeStore) -> StoreReferences | None:
     Raises:
         DataError: A file of references is broken.
     """
-    path = store.path / FILE
-    return _read(path) if path.is_file() else _measured(store.header)
+    from db1.suites.scores.stored import read_stored  # loads gymnasium
+
+    found = read_stored(store.path)
+    if found is None:
+        return _measured(store.header)
+    return StoreReferences(random=found.random, expert=found.expert)
 
 
 def _measured(header: StoreHeader) -> StoreReferences | None:
@@ -48,15 +47,3 @@ def _measured(header: StoreHeader) -> StoreReferences | None:
     if found is None or found.random is None or found.expert is None:
         return None
     return StoreReferences(random=float(found.random["mean"]), expert=float(found.expert["mean"]))
-
-
-def _read(path: Path) -> StoreReferences:
-    try:
-        content = parse_json(path.read_text(encoding="utf-8"))
-        return StoreReferences(
-            random=float(content["random"]["mean"]), expert=float(content["expert"]["mean"])
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: broken references ({error!r}); delete it and collect again"
-        ) from None

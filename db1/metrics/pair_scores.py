@@ -10,8 +10,6 @@ formats of COCO and VQA, which `db1 score` and the official tools read.
 
 from __future__ import annotations
 
-import base64
-import io
 import logging
 import time
 from collections import Counter
@@ -49,6 +47,7 @@ from db1.metrics.question_types import (
     whole_question,
 )
 from db1.metrics.vqa import TypedAccuracy, typed_accuracy
+from db1.pages import image_uri
 from db1.store.pair_layout import CAPTION
 from db1.store.pairs import Pair
 
@@ -246,9 +245,7 @@ def data_uri(pixels: np.ndarray) -> str:
     """
     picture = Image.fromarray(pixels)
     picture.thumbnail((_EXAMPLE_SIDE, _EXAMPLE_SIDE))
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return image_uri(picture, "PNG", optimize=True)
 
 
 def _rounded(scores: Mapping[str, float]) -> dict[str, float]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from db1.errors import ConfigError, nearest
-from db1.inference.image_text import WritingConfig
 from db1.metrics.caption_measures import check_tokenizer
 from db1.metrics.vqa import MODES
+from db1.options import option
 from db1.ranges import Checked, Count, Natural, NonNegative, Range
+
+if TYPE_CHECKING:
+    from db1.inference.image_text import WritingConfig
+
+PAIRS_PANEL = "Captions and questions about held-out images"
+"""Heading of its options on the command line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +34,34 @@ class PairScoring(Checked):
         java: Run METEOR and SPICE where they can run.
     """
 
-    split: str | None = None
-    max_captions: Count | None = None
-    max_questions: Count | None = None
-    beams: Annotated[int, Range(least=1, most=4_096)] = 3
+    split: str | None = option(
+        None, "Default: test, else what was held out.", panel=PAIRS_PANEL, name="pair_split"
+    )
+    max_captions: Count | None = option(
+        None, "Images of each set; default: all.", panel=PAIRS_PANEL
+    )
+    max_questions: Count | None = option(
+        None, "Questions of each set; default: all.", panel=PAIRS_PANEL
+    )
+    beams: Annotated[int, Range(least=1, most=4_096)] = option(
+        3, "Of captions; 1: greedy.", panel=PAIRS_PANEL
+    )
     length_penalty: NonNegative = 1.0
-    closed_answers: Natural = 0
-    vqa_mode: str = "official"
-    tokenizer: str = "auto"
-    java: bool = True
+    closed_answers: Natural = option(
+        0,
+        "Choose among so many frequent training answers; 0: write freely.",
+        panel=PAIRS_PANEL,
+    )
+    vqa_mode: str = option("official", "official or evalai.", panel=PAIRS_PANEL)
+    tokenizer: str = option(
+        "auto",
+        "ptb, plain, or auto: ptb where Java is.",
+        panel=PAIRS_PANEL,
+        name="caption_tokenizer",
+    )
+    java: bool = option(
+        True, "METEOR and SPICE where they can run.", panel=PAIRS_PANEL, two_way=True
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,12 +71,15 @@ class PairScoring(Checked):
                 f"{nearest(self.vqa_mode, MODES)}"
             )
         check_tokenizer(self.tokenizer)
-        self.captions()
 
     def captions(self) -> WritingConfig:
         """How captions are written."""
+        from db1.inference.image_text import WritingConfig
+
         return WritingConfig(beams=self.beams, length_penalty=self.length_penalty)
 
     def answers(self) -> WritingConfig:
         """How free answers are written."""
+        from db1.inference.image_text import WritingConfig
+
         return WritingConfig(max_tokens=16)

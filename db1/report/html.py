@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import db1
+from db1.pages import data_uri, page
 from db1.report.blocks import (
     LEVELS,
     Cell,
@@ -32,11 +33,6 @@ from db1.report.charts import bar_html, chart_html, shares_html, strips_html
 from db1.report.sections.tasks import anchor
 
 _STYLE, _SCRIPT = "page.css", "page.js"
-_POLICY = (
-    "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
-    "script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-)
-"""Nothing is fetched from anywhere, whatever a task or a caption is called."""
 
 
 def html_page(document: Document) -> str:
@@ -46,20 +42,20 @@ def html_page(document: Document) -> str:
         f'<a href="#{section.name}">{escape(section.title)}</a>' for section in document.sections
     )
     parts += [_section(section) for section in document.sections]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
-        f"<title>{escape(document.title)} - {escape(document.subtitle)}</title>\n"
-        f"<style>\n{_asset(_STYLE)}</style>\n</head>\n<body>\n"
+    title, subtitle = escape(document.title), escape(document.subtitle)
+    body = (
         '<a class="skip" href="#content">Skip to the content</a>\n'
         '<header><p class="eyebrow">db1 evaluation</p>'
-        f'<h1>{escape(document.title)}</h1><p class="subtitle">{escape(document.subtitle)}</p>'
-        f'</header>\n<nav aria-label="Sections">{links}</nav>\n<main id="content">\n'
+        f'<h1>{title}</h1><p class="subtitle">{subtitle}</p></header>\n'
+        f'<nav aria-label="Sections">{links}</nav>\n<main id="content">\n'
         + "\n".join(parts)
-        + f"\n</main>\n<footer>Written by db1 {escape(db1.__version__)}</footer>\n"
-        f"<script>\n{_asset(_SCRIPT)}</script>\n</body>\n</html>\n"
+        + f"\n</main>\n<footer>Written by db1 {escape(db1.__version__)}</footer>"
+    )
+    return page(
+        f"{document.title} - {document.subtitle}",
+        body,
+        style=_asset(_STYLE),
+        script=_asset(_SCRIPT),
     )
 
 
@@ -178,7 +174,7 @@ def _picture(picture: Picture) -> str:
     )
     return (
         f'<figure><img loading="lazy" alt="{escape(picture.description)}" '
-        f'src="{_uri(picture.data, picture.media_type)}"><dl>{lines}</dl></figure>'
+        f'src="{data_uri(picture.data, picture.media_type)}"><dl>{lines}</dl></figure>'
     )
 
 
@@ -212,15 +208,11 @@ def _film(card: FilmCard, film: Film) -> str:
         f'<figure><button type="button" class="film{small}" aria-pressed="false" '
         f'data-film="{name}" aria-label="Play the {said}">'
         f'<img loading="lazy" alt="" width="{width}" height="{height}" '
-        f'src="{_uri(film.poster, "image/webp")}"></button>'
+        f'src="{data_uri(film.poster, "image/webp")}"></button>'
         f"<figcaption><b>{escape(film.role)}</b>{mark}{lines}</figcaption>"
         f'<script type="text/plain" id="{name}">{base64.b64encode(film.data).decode()}</script>'
         "</figure>"
     )
-
-
-def _uri(data: bytes, media_type: str) -> str:
-    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
 def _asset(name: str) -> str:

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
 
 from db1.errors import ConfigError, MissingExtra
 from db1.failures import make_folder
+from db1.options import option
+from db1.ranges import Checked, Range
 from db1.runtime import atomic_write_bytes
 
 FORMATS = (".webp", ".gif", ".mp4")
 _QUALITY = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilmConfig(Checked):
+    """How films are made.
+
+    Args:
+        frames: The most frames of a film.
+        size: Pixels of its longer side at most.
+    """
+
+    frames: Annotated[int, Range(least=16, most=100_000)] = option(80, "The most frames of a film.")
+    size: Annotated[int, Range(least=16, most=16_384)] = option(240, "Pixels of its longer side.")
 
 
 class FrameKeeper:

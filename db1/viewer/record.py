@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +22,6 @@ from db1.evaluation.results import read_results
 from db1.evaluation.settings import EvaluationConfig
 from db1.evaluation.task import make_agent
 from db1.inference.load import LoadedRun
-from db1.ranges import Checked, Range
 from db1.rollout.episode import EpisodeResult, RolloutPolicy, Transition
 from db1.rollout.loop import watch
 from db1.rollout.policies import ModelPolicy, make_model_free_policy
@@ -34,7 +33,7 @@ from db1.viewer.entries import (
     stamp_of,
     write_entry,
 )
-from db1.viewer.film import FrameKeeper, shrunk, write_film
+from db1.viewer.film import FilmConfig, FrameKeeper, shrunk, write_film
 from db1.viewer.picture import Painter
 from db1.viewer.selection import choose_tasks, pick_episodes
 
@@ -46,19 +45,6 @@ _SAME_RETURN = 1e-6
 
 Progress = Callable[[str, int, int], None]
 """Called with (task, finished episodes, all episodes)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FilmConfig(Checked):
-    """How films are made.
-
-    Args:
-        frames: The most frames of a film.
-        size: Pixels of its longer side at most.
-    """
-
-    frames: Annotated[int, Range(least=16, most=100_000)] = 80
-    size: Annotated[int, Range(least=16, most=16_384)] = 240
 
 
 def record(

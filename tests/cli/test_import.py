@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from db1.importers import IMPORTERS
-from db1.importers.registry import is_option
+from db1.options import is_option
 from db1.store.documents import DocumentStore
 from db1.store.episodes import EpisodeStore
 

@@ -141,7 +141,7 @@ def test_references_are_measured_again_when_more_are_wanted(tmp_path):
     more = collect(CART, 1, tmp_path, reference_episodes=3)
     assert more.references["expert"]["episodes"] == 3
     path.write_text("{broken")
-    with pytest.raises(DataError, match=r"references\.json: no valid references"):
+    with pytest.raises(DataError, match=r"references\.json: broken references"):
         collect(CART, 1, tmp_path, reference_episodes=3)
 
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from db1.evaluation.evaluate import evaluate
-from db1.evaluation.running import Machine
+from db1.evaluation.execution import EvaluationData, ExecutionConfig, TaskSelection
 from db1.evaluation.settings import EvaluationConfig
 from db1.experts.base import EXPERTS
 from db1.suites.base import SUITES, Suite, TaskEnv
@@ -82,9 +82,10 @@ if __name__ == "__main__":
         RUN,
         EvaluationConfig(episodes=4, policy=POLICY, prompt=False, text=False, reference="none"),
         out=OUT,
-        tasks=[f"faulty/{name}" for name in TASKS] + ["classic_control/CartPole-v1"],
-        data=OUT.parent,
-        machine=Machine(workers=2, timeout=3.0),
-        device="cpu",
+        selection=TaskSelection(
+            tasks=[f"faulty/{name}" for name in TASKS] + ["classic_control/CartPole-v1"]
+        ),
+        data=EvaluationData(data=OUT.parent),
+        execution=ExecutionConfig(workers=2, timeout=3.0, device="cpu"),
     )
     print(json.dumps({"tasks": list(results["tasks"]), "failures": results["failures"]}))

@@ -12,17 +12,20 @@ import pytest
 from db1.errors import ConfigError, DataError
 from db1.evaluation import evaluate as module
 from db1.evaluation.evaluate import evaluate
+from db1.evaluation.execution import EvaluationData, ExecutionConfig, TaskSelection
 from db1.evaluation.plan import select_tasks
 from db1.evaluation.results import RESULTS_FILE, read_results
 from db1.evaluation.settings import EvaluationConfig
 from db1.suites.seeds import seed_for
 
 CARTPOLE, ACROBOT = "classic_control/CartPole-v1", "classic_control/Acrobot-v1"
+ON_CPU = ExecutionConfig(workers=0, device="cpu")
 QUICK = EvaluationConfig(episodes=3, num_prompts=2, text=False)
 
 
 def run_cartpole(run_folder: Path, out: Path, config: EvaluationConfig = QUICK, **options: Any):
-    return evaluate(run_folder, config, out=out, tasks=[CARTPOLE], device="cpu", **options)
+    given = {"selection": TaskSelection(tasks=[CARTPOLE]), "execution": ON_CPU} | options
+    return evaluate(run_folder, config, out=out, **given)
 
 
 def test_results_have_the_documented_keys(run_folder: Path, data_root: Path, tmp_path: Path):
@@ -72,9 +75,9 @@ def test_the_number_of_environments_and_the_order_change_nothing(
     run_folder: Path, tmp_path: Path
 ) -> None:
     returns = [
-        run_cartpole(run_folder, tmp_path / str(n), num_environments=n)["tasks"][CARTPOLE][
-            "returns"
-        ]
+        run_cartpole(run_folder, tmp_path / str(n), execution=replace(ON_CPU, num_environments=n))[
+            "tasks"
+        ][CARTPOLE]["returns"]
         for n in (1, 2, 8)
     ]
     assert returns[0] == returns[1] == returns[2]
@@ -160,14 +163,16 @@ def test_references_of_another_environment_version(
     references["environment"]["horizon"] = "200"
     path.write_text(json.dumps(references))
     with pytest.raises(DataError, match="horizon: 200 then, 500 now"):
-        run_cartpole(run_folder, tmp_path / "out", data=root)
+        run_cartpole(run_folder, tmp_path / "out", data=EvaluationData(data=root))
     assert not (tmp_path / "out").exists()
-    results = run_cartpole(run_folder, tmp_path / "out", data=root, allow_version_mismatch=True)
+    results = run_cartpole(
+        run_folder, tmp_path / "out", data=EvaluationData(data=root, allow_version_mismatch=True)
+    )
     assert results["version_mismatches"] == {CARTPOLE: "horizon: 200 then, 500 now"}
     path.unlink()
     store_only = replace(QUICK, reference="store")
     with pytest.raises(DataError, match=f"no reference returns of {CARTPOLE}.*db1 collect"):
-        run_cartpole(run_folder, tmp_path / "other", store_only, data=root)
+        run_cartpole(run_folder, tmp_path / "other", store_only, data=EvaluationData(data=root))
 
 
 def test_selects_tasks() -> None:
@@ -193,19 +198,23 @@ def test_refuses_bad_settings(bad: dict[str, Any]) -> None:
 def test_a_task_without_demonstrations(run_folder: Path, data_root: Path, tmp_path: Path) -> None:
     root = tmp_path / "data"
     shutil.copytree(data_root / CARTPOLE, root / CARTPOLE)
-    options = {"data": root, "device": "cpu"}
+    options = {"data": EvaluationData(data=root), "execution": ON_CPU}
     config = replace(QUICK, reference="none")
     with pytest.raises(DataError, match=f"no demonstrations of {ACROBOT}.*--allow-missing-prompt"):
         evaluate(run_folder, config, out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
     results = evaluate(
-        run_folder, config, out=tmp_path / "out", allow_missing_prompt=True, **options
+        run_folder,
+        config,
+        out=tmp_path / "out",
+        data=EvaluationData(data=root, allow_missing_prompt=True),
+        execution=ON_CPU,
     )
     assert list(results["missing_prompts"]) == [ACROBOT]
     assert results["tasks"][ACROBOT]["prompts"] == [[]] * 3
     assert all(results["tasks"][CARTPOLE]["prompts"])
     without = replace(config, prompt=False)
-    bare = evaluate(run_folder, without, out=tmp_path / "bare", data=root, device="cpu")
+    bare = evaluate(run_folder, without, out=tmp_path / "bare", **options)
     assert bare["missing_prompts"] == {}
     assert bare["tasks"][ACROBOT]["returns"] == results["tasks"][ACROBOT]["returns"]
 
@@ -216,7 +225,7 @@ def test_a_vocabulary_that_lacks_what_a_task_needs(run_folder: Path, tmp_path: P
     config = (small / "config.yaml").read_text()
     (small / "config.yaml").write_text(config.replace("num_discrete: 16", "num_discrete: 2"))
     with pytest.raises(DataError, match=f"{ACROBOT}: the vocabulary of .* lacks what the task"):
-        evaluate(small, QUICK, out=tmp_path / "out", device="cpu")
+        evaluate(small, QUICK, out=tmp_path / "out", execution=ON_CPU)
     assert not (tmp_path / "out").exists()
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from db1.errors import ConfigError, DataError
 from db1.evaluation.evaluate import evaluate
+from db1.evaluation.execution import EvaluationData, TaskSelection
 from db1.evaluation.references import MissingReference, find_references
 from db1.evaluation.settings import EvaluationConfig
 from db1.report import headline, write_report
@@ -83,11 +84,11 @@ def test_a_span_of_nothing_is_no_reference(tmp_path: Path) -> None:
 
 def test_a_named_reference_of_another_environment_must_be_allowed(run_folder: Path, tmp_path):
     config = replace(RANDOM, reference="jat")
-    options = {"tasks": ["babyai/GoToObj", "metaworld/reach-v3"], "device": "cpu"}
+    options = {"selection": TaskSelection(tasks=["babyai/GoToObj", "metaworld/reach-v3"])}
     with pytest.raises(DataError, match=r"reach-v3.*Meta-World v2.*--allow-version-mismatch"):
         evaluate(run_folder, config, out=tmp_path / "a", **options)
     assert not (tmp_path / "a").exists()
-    options["tasks"] = ["babyai/GoToObj"]
+    options["selection"] = TaskSelection(tasks=["babyai/GoToObj"])
     results = evaluate(run_folder, config, out=tmp_path / "a", **options)
     assert results["tasks"]["babyai/GoToObj"]["expert"] == pytest.approx(0.9302)
     assert results["tasks"]["babyai/GoToObj"]["reference"]["name"] == "jat"
@@ -101,9 +102,12 @@ def test_raw_returns_without_a_reference(run_folder: Path, data_root: Path, tmp_
     (data / "classic_control").mkdir()
     (data / CARTPOLE).symlink_to(data_root / CARTPOLE)
     with pytest.raises(MissingReference, match=ACROBOT):
-        evaluate(run_folder, store_only, out=tmp_path / "out", data=data)
+        evaluate(run_folder, store_only, out=tmp_path / "out", data=EvaluationData(data=data))
     assert not (tmp_path / "out").exists()
-    allowed = {"out": tmp_path / "out", "data": data, "allow_missing_reference": True}
+    allowed = {
+        "out": tmp_path / "out",
+        "data": EvaluationData(data=data, allow_missing_reference=True),
+    }
     results = evaluate(run_folder, store_only, **allowed)
     raw = results["tasks"][ACROBOT]
     assert len(raw["returns"]) == 2
@@ -123,7 +127,7 @@ def test_a_suite_that_is_not_installed_costs_its_own_tasks(run_folder: Path, tmp
     if SUITES["dmlab"].missing() is None:
         pytest.skip("DeepMind Lab is installed here")
     tasks = ["dmlab/rooms_watermaze", CARTPOLE]
-    results = evaluate(run_folder, RANDOM, out=tmp_path, tasks=tasks)
+    results = evaluate(run_folder, RANDOM, out=tmp_path, selection=TaskSelection(tasks=tasks))
     assert list(results["tasks"]) == [CARTPOLE]
     assert "deepmind_lab" in results["failures"]["dmlab/rooms_watermaze"]
 

@@ -14,14 +14,19 @@ import pytest
 
 from db1.errors import ConfigError, DataError
 from db1.evaluation.evaluate import evaluate
+from db1.evaluation.execution import ExecutionConfig, TaskSelection
 from db1.evaluation.queue import TaskQueue
 from db1.evaluation.results import read_results
-from db1.evaluation.running import Machine, play_tasks
+from db1.evaluation.running import play_tasks
 from db1.evaluation.settings import EvaluationConfig
 from db1.rollout.remote import WorkerPool
 
 CARTPOLE, ACROBOT = "classic_control/CartPole-v1", "classic_control/Acrobot-v1"
 CONFIG = EvaluationConfig(episodes=2, num_prompts=2, max_steps=30, text=False, precision="float64")
+
+
+def on_cpu(**options: Any) -> ExecutionConfig:
+    return ExecutionConfig(**{"workers": 0, "device": "cpu"} | options)
 
 
 def returns_of(results: dict[str, Any]) -> dict[str, Any]:
@@ -33,8 +38,8 @@ def returns_of(results: dict[str, Any]) -> dict[str, Any]:
 
 def test_workers_and_lanes_change_nothing(run_folder: Path, tmp_path: Path) -> None:
     found = [
-        evaluate(run_folder, CONFIG, out=tmp_path / str(n), machine=machine, device="cpu")
-        for n, machine in enumerate([Machine(), Machine(workers=2), Machine(lanes=2)])
+        evaluate(run_folder, CONFIG, out=tmp_path / str(n), execution=machine)
+        for n, machine in enumerate([on_cpu(), on_cpu(workers=2), on_cpu(lanes=2)])
     ]
     assert list(found[0]["tasks"]) == [CARTPOLE, ACROBOT]
     assert returns_of(found[0]) == returns_of(found[1]) == returns_of(found[2])
@@ -46,10 +51,10 @@ def test_policies_without_a_model_play_in_workers(
     run_folder: Path, tmp_path: Path, policy: str
 ) -> None:
     config = EvaluationConfig(episodes=3, max_steps=60, policy=policy)
-    options = {"tasks": [CARTPOLE], "device": "cpu"}
-    here = evaluate(run_folder, config, out=tmp_path / "here", **options)
-    machine = Machine(workers=2 if policy == "random" else 1, lanes=1)
-    there = evaluate(run_folder, config, out=tmp_path / "there", machine=machine, **options)
+    options = {"selection": TaskSelection(tasks=[CARTPOLE])}
+    here = evaluate(run_folder, config, out=tmp_path / "here", execution=on_cpu(), **options)
+    machine = on_cpu(workers=2 if policy == "random" else 1, lanes=1)
+    there = evaluate(run_folder, config, out=tmp_path / "there", execution=machine, **options)
     assert returns_of(here) == returns_of(there)
 
 
@@ -124,11 +129,11 @@ def test_an_interrupt_waits_for_the_lanes(tmp_path: Path) -> None:
 
     tasks, threads = [CARTPOLE, ACROBOT, "tsp/uniform20"], threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        play_tasks(tasks, TaskQueue(tmp_path), play, Machine(lanes=2), interrupt)
+        play_tasks(tasks, TaskQueue(tmp_path), play, on_cpu(lanes=2), interrupt)
     assert sorted(ended) == sorted(tasks[:2]) and threading.active_count() == threads
 
 
 @pytest.mark.parametrize("bad", [{"workers": -1}, {"timeout": 0.0}, {"lanes": 0}, {"threads": 0}])
 def test_refuses_impossible_machines(bad: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(bad))):
-        Machine(**bad)
+        on_cpu(**bad)

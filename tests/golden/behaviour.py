@@ -231,7 +231,7 @@ def plain_results(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def verbs() -> dict[str, dict[str, Any]]:
-    """Every verb of the command line with its arguments and options: number, bounds, default."""
+    """Every verb of the command line with its arguments and options: number, default."""
     import typer.main
 
     from db1.cli.main import app
@@ -260,7 +260,6 @@ def _parameter(parameter: Any) -> dict[str, Any]:
         "required": parameter.required,
         "many": bool(parameter.nargs != 1 or parameter.multiple),
         "flag": getattr(parameter, "is_flag", False),
-        "bounds": [parameter.min, parameter.max],
     }
 
 

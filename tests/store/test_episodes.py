@@ -170,7 +170,7 @@ def test_record_checksums_tell_every_bit_and_place() -> None:
     [
         ('{"format": "other"}', "format 'other', expected 'db1-episodes'"),
         ('{"format": "db1-episodes", "version": 3}', "version 3, this db1 reads 1..2"),
-        ('{"format": "db1-episodes", "version": 1}', "broken header"),
+        ('{"format": "db1-episodes", "version": 1}', "task is missing"),
         ("{", "unreadable header"),
         ("[]", "format 'list'"),
     ],

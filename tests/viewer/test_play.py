@@ -13,6 +13,7 @@ from rich.console import Console
 from db1.cli.terminal import Terminal, draw_scene
 from db1.errors import ConfigError, DataError
 from db1.evaluation.evaluate import evaluate
+from db1.evaluation.execution import TaskSelection
 from db1.evaluation.settings import EvaluationConfig
 from db1.rollout.episode import StopWatching
 from db1.viewer.episode import play
@@ -52,7 +53,7 @@ def episode(run_folder: Path) -> list[Scene]:
 @pytest.mark.parametrize("policy", ["model", "random"])
 def test_it_is_the_evaluated_episode(run_folder: Path, tmp_path: Path, policy: str) -> None:
     config = EvaluationConfig(episodes=2, text=False, policy=policy)
-    results = evaluate(run_folder, config, out=tmp_path, tasks=[CARTPOLE])
+    results = evaluate(run_folder, config, out=tmp_path, selection=TaskSelection(tasks=[CARTPOLE]))
     entry = results["tasks"][CARTPOLE]
     for number in range(2):
         shown = scenes(run_folder, policy=policy, first_episode=number)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from db1.errors import ConfigError
 from db1.evaluation.evaluate import evaluate
+from db1.evaluation.execution import TaskSelection
 from db1.evaluation.results import read_results
 from db1.evaluation.settings import EvaluationConfig
 from db1.viewer.entries import read_recordings
@@ -24,7 +25,12 @@ FILM = FilmConfig(frames=16, size=64)
 @pytest.fixture(scope="module")
 def evaluated(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("evaluation")
-    evaluate(run_folder, EvaluationConfig(episodes=4, text=False), out=out, tasks=[CARTPOLE])
+    evaluate(
+        run_folder,
+        EvaluationConfig(episodes=4, text=False),
+        out=out,
+        selection=TaskSelection(tasks=[CARTPOLE]),
+    )
     return out
 
 
