@@ -58,7 +58,6 @@ def record(
 
     results = read_results(folder)
     load_run_plugins(results["provenance"]["config"])
-    total = len(choose_tasks(results, task, suite, per_suite))
     total = len(choose_tasks(results, selection.tasks, selection.suites, per_suite))
     with running_bars(Console(), total) as progress:
         recordings = record(
