@@ -8,6 +8,7 @@ def test_page(browser, tmp_path):
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import sys
@@ -18,6 +19,9 @@ from typing import Any
 import pytest
 
 sys.path.append(str(Path(__file__).parent))  # for ports
+
+if importlib.util.find_spec("triton") is not None:
+    import triton  # noqa: F401  (crashes where it is loaded behind some of the importers' libraries)
 
 _FLAGS = (
     "--headless=new",
