@@ -55,6 +55,7 @@ EXTRAS = {
     "video": ["imageio-ffmpeg>=0.5"],
     "window": ["pygame-ce>=2.5"],
     "lora": ["peft>=0.17"],
+    "triton": ["triton>=3.4; platform_system == 'Linux'"],
     "wandb": ["wandb>=0.19"],
     "caption-metrics": ["pycocoevalcap>=1.2"],
     "serve": [

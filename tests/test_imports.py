@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import pkgutil
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import db1
+from db1.errors import MissingExtra
 
 PACKAGE = Path(db1.__file__).parent
 BASE = {
@@ -109,6 +111,11 @@ HEAVY = {
     "jinja2", "markupsafe",
     "peft", "av", "google_crc32c",
 }  # fmt: skip
+OPTIONAL_MODULES = {
+    "db1.model.attention_kernels.fused_kernels": "triton",
+    "db1.model.attention_kernels.ring_kernels": "triton",
+}
+"""Modules that are imported inside functions only, and the package that they need."""
 HEAVY_ALLOWED = {"gymnasium": {"suites"}, "tokenizers": {"tokens"}}
 
 
@@ -173,7 +180,10 @@ def test_the_table_names_every_room_and_no_other() -> None:
 def test_heavy_packages_are_imported_inside_functions() -> None:
     wrong = []
     for name, tree in TREES.items():
-        for package in {n.split(".")[0] for n in _imports_at_the_top(tree)} & HEAVY:
+        at_the_top = _imports_at_the_top(tree)
+        optional = at_the_top & OPTIONAL_MODULES.keys()
+        wrong += [f"{module} at the top of {MODULES[name]}" for module in sorted(optional)]
+        for package in {n.split(".")[0] for n in at_the_top} & HEAVY:
             if _room(name) not in HEAVY_ALLOWED.get(package, set()):
                 wrong.append(f"{package} at the top of {MODULES[name]}")
     assert not wrong, "\n".join(wrong)
@@ -229,7 +239,11 @@ def _missing(node: ast.ImportFrom) -> list[str]:
 
 def test_every_module_imports() -> None:
     for module in pkgutil.walk_packages([str(PACKAGE)], "db1."):
-        if not module.name.endswith("__main__"):
+        needed = OPTIONAL_MODULES.get(module.name)
+        if needed is not None and importlib.util.find_spec(needed) is None:
+            with pytest.raises(MissingExtra, match="pip install"):
+                importlib.import_module(module.name)
+        elif not module.name.endswith("__main__"):
             importlib.import_module(module.name)
 
 

@@ -21,7 +21,7 @@ from db1.model.visibility import Visibility
 
 logger = logging.getLogger(__name__)
 
-_BY_DEVICE = {"cpu": ("token", "blocked", "sdpa"), "cuda": ("sdpa",)}
+_BY_DEVICE = {"cpu": ("token", "blocked", "sdpa"), "cuda": ("fused", "sdpa")}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ _CHOICES = {
     "normalization": ("post", "pre"),
     "activation": ("geglu", "gelu", "relu"),
     "memory_start": ("empty", "zeros"),
-    "attention": ("auto", "reference", "sdpa", "blocked"),
+    "attention": ("auto", "reference", "sdpa", "blocked", "fused"),
     "bin_init": ("normal", "smooth"),
     "stochastic_depth_rule": ("constant", "linear"),
     "pixels": ("standardized", "scaled"),

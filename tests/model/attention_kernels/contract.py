@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from db1.model.attention_kernels import AttentionInputs, AttentionKernel, AttentionRequest
+from db1.model.attention_kernels.ring import Ring, ring_attention
 from db1.model.positions import (
     PositionTerms,
     RotaryPositions,
@@ -189,6 +190,45 @@ def check(kernel: AttentionKernel, case: Case, dtype: torch.dtype, device: str =
     expected_grads = torch.autograd.grad((expected * weights).sum(), list(exact.values()))
     for name, grad, wanted in zip(leaves, got_grads, expected_grads, strict=True):
         assert_near(f"gradient of {name}", grad, wanted, limit)
+
+
+def check_ring(case: Case, dtype: torch.dtype, device: str = "cpu") -> None:
+    """Compares `ring_attention` with the reference of one query a row.
+
+    The keys of a case with T = 1 are laid into a ring, begun at another slot in each row; slots
+    without a token hold numbers that would show.
+    """
+    leaves = {name: x.detach() for name, x in draw(case, dtype, device).items()}
+    exact = {name: x.double() for name, x in leaves.items()}
+    expected = reference(case, exact)[:, :, 0]
+    capacity = case.keys
+    newest = [(5 * row + 2) % capacity for row in range(case.batch_size)]
+    counts = list(case.valid or [capacity] * case.batch_size)
+    rings = {}
+    for name in ("k", "v"):
+        rings[name] = torch.full_like(leaves[name], 1_000.0)
+        for row, (last, count) in enumerate(zip(newest, counts, strict=True)):
+            for distance in range(count):
+                slot = (last - distance) % capacity
+                rings[name][row, :, slot] = leaves[name][row, :, capacity - 1 - distance]
+    ring = Ring(
+        keys=rings["k"],
+        values=rings["v"],
+        newest=torch.tensor(newest, dtype=torch.int32, device=device),
+        counts=torch.tensor(counts, dtype=torch.int32, device=device),
+    )
+    turns = _turns(case, leaves["q"]).turns if case.positions == "rotary" else None
+    got = ring_attention(
+        leaves["q"][:, :, 0],
+        ring,
+        PositionTerms(vectors=leaves.get("vectors"), scores=leaves.get("scores"), turns=turns),
+        scale=case.head_dim**-0.5,
+        content_bias=leaves["content_bias"],
+        position_bias=leaves.get("position_bias"),
+        span=case.span,
+    )
+    assert got.dtype == dtype
+    assert_near("output", got, expected, TOLERANCE[dtype])
 
 
 TOLERANCE = {
