@@ -105,26 +105,42 @@ class Visibility:
         """
         return key_blocks(self.num_queries, self.num_keys, self.span, self.dtype, QUERY_BLOCK)
 
+    def num_block_pairs(self) -> int:
+        """Pairs of a query and a key in all blocks; from sizes alone, as tracing asks for it."""
+        slices = block_slices(self.num_queries, self.num_keys, self.span, QUERY_BLOCK)
+        return sum((q.stop - q.start) * (k.stop - k.start) for q, k in slices)
+
 
 @lru_cache(maxsize=16)
 def key_blocks(
     num_queries: int, num_keys: int, span: int | None, dtype: torch.dtype, query_block: int
 ) -> tuple[KeyBlock, ...]:
     """Blocks on the CPU; see `Visibility.blocks`."""
-    starts = range(0, num_queries, query_block)
     memory = num_keys - num_queries
     with torch.inference_mode(False):  # what is kept must serve learning, too
         return tuple(
-            _key_block(a, min(a + query_block, num_queries), memory, span, dtype) for a in starts
+            _key_block(queries, keys, memory, span, dtype)
+            for queries, keys in block_slices(num_queries, num_keys, span, query_block)
         )
 
 
+def block_slices(
+    num_queries: int, num_keys: int, span: int | None, query_block: int
+) -> list[tuple[slice, slice]]:
+    """Places of each block's queries and keys; numbers alone, no tensors."""
+    memory = num_keys - num_queries
+    slices = []
+    for start in range(0, num_queries, query_block):
+        stop = min(start + query_block, num_queries)
+        first = 0 if span is None else max(0, memory + start - span + 1)
+        slices.append((slice(start, stop), slice(first, memory + stop)))
+    return slices
+
+
 def _key_block(
-    start: int, stop: int, memory: int, span: int | None, dtype: torch.dtype
+    queries: slice, keys: slice, memory: int, span: int | None, dtype: torch.dtype
 ) -> KeyBlock:
-    first = 0 if span is None else max(0, memory + start - span + 1)
-    queries, keys = slice(start, stop), slice(first, memory + stop)
-    places = torch.arange(start, stop) + memory
+    places = torch.arange(queries.start, queries.stop) + memory
     hidden = _beyond(places[:, None] - torch.arange(keys.start, keys.stop), span)
     added = _as_scores(hidden, dtype)
     partly = hidden.any(dim=0).nonzero().squeeze(1).tolist()

@@ -191,8 +191,7 @@ class _Part:
 
 
 def _num_weights(rule: Visibility, batch_size: int, num_heads: int) -> int:
-    pairs = sum(block.num_queries * block.num_keys for block in rule.blocks())
-    return batch_size * num_heads * pairs
+    return batch_size * num_heads * rule.num_block_pairs()
 
 
 def _parts(
