@@ -109,8 +109,8 @@ def run(config: AttentionBenchmark, progress: Progress | None = None) -> Compari
     peaks = {name: _peak_memory(one, config.device) for name, one in passes.items()}
     return compare(
         f"attention, forward and backward: {config.batch_size} x {config.num_tokens} tokens, "
-        f"memory {config.memory}, {config.num_heads} heads of {config.head_dim}, {config.encoding}, "
-        f"{config.precision}, {config.device}",
+        f"memory {config.memory}, {config.num_heads} heads of {config.head_dim}, "
+        f"{config.encoding}, {config.precision}, {config.device}",
         "pass",
         [Contender(name=name, run=one) for name, one in passes.items()],
         rounds=config.rounds,

@@ -122,6 +122,59 @@ def decode(
     show([comparison], json_file)
 
 
+@app.command("attention", cls=Verb)
+def attention(
+    tokens: Annotated[int, typer.Option(help="Tokens of each sequence.", min=1)] = 1_024,
+    memory: Annotated[int, typer.Option(help="Tokens of memory before them.", min=0)] = 0,
+    batch: Annotated[int, typer.Option(help="Sequences.", min=1)] = 4,
+    heads: Annotated[int, typer.Option(help="Attention heads.", min=1)] = 8,
+    head_width: Annotated[int, typer.Option(help="Width of each.", min=1)] = 32,
+    encoding: Annotated[
+        str, typer.Option(help="transformer_xl, alibi or none (rotary is none to a kernel).")
+    ] = "transformer_xl",
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Kernel beside db1's choice (repeatable); default: sdpa, reference."),
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Turns of each contender.", min=1)] = 5,
+    threads: Annotated[int, typer.Option(help="Threads of torch.", min=1)] = 1,
+    quick: Quick = False,
+    json_file: JsonFile = None,
+) -> None:
+    """One layer's attention, forward and backward: db1's kernel against the other ones.
+
+    Results are compared first. Beside the times stand each kernel's peak memory, the least bytes
+    and operations of the work, and the time that this device needs for these at its full speed.
+
+    Example: db1 bench attention --tokens 1024
+
+    Example: db1 bench attention --device cuda --precision bf16 --heads 16 --head-width 128
+
+    Example: db1 bench attention --quick --json attention.json
+    """
+    from db1.benchmarks.attention import AttentionBenchmark, run
+    from db1.benchmarks.decode import threads_of_torch
+    from db1.cli.device import checked_device
+
+    sizes = {"num_tokens": tokens, "memory": memory, "batch_size": batch, "num_heads": heads}
+    if quick:
+        sizes = {"num_tokens": 128, "memory": 0, "batch_size": 2, "num_heads": 2}
+    config = AttentionBenchmark(
+        **sizes,
+        head_dim=head_width,
+        encoding=encoding,
+        precision=precision,
+        device=checked_device(device) or "cpu",
+        against=tuple(against or AttentionBenchmark.against),
+        rounds=rounds,
+    )
+    with threads_of_torch(threads), task_bars(Console(stderr=True)) as progress:
+        comparison = run(config, progress)
+    show([comparison], json_file)
+
+
 @app.command("perplexity", cls=Verb)
 def perplexity(
     length: Annotated[

@@ -67,3 +67,17 @@ def test_bench_eval_refuses_an_unequal_comparison(db1, experiment: Path) -> None
     assert status == 2 and "its own memory of 96" in err
     status, _, err = db1("bench", "eval", run, *options, "--against", "magic")
     assert status == 2 and "against: got 'magic'" in err
+
+
+def test_bench_attention_tells_time_memory_and_limits(db1, tmp_path: Path) -> None:
+    file = tmp_path / "attention.json"
+    status, out, err = db1("bench", "attention", "--quick", "--rounds", 1, "--json", file)
+    assert status == 0, err
+    notes = json.loads(file.read_text())["comparisons"][0]["notes"]
+    assert notes["db1's kernel"] == "blocked" and notes["limit by bytes and operations, ms"] > 0
+    assert all(word in out for word in ("sdpa", "reference", "peak memory of db1, MB"))
+
+
+def test_bench_attention_without_the_gpu_that_is_asked_for(db1) -> None:
+    status, _, err = db1("bench", "attention", "--quick", "--device", "cuda")
+    assert status == 2 and "--device cuda: " in err and len(err.splitlines()) == 1
