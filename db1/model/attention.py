@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from db1.errors import DataError
 from db1.model.attention_kernels import AttentionInputs
 from db1.model.attention_plan import AttentionPlan
 from db1.model.config import ModelConfig
@@ -114,6 +115,7 @@ class RelativeAttention(nn.Module):
         q, keys, values = self.project(x_BTD) if at_N is None else self.project_at(x_BTD, at_N)
         if extend is not None:
             keys, values = extend(keys, values)
+        _check_distances(terms, keys.shape[2])
         scale = self.scale
         if terms.turns is not None:
             q = turn(q * scale + (u * scale)[:, None], terms.turns[-(q.shape[2] + 1) : -1])
@@ -142,6 +144,15 @@ def _placed(x_ND: Tensor, at_N: Tensor, size: tuple[int, int]) -> Tensor:
     batch_size, length = size
     x_BTD = x_ND.new_zeros(batch_size * length, x_ND.shape[1]).index_copy(0, at_N, x_ND)
     return x_BTD.unflatten(0, (batch_size, length))
+
+
+def _check_distances(terms: PositionTerms, num_keys: int) -> None:
+    for x, dim in ((terms.vectors, 1), (terms.scores, 1), (terms.turns, 0)):
+        if x is not None and x.shape[dim] != num_keys + 1:
+            raise DataError(
+                f"position terms of {x.shape[dim] - 1} distances for {num_keys} keys; make them "
+                f"with position_terms({num_keys})"
+            )
 
 
 def attention_biases(config: ModelConfig) -> tuple[nn.Parameter, nn.Parameter | None]:

@@ -74,6 +74,7 @@ class Embedding(nn.Module):
         elif self.numbers is not None and self.training and _num_processes() > 1:
             x_BTD = x_BTD + 0.0 * self._idle_numbers()
         _check_placeholders(ids_BT, images, numbers)
+        _check_local_positions(local_positions_BT, self.local_position.num_embeddings)
         places_BTD = self.local_position(local_positions_BT.clamp(min=0))
         return x_BTD + places_BTD.masked_fill((local_positions_BT < 0)[..., None], 0.0)
 
@@ -141,6 +142,19 @@ def _num_processes() -> int:
     if not distributed.is_available() or not distributed.is_initialized():
         return 1
     return distributed.get_world_size()
+
+
+def _check_local_positions(local_positions_BT: Tensor, num_positions: int) -> None:
+    """Looks on the CPU only: elsewhere it would wait for the device at every step."""
+    if local_positions_BT.device.type != "cpu" or local_positions_BT.numel() == 0:
+        return
+    largest = int(local_positions_BT.max())
+    if largest >= num_positions:
+        raise DataError(
+            f"an observation has {largest} tokens, the table of local positions ends at "
+            f"{num_positions - 1}; shrink its images or leave fields out, or raise "
+            "model.num_local_positions"
+        )
 
 
 def _check_placeholders(

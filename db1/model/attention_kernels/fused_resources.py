@@ -5,6 +5,7 @@ Triton brings the assembler `ptxas`, and `cuobjdump` that reads its output; neit
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import tempfile
@@ -16,7 +17,8 @@ from db1.errors import Db1Error, MissingExtra
 from db1.model.attention_kernels.fused_tiles import Tile, padded_width, tile_for
 
 _TYPES = {"bfloat16": "bf16", "float16": "fp16"}
-_FLOAT32 = frozenset({"lse"})
+_FLOAT32 = frozenset({"lse", "turns", "sums", "mixed"})
+_INT32 = frozenset({"newest", "counts"})
 _STRIDE = re.compile(r"[a-z]_[bhtp]|d_row")
 _WARP = 32
 
@@ -26,13 +28,14 @@ class Variant:
     """One compiled form of a kernel.
 
     Args:
-        kernel: Of `fused_tiles.KERNELS`.
+        kernel: Of `FUNCTIONS`.
         capability: Compute capability of the GPU, such as (9, 0).
         head_dim: K.
         dtype: `bfloat16` or `float16`.
         vectors: With position vectors.
         scores: With position scores.
         ragged: With rows of unequal length.
+        turns: With turned keys (the ring's kernels).
         tile: Another tile than `tile_for` gives.
     """
 
@@ -43,6 +46,7 @@ class Variant:
     vectors: bool = True
     scores: bool = False
     ragged: bool = False
+    turns: bool = False
     tile: Tile | None = None
 
 
@@ -74,12 +78,9 @@ def resources_of(variant: Variant) -> Resources:
         from triton.compiler import ASTSource
     except ImportError as error:
         raise MissingExtra("triton", "triton", "compiling fused attention") from error
-    from db1.model.attention_kernels import fused_kernels
-
-    kernel = getattr(fused_kernels, FUNCTIONS[variant.kernel])
-    tile = variant.tile or tile_for(
-        variant.kernel, padded_width(variant.head_dim), variant.capability
-    )
+    module, function = FUNCTIONS[variant.kernel]
+    kernel = getattr(importlib.import_module(f"db1.model.attention_kernels.{module}"), function)
+    tile = variant.tile or _tile_of(variant)
     signature, constants, attributes = _arguments(kernel.arg_names, variant, tile)
     major, minor = variant.capability
     compiled = triton.compile(
@@ -99,12 +100,25 @@ def resources_of(variant: Variant) -> Resources:
 
 
 FUNCTIONS = {
-    "forward": "forward_kernel",
-    "scores": "score_gradient_kernel",
-    "queries": "query_gradient_kernel",
-    "keys": "key_gradient_kernel",
+    "forward": ("fused_kernels", "forward_kernel"),
+    "scores": ("fused_kernels", "score_gradient_kernel"),
+    "queries": ("fused_kernels", "query_gradient_kernel"),
+    "keys": ("fused_kernels", "key_gradient_kernel"),
+    "ring": ("ring_kernels", "part_kernel"),
+    "join": ("ring_kernels", "join_kernel"),
 }
-"""Names in `fused_kernels`."""
+"""Modules and names of the kernels."""
+
+_RING_TILES = {
+    "ring": Tile(size=64, num_warps=4, num_stages=2),
+    "join": Tile(size=64, num_warps=4, num_stages=1),
+}
+
+
+def _tile_of(variant: Variant) -> Tile:
+    if variant.kernel in _RING_TILES:
+        return _RING_TILES[variant.kernel]
+    return tile_for(variant.kernel, padded_width(variant.head_dim), variant.capability)
 
 
 def _arguments(
@@ -119,6 +133,9 @@ def _arguments(
         "SCORES": variant.scores,
         "RAGGED": variant.ragged,
         "STORE": variant.vectors,
+        "TURNS": variant.turns,
+        "TILES": 2,
+        "PARTS": 16,
     }
     signature, constants, attributes = {}, {}, {}
     for place, name in enumerate(names):
@@ -137,6 +154,8 @@ def _type_of(name: str, variant: Variant) -> str:
         return "*i64"
     if name in _FLOAT32:
         return "*fp32"
+    if name in _INT32:
+        return "*i32"
     if name == "scale":
         return "fp32"
     return f"*{_TYPES[variant.dtype]}" if name in _POINTERS else "i32"

@@ -65,6 +65,18 @@ def test_the_widest_head_neither_spills_nor_outgrows_the_gpu(variant: Variant) -
     check(variant)
 
 
+RINGS = [Variant(kernel="ring", capability=gpu) for gpu in GPUS] + [
+    Variant(kernel="ring", capability=(9, 0), vectors=False, turns=True),
+    Variant(kernel="join", capability=(9, 0)),
+]
+
+
+@pytest.mark.parametrize("variant", RINGS, ids=str)
+def test_the_ring_kernels_do_not_spill(variant: Variant) -> None:
+    taken = resources_of(variant)
+    assert taken.stack_bytes == 0 and taken.shared_bytes <= 65_536
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", [v for v in OTHERS if v not in USUAL], ids=str)
 def test_every_variant_neither_spills_nor_outgrows_the_gpu(variant: Variant) -> None:
