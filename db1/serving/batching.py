@@ -6,7 +6,7 @@
 
 Every session has an agent of its own, the same as a local one, over a `BatchedModel` in place of
 the model. Its `decode` waits until all agents that are at work have come to theirs, or a short
-window is over, and runs them together.
+window is over (half the time of the last pass), and runs them together.
 
 The rows of a pass stay together in one memory. While the same rows come again, nothing is copied;
 a row that comes alone is copied out, and what nobody holds any more is freed.
@@ -30,6 +30,8 @@ from db1.model.batch import ImageGroup, NumberGroup
 from db1.model.memory import Memory
 from db1.sequence.sample import NO_LOCAL_POSITION
 
+LONGEST_WAIT = 0.1
+"""Seconds that a pass waits at most, however long passes take."""
 PAD_ID = 0
 """Any id will do: nothing attends to padding."""
 WINDOW = 0.002
@@ -117,7 +119,7 @@ class Batcher:
 
     Args:
         model: The decoder, in evaluation mode.
-        window: Seconds that a pass waits for further rows while other agents are at work.
+        window: Seconds that a pass waits at least for further rows while agents are at work.
         max_rows: The most rows of a pass.
         on_batch: Called with the number of rows of every pass.
     """
@@ -137,6 +139,7 @@ class Batcher:
         self._changed = threading.Condition()
         self._waiting: list[_Call] = []
         self._at_work = 0
+        self._last_pass, self._last_rows = 0.0, 0
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="db1-batcher", daemon=True)
         self._thread.start()
@@ -174,6 +177,7 @@ class Batcher:
 
     def _run(self) -> None:
         while (calls := self._next()) is not None:
+            started = time.monotonic()
             try:
                 with torch.inference_mode():
                     results = run_together(self.model, calls)
@@ -182,6 +186,7 @@ class Batcher:
             except BaseException as error:  # each caller raises it in its own thread
                 for call in calls:
                     call.error = error
+            self._last_pass, self._last_rows = time.monotonic() - started, len(calls)
             for call in calls:
                 call.done.set()
             self._on_batch(len(calls))
@@ -199,7 +204,7 @@ class Batcher:
                 if self._stopped:
                     return None
                 oldest = self._waiting[0].since if self._waiting else None
-                rest = None if oldest is None else oldest + self._window - time.monotonic()
+                rest = None if oldest is None else oldest + self._patience - time.monotonic()
                 self._changed.wait(rest)
             if self._stopped:
                 return None
@@ -210,10 +215,21 @@ class Batcher:
             return sorted(calls, key=_place)
 
     def _is_due(self) -> bool:
+        """Whether a pass starts: all have come who are at work or were in the last pass.
+
+        Those of the last pass are expected, for their environments have just made a step; and as
+        long as the same rows come again, their memory is not copied.
+        """
         if not self._waiting:
             return False
-        everybody = len(self._waiting) >= min(self._at_work, self._max_rows)
-        return everybody or time.monotonic() >= self._waiting[0].since + self._window
+        expected = min(max(self._at_work, self._last_rows), self._max_rows)
+        is_over = time.monotonic() >= self._waiting[0].since + self._patience
+        return len(self._waiting) >= expected or is_over
+
+    @property
+    def _patience(self) -> float:
+        """Seconds to wait for agents at work: half a pass, for a fuller one saves a whole one."""
+        return max(self._window, min(self._last_pass / 2, LONGEST_WAIT))
 
 
 class BatchedModel:

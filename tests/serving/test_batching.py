@@ -189,7 +189,7 @@ def test_joined_memories_continue_as_each_does_alone(model: db1.Model) -> None:
     memories, ids = [], torch.randint(1, 200, (3, 20))
     places = torch.zeros(1, 1, dtype=torch.int64)
     for row, length in enumerate((3, 20, 11)):
-        memory = Memory.empty(decoder, 1, 64)
+        memory = decoder.new_memory(1, 64)
         part = ids[row : row + 1, :length]
         memories.append(decoder.decode(part, places.expand(1, length), (), memory)[1])
     token = torch.tensor([[5], [6], [7]])
