@@ -41,11 +41,11 @@ def open_store(path: str | Path) -> EpisodeStore | PairStore | DocumentStore:
 
 def _open_folder(place: Path) -> EpisodeStore | PairStore:
     from db1.store.episodes import EpisodeStore
-    from db1.store.pair_layout import FORMAT as PAIRS
+    from db1.store.pair_layout import PairHeader
     from db1.store.pairs import PairStore
 
     try:
         kind = parse_json((place / _HEADER).read_text(encoding="utf-8")).get("format")
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"{place / _HEADER}: not readable as JSON ({error})") from None
-    return PairStore(place) if kind == PAIRS else EpisodeStore(place)
+    return PairStore(place) if kind == PairHeader.FORMAT else EpisodeStore(place)
