@@ -42,9 +42,6 @@ def main() -> int:
     finally:
         if options.keep is None:
             shutil.rmtree(folder.parent, ignore_errors=True)
-    for tally in tallies:
-        for fault in tally.faults:
-            print(f"{tally.name}: {fault}", file=sys.stderr)
     print(json.dumps([{**asdict(t), "faults": len(t.faults)} for t in tallies], indent=1))
     return int(any(tally.faults for tally in tallies))
 
@@ -98,6 +95,9 @@ def _storms(folder: Path, options: argparse.Namespace) -> list[sections.Tally]:
             )
             tally.seconds = round(time.monotonic() - started, 1)
             tallies.append(tally)
+            progress.console.print(
+                f"{name}: {tally.trials} trials, {len(tally.faults)} faults, {tally.seconds} s"
+            )
     return tallies
 
 

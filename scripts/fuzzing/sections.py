@@ -6,6 +6,7 @@ import dataclasses
 import json
 import random
 import shutil
+import sys
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -56,7 +57,12 @@ class Tally:
         fault = fault_of(outcome) or ("silent change" if silent else None)
         if fault:
             last = outcome.err.strip().splitlines()[-1:] or [""]
-            self.faults.append(f"{fault}: {what}: {last[0][:300]}")
+            self.fail(f"{fault}: {what}: {last[0][:300]}")
+
+    def fail(self, fault: str) -> None:
+        """Notes a fault, and tells of it at once."""
+        self.faults.append(fault)
+        print(f"{self.name}: {fault}", file=sys.stderr, flush=True)
 
 
 Progress = Callable[[int], None]
@@ -350,7 +356,7 @@ def kills(folder: Path, count: int, seed: int, tick: Progress) -> Tally:
             outcome = run(command, folder, limit=300, kill_after=moment)
             if outcome.status >= 0:  # it was through before
                 if fault := fault_of(outcome):
-                    tally.faults.append(f"{fault}: {' '.join(command)} after {spent} kills")
+                    tally.fail(f"{fault}: {' '.join(command)} after {spent} kills")
                 break
             spent, done = spent + 1, done + 1
             tick(1)
