@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import io
 import json
@@ -143,3 +144,32 @@ def test_small_pictures_are_enlarged_whole() -> None:
     uri = frame_uri(np.zeros((40, 30, 3), dtype=np.uint8))
     picture = Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
     assert picture.size == (240, 320)
+
+
+def _leave_while_sending(app: Any, path: str) -> list[dict[str, Any]]:
+    """Begins a request and goes away in the middle of its body; returns what was answered."""
+    answered: list[dict[str, Any]] = []
+    words = iter([{"type": "http.request", "body": b"x" * 100, "more_body": True}])
+
+    async def receive() -> dict[str, Any]:
+        return next(words, {"type": "http.disconnect"})
+
+    async def send(message: Any) -> None:
+        answered.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": path, "raw_path": path.encode(),
+        "query_string": b"", "headers": [(b"host", b"127.0.0.1")], "scheme": "http",
+        "http_version": "1.1", "server": ("127.0.0.1", 80), "client": ("127.0.0.1", 1),
+    }  # fmt: skip
+    asyncio.run(app(scope, receive, send))
+    return answered
+
+
+@pytest.mark.parametrize("path", ["/api/caption", "/api/answer", "/api/chat", "/api/act"])
+def test_a_client_that_leaves_is_no_error(path: str) -> None:
+    pytest.importorskip("starlette", reason='needs pip install "db1[demo]"')
+    from db1.demo.app import make_app
+
+    answered = _leave_while_sending(make_app(None), path)  # no run is asked before all is there
+    assert [m["status"] for m in answered if m["type"] == "http.response.start"] == [499]

@@ -19,6 +19,7 @@ from db1.data.collate import collate
 from db1.errors import CheckpointError, ConfigError, DataError
 from db1.runtime import read_metrics, seed_everything
 from db1.training.engines.engine import make_optimizer
+from db1.training.state.run_lock import RunLock
 
 SCRIPT = Path(tiny_training.__file__)
 
@@ -229,3 +230,13 @@ def test_low_precision_goes_on_to_the_same_weights(tmp_path, precision):
     newest.unlink()
     train(tmp_path / "cut", precision=precision)
     _assert_same_weights(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_second_training_is_refused_and_touches_nothing(tmp_path):
+    with RunLock(tmp_path):
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(ConfigError, match="trained already, by process"):
+            train(tmp_path, num_steps=2)
+        assert sorted(tmp_path.rglob("*")) == before
+    assert train(tmp_path, num_steps=2).step == 2
+    assert (tmp_path / "lock.json").read_text() == ""
