@@ -84,6 +84,8 @@ def describe(error: BaseException) -> str | None:
         return "the input is nested too deeply"
     if isinstance(error, OSError):
         return _of_system(error)
+    if isinstance(error, UnicodeDecodeError):
+        return f"the input is no UTF-8 text (byte {error.start}: {error.reason})"
     if isinstance(error, UnicodeEncodeError) and "surrogate" in error.reason:
         return (
             f"{error.object[max(0, error.start - 20) : error.end]!r}: no valid Unicode, which "

@@ -1,6 +1,7 @@
 """Throws bad commands, damaged files, full disks and kills at db1, and counts what must not be.
 
     python scripts/fuzz.py                             all of it, as in docs/benchmarks.md
+    python scripts/fuzz.py files                       only what needs no command: minutes
     python scripts/fuzz.py commands flips --count 50   two storms, 50 trials each
     python scripts/fuzz.py kills --seed 7 --keep /tmp/fuzz
 
@@ -25,11 +26,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fuzzing import material, sections
+from fuzzing import material, readers, sections
 from rich.console import Console
 from rich.progress import Progress
 
-COUNTS = {"commands": 500, "flips": 1_000, "changes": 300, "writes": 100, "kills": 1_000}
+COUNTS = {
+    "files": 5_000,
+    "commands": 500,
+    "flips": 1_000,
+    "changes": 300,
+    "writes": 100,
+    "kills": 1_000,
+}
 
 
 def main() -> int:
@@ -81,7 +89,7 @@ def _storms(folder: Path, options: argparse.Namespace) -> list[sections.Tally]:
         folder.mkdir(parents=True)
         material.make(folder)
         material.finish(folder)
-    readers = material.readers(folder)
+    kinds = material.readers(folder)
     tallies = []
     with Progress(console=Console(stderr=True)) as progress:
         for name in options.storms or COUNTS:
@@ -89,10 +97,9 @@ def _storms(folder: Path, options: argparse.Namespace) -> list[sections.Tally]:
             seed = secrets.randbelow(2**31) if options.seed is None else options.seed
             bar = progress.add_task(f"{name}, seed {seed}", total=count)
             started = time.monotonic()
-            files = (readers,) if name in ("flips", "changes") else ()
-            tally = getattr(sections, name)(
-                folder, *files, count, seed, lambda n, bar=bar: progress.advance(bar, n)
-            )
+            more = (kinds,) if name in ("flips", "changes") else ()
+            storm = readers.files if name == "files" else getattr(sections, name)
+            tally = storm(folder, *more, count, seed, lambda n, bar=bar: progress.advance(bar, n))
             tally.seconds = round(time.monotonic() - started, 1)
             tallies.append(tally)
             progress.console.print(

@@ -14,7 +14,7 @@ sys.path.append(str(ROOT / "scripts"))
 
 from fuzzing import trial  # noqa: E402
 
-STORMS = {"commands": 60, "flips": 60, "changes": 40, "writes": 30, "kills": 30}
+STORMS = {"files": 300, "commands": 60, "flips": 60, "changes": 40, "writes": 30, "kills": 30}
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ from db1.importers.episode_source import (
 )
 from db1.importers.fields import MAX_DISCRETE, SourceField, infer_field
 from db1.importers.fingerprint import fingerprint
-from db1.importers.hdf5 import array_of, check_lengths, open_hdf5, read_rows, value_range
+from db1.importers.hdf5 import array_of, check_lengths, open_hdf5, read_rows, readable, value_range
 from db1.importers.registry import IMPORTERS, ImportContext, ImportKind, ImportSummary, option
 from db1.json_shape import parse_json
 from db1.ranges import Count
@@ -113,13 +113,15 @@ class D4rlSource(EpisodeSource):
         }
         self._file = open_hdf5(path)
         try:
-            self._arrays = {key: array_of(self._file, key, path) for key in REQUIRED}
-            self.num_steps = check_lengths(list(self._arrays.values()), path)
-            self._terminals = self._flags("terminals")
-            max_steps = options.max_steps or entry.get("max_steps")
-            self._ends, self.notes = self._find_ends(options, max_steps)
-            self.observation = {OBSERVATION_KEY: self._field("observations", options, knows_task)}
-            self.action = action_field(self._field("actions", options, knows_task), options)
+            with readable(path):
+                self._arrays = {key: array_of(self._file, key, path) for key in REQUIRED}
+                self.num_steps = check_lengths(list(self._arrays.values()), path)
+                self._terminals = self._flags("terminals")
+                max_steps = options.max_steps or entry.get("max_steps")
+                self._ends, self.notes = self._find_ends(options, max_steps)
+                state = self._field("observations", options, knows_task)
+                self.observation = {OBSERVATION_KEY: state}
+                self.action = action_field(self._field("actions", options, knows_task), options)
         except BaseException:
             self._file.close()
             raise

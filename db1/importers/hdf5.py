@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,19 @@ def value_range(array: Any, path: Path) -> tuple[int, int]:
         low = int(rows.min()) if low is None else min(low, int(rows.min()))
         high = int(rows.max()) if high is None else max(high, int(rows.max()))
     return low or 0, high or 0
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turns what h5py raises about a damaged file into one error that names it.
+
+    Raises:
+        DataError: Its groups, names, attributes or types cannot be read.
+    """
+    try:
+        yield
+    except (DataError, MissingExtra):
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path}: a damaged HDF5 file ({reason})") from None

@@ -35,7 +35,7 @@ from db1.importers.episode_source import (
 )
 from db1.importers.fields import BadEpisode, SourceField
 from db1.importers.fingerprint import fingerprint
-from db1.importers.hdf5 import open_hdf5, read_rows
+from db1.importers.hdf5 import open_hdf5, read_rows, readable
 from db1.importers.registry import IMPORTERS, ImportContext, ImportKind, ImportSummary
 from db1.importers.spaces import action_of, flatten_observation, observation_fields, parse_space
 from db1.json_shape import parse_json
@@ -130,7 +130,8 @@ class MinariSource(EpisodeSource):
                 f"{self.name} episode {number}: no observation {error}, expected "
                 f"{sorted(self.observation)}"
             ) from None
-        (found,) = self._storage.get_episode_metadata([number])
+        with readable(self.folder):
+            (found,) = self._storage.get_episode_metadata([number])
         terminations, truncations = np.asarray(raw["terminations"]), np.asarray(raw["truncations"])
         metadata: dict[str, Any] = {"id": found["id"]} if isinstance(found.get("id"), int) else {}
         final = final_observation(self.observation, flat, len(raw["actions"]))
@@ -158,8 +159,8 @@ class MinariSource(EpisodeSource):
         except (KeyError, FileNotFoundError) as error:
             raise DataError(f"{where}: missing, or it lacks an array ({error})") from None
         except (
-            OSError, ValueError, IndexError, AssertionError, AttributeError, TypeError,
-            Image.DecompressionBombError,
+            OSError, RuntimeError, ValueError, IndexError, AssertionError, AttributeError,
+            TypeError, Image.DecompressionBombError,
         ) as error:  # fmt: skip
             raise BadEpisode(f"{where}: cannot be decoded ({error!r})") from None
         raise BadEpisode(f"{where}: holds no step")

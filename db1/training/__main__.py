@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from db1.errors import Db1Error
+from db1.failures import describe
 from db1.runtime import current_rank, keep_freed_memory, setup_logging
 from db1.training.faults.ending import run_program
 
@@ -51,6 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         if rank == 0:
             sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return EXIT_BAD_INPUT
+    except (OSError, MemoryError, RecursionError) as error:
+        if options.debug:
+            raise
+        sys.stderr.write(f"error: rank {rank}: {describe(error)}\n")
         return EXIT_BAD_INPUT
     except RuntimeError as error:
         from db1.training.faults.watchdog import EXIT_HUNG

@@ -156,9 +156,8 @@ def flips(folder: Path, readers: list[Reader], count: int, seed: int, tick: Prog
         whole = material.baseline(reader, folder)
         for _ in range(times):
             path = folder / rng.choice(reader.files)
-            content = path.read_bytes()
-            damaged, how = _damaged(rng, content)
-            tally.add(*_damaged_run(reader, folder, path, damaged, how, whole))
+            content, how = damaged(rng, path.read_bytes())
+            tally.add(*_damaged_run(reader, folder, path, content, how, whole))
             tick(1)
     return tally
 
@@ -174,7 +173,7 @@ def changes(folder: Path, readers: list[Reader], count: int, seed: int, tick: Pr
         whole = material.baseline(reader, folder)
         for _ in range(times):
             path = folder / rng.choice(reader.files)
-            text, how = _changed(rng, path.read_text(encoding="utf-8"))
+            text, how = changed_json(rng, path.read_text(encoding="utf-8"))
             tally.add(*_damaged_run(reader, folder, path, text.encode(), how, whole))
             tick(1)
     return tally
@@ -204,7 +203,8 @@ def _damaged_run(
     return outcome, f"{reader.kind}: {path.relative_to(folder)} {how}", silent
 
 
-def _damaged(rng: random.Random, content: bytes) -> tuple[bytes, str]:
+def damaged(rng: random.Random, content: bytes) -> tuple[bytes, str]:
+    """Bytes with a bit flipped, noise in them, a piece lost or the end cut off, and what it was."""
     place = rng.randrange(len(content))
     kind = rng.randrange(4)
     if kind == 0:
@@ -224,7 +224,7 @@ ODD: tuple[Any, ...] = (None, True, -1, 0, 2**70, 1.5, float("nan"), float("inf"
                         [], {}, [[]], {"a": {}}, "../../x", "/etc/passwd", [None])  # fmt: skip
 
 
-def _changed(rng: random.Random, text: str) -> tuple[str, str]:
+def changed_json(rng: random.Random, text: str) -> tuple[str, str]:
     """A JSON text (or one line of a file of lines) with one odd value, or a part gone."""
     lines = text.splitlines()
     number = rng.randrange(len(lines)) if len(lines) > 1 and _parses(lines[0]) else None
