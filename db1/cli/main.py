@@ -108,6 +108,7 @@ def main() -> None:
 
 def _run(arguments: list[str], *, debug: bool) -> int:
     """The exit status of a command line; tells of an error in one line."""
+    speaks = True
     try:
         speaks = _prepare(arguments)
         rest = load_named_plugins(arguments)

@@ -182,7 +182,7 @@ def test_closed_streams_do_not_end_up_in_a_file(tmp_path: Path) -> None:
 
 
 def test_a_bug_is_one_line_with_its_place(db1, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(suites: object) -> None:
+    def broken(*arguments: object, **options: object) -> None:
         raise KeyError("a")
 
     monkeypatch.setattr("db1.suites.listing.task_rows", broken)
