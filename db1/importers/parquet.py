@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from db1.errors import DataError, MissingExtra
+from db1.failures import one_line
 from db1.importers.fields import BadEpisode
 
 _BUFFER = 1 << 20
@@ -89,7 +90,9 @@ class ParquetRows:
                 if number >= first:
                     yield batch
         except (OSError, pyarrow.ArrowException) as error:
-            raise DataError(f"{file}: cannot be read, or truncated ({error})") from None
+            raise DataError(
+                f"{file}: cannot be read, or truncated ({one_line(str(error))})"
+            ) from None
         finally:
             opened.close()
 
@@ -103,7 +106,9 @@ class ParquetRows:
                 return self._parquet.ParquetFile(fsspec.open(file, "rb").open(), pre_buffer=False)
             return self._parquet.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
         except (OSError, pyarrow.ArrowException) as error:
-            raise DataError(f"{file}: no parquet file, or truncated ({error})") from None
+            raise DataError(
+                f"{file}: no parquet file, or truncated ({one_line(str(error))})"
+            ) from None
 
 
 class RowCursor:
@@ -145,7 +150,9 @@ class RowCursor:
             return pyarrow.Table.from_batches(list(self._take(first, count)))
         except (OSError, pyarrow.ArrowException) as error:
             self.close()
-            raise BadEpisode(f"{path}: no parquet file, or truncated ({error})") from None
+            raise BadEpisode(
+                f"{path}: no parquet file, or truncated ({one_line(str(error))})"
+            ) from None
 
     def close(self) -> None:
         """Lets the file go."""
