@@ -100,9 +100,10 @@ def main() -> None:
     open_standard_streams()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     status = _run(arguments, debug="--debug" in sys.argv[1:])
-    if failure := flush_standard_output():
+    failure = flush_standard_output()
+    if failure and status in (0, 1):  # else an error was told
         _tell(failure)
-        status = status or EXIT_BAD_INPUT
+        status = EXIT_BAD_INPUT
     sys.exit(status)
 
 

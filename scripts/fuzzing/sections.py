@@ -291,7 +291,7 @@ def writes(folder: Path, count: int, seed: int, tick: Progress) -> Tally:
             target = rng.choice(("words.jsonl/x", "loop/x", "n" * 300, "tiny.yaml", "/proc/nope/x"))
             how = f"to {target[:30]}"
         elif kind == 1:
-            limit = rng.choice((0, 10, 200, 4_000))
+            limit = rng.choice((4_000, 8_000, 30_000))
             prepare, how = little_room(limit), f"{limit} bytes a file"
         elif kind == 2:
             stream = rng.choice(("/dev/full", None))
