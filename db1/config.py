@@ -109,8 +109,10 @@ def _is_as_typed(text: str, hint: Any) -> bool:
     Raises:
         ConfigError: YAML would cut it off.
     """
-    kinds = [kind for kind in typing.get_args(hint) or (hint,) if kind is not type(None)]
-    is_optional = type(None) in typing.get_args(hint)
+    is_union = typing.get_origin(hint) in (Union, types.UnionType)
+    options = typing.get_args(hint) if is_union else (hint,)
+    kinds = [kind for kind in options if kind is not type(None)]
+    is_optional = type(None) in options
     if kinds[0] in (str, Path) and not text.startswith(("'", '"')):
         if not (is_optional and text in ("null", "~", "")):
             return True

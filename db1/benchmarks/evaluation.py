@@ -303,7 +303,7 @@ class RecomputingAgent(NaiveAgent):
 
     def _feed(self, pieces: Sequence[Piece]) -> Tensor:
         (new,) = pieces
-        past, size = self._memory.tokens, self.codec.patch_size
+        past, size = self._memory.tokens, self.codec.patches.image
         whole = new if past is None else _joined(past, new)
         start = max(0, len(whole) - len(new) - self._reach)
         tokens = cut(whole, start, len(whole), size)

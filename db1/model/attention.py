@@ -115,7 +115,7 @@ class RelativeAttention(nn.Module):
         q, keys, values = self.project(x_BTD) if at_N is None else self.project_at(x_BTD, at_N)
         if extend is not None:
             keys, values = extend(keys, values)
-        _check_distances(terms, keys.shape[2])
+        _check_distances(terms, keys.shape[2], plan.kernel.extra_distances)
         scale = self.scale
         if terms.turns is not None:
             q = turn(q * scale + (u * scale)[:, None], terms.turns[-(q.shape[2] + 1) : -1])
@@ -146,12 +146,12 @@ def _placed(x_ND: Tensor, at_N: Tensor, size: tuple[int, int]) -> Tensor:
     return x_BTD.unflatten(0, (batch_size, length))
 
 
-def _check_distances(terms: PositionTerms, num_keys: int) -> None:
+def _check_distances(terms: PositionTerms, num_keys: int, extra: int) -> None:
     for x, dim in ((terms.vectors, 1), (terms.scores, 1), (terms.turns, 0)):
-        if x is not None and x.shape[dim] != num_keys + 1:
+        if x is not None and x.shape[dim] != num_keys + extra:
             raise DataError(
-                f"position terms of {x.shape[dim] - 1} distances for {num_keys} keys; make them "
-                f"with position_terms({num_keys})"
+                f"position terms of {x.shape[dim] - extra} distances for {num_keys} keys; make "
+                f"them with position_terms({num_keys})"
             )
 
 

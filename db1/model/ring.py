@@ -51,6 +51,7 @@ class RingAttention(AttentionKernel):
     """Attention over all slots of a ring; terms come by ascending distance, 0 first."""
 
     name = "ring"
+    extra_distances = 0
 
     def refusal(self, request: AttentionRequest) -> str | None:
         return "it acts only" if request.needs_grad else None

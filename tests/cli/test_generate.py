@@ -94,7 +94,7 @@ def test_a_conversation_on_a_terminal(db1, run: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--prompt", "a", "--prompt-file", "b"), "exclude each other"),
+        (("--prompt", "a", "--prompt-file", __file__), "exclude each other"),
         (("--prompt-file", "no-such-file"), "no-such-file"),
         (("--prompt", "a", "--top-p", 1.5), "top_p: got 1.5"),
         (("--prompt", "a", "--stop", ""), "stop: got an empty text"),

@@ -58,7 +58,7 @@ def test_scripts_are_clean_posix_shell() -> None:
     ("arguments", "message"),
     [
         (("port",), "PORT: got 'port', expected a number"),
-        ((29502, "no/such/file"), "/no/such/file: no such hostfile"),
+        ((29502, "no/such/file"), "/no/such/file: no such file or folder"),
         ((29502, "name=a", "steps"), "got 'steps', expected key=value"),
         ((29502, "training.nmu_steps=3"), "unknown key 'training.nmu_steps'"),
         ((29502, "training.micro_batch_size=3"), "global_batch_size"),

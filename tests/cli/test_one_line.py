@@ -16,7 +16,7 @@ ARGUMENTS = {
     "eval x --temperature nan": "--temperature': got nan, expected a finite number",
     "eval x --sample --temperature 0": "temperature: got 0.0, expected above 0",
     "eval x --sample --temperature -1": "temperature: got -1.0, expected above 0",
-    "eval x --sample --seed -5": "seed: got -5, expected at least 0",
+    "eval x --sample --seed -5": "--seed",
     "eval x --episodes many": "--episodes",
     "eval x --scores /nonexistent": "/nonexistent: no such file or folder",
     "eval x --temperature 0.5": "--temperature': goes with --sample only",

@@ -11,6 +11,7 @@ from db1.collection import CollectRequest, collect, collect_many
 from db1.collection.demonstrate import demonstrate
 from db1.errors import ConfigError, DataError
 from db1.experts import make_expert
+from db1.store.append import AppendFiles
 from db1.store.episodes import EpisodeStore
 from db1.suites import make_env
 from db1.suites.seeds import check_seed
@@ -161,12 +162,11 @@ def test_bad_requests_are_refused(tmp_path):
 
 def test_a_full_disk_says_what_is_safe(tmp_path, monkeypatch):
     collect(CART, 2, tmp_path, **SMALL)
-    import db1.store.episode_writer as writer
 
-    def full(file, content):
+    def full(self, path, content):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(writer, "_write_all", full)
+    monkeypatch.setattr(AppendFiles, "write", full)
     with pytest.raises(DataError, match=r"No space left.*2 episodes.*complete"):
         collect(CART, 4, tmp_path, **SMALL)
     monkeypatch.undo()

@@ -228,7 +228,7 @@ def test_errors_name_what_is_wrong(root: Path, tmp_path: Path) -> None:
         ({"answers": "all"}, "answers: got 'all'"),
         ({"weight": -1}, "weight: got -1"),
         ({"train_splits": []}, "train_splits: empty"),
-        ({"augment": {"min_area": 2}}, "augment: min_area: got 2"),
+        ({"augment": {"min_area": 2}}, "augment.min_area: got 2"),
         ({"augmentt": {}}, "unknown key 'data.pairs.toy.augmentt'.*did you mean 'augment'"),
     ],
 )

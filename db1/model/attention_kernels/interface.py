@@ -90,9 +90,15 @@ class AttentionRequest:
 
 
 class AttentionKernel(ABC):
-    """One way to compute attention; entered in `ATTENTION_KERNELS` under its name."""
+    """One way to compute attention; entered in `ATTENTION_KERNELS` under its name.
+
+    Attributes:
+        name: In the registry.
+        extra_distances: Position terms that it takes beyond one for each key (distance -1).
+    """
 
     name: str
+    extra_distances: int = 1
 
     @abstractmethod
     def refusal(self, request: AttentionRequest) -> str | None:
