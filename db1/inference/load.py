@@ -201,6 +201,8 @@ def _random_model(parts: RunParts, seed: int) -> TransformerXL:
 def _step_specs(bundle: Bundle) -> dict[str, StepSpec]:
     try:
         return {task: StepSpec.from_dict(spec) for task, spec in bundle.specs.items()}
+    except DataError as error:
+        raise DataError(f"{bundle.folder / SPECS_FILE}: {error}; train again") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{bundle.folder}: {SPECS_FILE} has no step specs by task ({error!r}); train again"

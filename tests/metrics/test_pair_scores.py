@@ -154,7 +154,7 @@ def test_settings_are_checked() -> None:
         ({"closed_answers": -1}, "closed_answers"),
         ({"vqa_mode": "offical"}, "did you mean 'official'"),
         ({"tokenizer": "ptp"}, "did you mean 'ptb'"),
-        ({"beams": 0}, "num_beams"),
+        ({"beams": 0}, "beams: got 0"),
     ):
         with pytest.raises(ConfigError, match=words):
             PairScoring(**arguments)
