@@ -348,7 +348,12 @@ def _read_sidecar(file: Path, fingerprint: str | None) -> dict[str, Any]:
         return {}
     try:
         sidecar = parse_json(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if file.with_suffix(".idx").exists():
+            raise DataError(
+                f"{file}: no readable sidecar ({error}), so the tokenizer of these documents is "
+                "unknown; tokenise the text again"
+            ) from None
         raise DataError(
             f"{file}: no such file: no documents are in this folder; a relative folder counts "
             "from the present one: run the command where the training was started, or name the "

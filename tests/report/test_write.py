@@ -47,8 +47,8 @@ def test_latex_tables(folder: Path) -> None:
     write_report(folder, latex_file=folder / "tables.tex")
     text = (folder / "tables.tex").read_text()
     assert r"toy/best & 100.0 \% & " in text and "[50.0, 50.0]" in text and "episodes &" not in text
-    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 5
-    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 5
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 4
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 4
 
 
 def test_a_report_without_tasks(folder: Path) -> None:
