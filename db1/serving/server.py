@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
@@ -15,6 +15,7 @@ from db1.errors import ConfigError, MissingExtra
 from db1.evaluation.task import make_codec, spoken
 from db1.inference.agent import Agent
 from db1.inference.load import LoadedRun
+from db1.ranges import Checked, Range
 from db1.serving.app import make_app
 from db1.serving.metrics import ServerMetrics
 from db1.serving.sessions import Service, ServiceConfig
@@ -23,7 +24,7 @@ from db1.tokens.spec import StepSpec
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerConfig:
+class ServerConfig(Checked):
     """Where and how a model is served.
 
     Args:
@@ -35,12 +36,13 @@ class ServerConfig:
     """
 
     host: str = "127.0.0.1"
-    port: int = 8765
+    port: Annotated[int, Range(least=0, most=65_535)] = 8765
     task: str | None = None
     token: str | None = None
     service: ServiceConfig = field(default_factory=ServiceConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.token is None and not is_loopback(self.host):
             raise ConfigError(
                 f"--host {self.host}: others can reach this address, so a token is needed; give "

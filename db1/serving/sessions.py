@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from db1.errors import ConfigError, DataError, Db1Error
+from db1.errors import DataError, Db1Error
+from db1.ranges import Checked, Count, NonNegative, Positive
 from db1.serving.batching import WINDOW, BatchedModel, Batcher
 from db1.tokens.spec import FieldSpec, StepSpec
 
@@ -28,7 +29,7 @@ class UnknownSession(Db1Error):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServiceConfig:
+class ServiceConfig(Checked):
     """Limits of a server.
 
     Args:
@@ -38,20 +39,10 @@ class ServiceConfig:
         max_rows: The most sessions in one pass.
     """
 
-    max_sessions: int = 64
-    idle_seconds: float = 300.0
-    window: float = WINDOW
-    max_rows: int = 64
-
-    def __post_init__(self) -> None:
-        for name in ("max_sessions", "max_rows"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: got {getattr(self, name)}, expected at least 1")
-        for name in ("idle_seconds",):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}: got {getattr(self, name)}, expected more than 0")
-        if not self.window >= 0:
-            raise ConfigError(f"window: got {self.window}, expected at least 0")
+    max_sessions: Count = 64
+    idle_seconds: Positive = 300.0
+    window: NonNegative = WINDOW
+    max_rows: Count = 64
 
 
 class Session:

@@ -160,7 +160,7 @@ def test_priority_is_the_share():
     [
         ({"every": -1}, "every: got -1"),
         ({"episodes": 0}, "episodes: got 0"),
-        ({"max_share": 0.9}, "max_share: got 0.9, expected above 0, at most 0.5"),
+        ({"max_share": 0.9}, "max_share: got 0.9, expected above 0 and at most 0.5"),
         ({"timeout": 0}, "timeout: got 0"),
     ],
 )
