@@ -67,11 +67,11 @@ class Embedding(nn.Module):
         x_BTD = self.token(ids_BT.clamp(min=0))
         if images:
             x_BTD = self._with_images(x_BTD, images)
-        elif self.training and _num_processes() > 1:
+        elif self.training and num_processes() > 1:
             x_BTD = x_BTD + 0.0 * self._idle_vision()
         if numbers is not None:
             x_BTD = self._with_numbers(x_BTD, numbers)
-        elif self.numbers is not None and self.training and _num_processes() > 1:
+        elif self.numbers is not None and self.training and num_processes() > 1:
             x_BTD = x_BTD + 0.0 * self._idle_numbers()
         _check_placeholders(ids_BT, images, numbers)
         _check_local_positions(local_positions_BT, self.local_position.num_embeddings)
@@ -137,7 +137,8 @@ def smooth_rows(num_bins: int, width: int, norm: float) -> Tensor:
     return F.normalize(waves @ weights, dim=1) * norm
 
 
-def _num_processes() -> int:
+def num_processes() -> int:
+    """Processes of this training; 1 outside of one."""
     distributed = torch.distributed
     if not distributed.is_available() or not distributed.is_initialized():
         return 1

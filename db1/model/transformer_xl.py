@@ -26,7 +26,7 @@ from db1.model.attention_kernels import AttentionRequest
 from db1.model.attention_plan import AttentionPlan, attention_plan
 from db1.model.batch import Batch, ImageGroup, NumberGroup
 from db1.model.config import ModelConfig
-from db1.model.embedding import Embedding
+from db1.model.embedding import Embedding, num_processes
 from db1.model.feed_forward import FeedForward
 from db1.model.loss import TrainOutput, masked_loss, target_places
 from db1.model.memory import Memory
@@ -164,7 +164,9 @@ class TransformerXL(nn.Module):
         places_N = batch.target_places
         if places_N is None:
             places_N = target_places(batch.loss_mask)
-        if len(places_N) <= MOST_TARGETS * batch.loss_mask.numel():
+        # Several processes must compute alike: ZeRO-3 pairs their gradients by order.
+        few = len(places_N) <= MOST_TARGETS * batch.loss_mask.numel()
+        if few or num_processes() > 1:
             hidden_ND = self._hidden(batch, places_N)
         else:
             hidden_ND = self.hidden(batch).flatten(0, 1).index_select(0, places_N)
