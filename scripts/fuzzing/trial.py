@@ -84,6 +84,9 @@ def _become(
             os.close(opened)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
+        # The parent's may write elsewhere, as those of a test do.
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115
         sys.argv = ["db1", *arguments]
         if prepare is not None:
             prepare()
