@@ -50,7 +50,7 @@ OTHERS = [
 
 
 SPILLS = {((8, 6), "forward", True): 16}
-"""Bytes a thread by GPU, kernel and whether scores are added: alibi's forward spills a few there."""
+"""Bytes a thread by GPU, kernel and whether scores are added: alibi spills a few."""
 
 
 def test_recorded_bounds_are_within_the_gpus() -> None:
