@@ -114,7 +114,7 @@ def _is_as_typed(text: str, hint: Any) -> bool:
     kinds = [kind for kind in options if kind is not type(None)]
     is_optional = type(None) in options
     if kinds[0] in (str, Path) and not text.startswith(("'", '"')):
-        if not (text in ("null", "~") or (is_optional and not text)):
+        if not (is_optional and text in ("null", "~", "")):
             return True
     elif _COMMENT.search(_QUOTED.sub("", text)):
         raise ConfigError("' #' begins a comment, which would cut the value off; put it in quotes")

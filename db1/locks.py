@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -28,6 +29,12 @@ def try_lock(descriptor: int, what: object) -> bool:
 def wait_for_lock(descriptor: int, what: object) -> None:
     """Locks as soon as no other process holds it; arguments as of `try_lock`."""
     _lock(descriptor, fcntl.LOCK_EX, what)
+
+
+def unlock(descriptor: int) -> None:
+    """Frees the lock now, also where a forked child still has the file open."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _lock(descriptor: int, mode: int, what: object) -> bool:

@@ -28,11 +28,19 @@ training:
 """
 
 
-@pytest.fixture(scope="module")
-def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("spoken") / "spoken.yaml"
+@pytest.fixture
+def spoken(tmp_path: Path) -> Path:
+    path = tmp_path / "spoken" / "spoken.yaml"
+    path.parent.mkdir()
     path.write_text(YAML.format(root=path.parent))
     return path
+
+
+def collect(db1, experiment: Path) -> str:
+    collecting = ("collect", "--config", experiment, "--reference-episodes", 1, "--processes", 1)
+    status, out, err = db1(*collecting)
+    assert status == 0, err
+    return out
 
 
 def evaluated(db1, run: Path, out: Path, *options: object) -> dict:
@@ -45,10 +53,7 @@ def evaluated(db1, run: Path, out: Path, *options: object) -> dict:
 
 def test_collect_train_inspect_act_and_convert(db1, spoken: Path) -> None:
     root = spoken.parent
-    collecting = ("collect", "--config", spoken, "--reference-episodes", 1, "--processes", 1)
-    status, out, err = db1(*collecting)
-    assert status == 0, err
-    assert "from the tasks' words" in out
+    assert "from the tasks' words" in collect(db1, spoken)
     assert db1("train", spoken, "--processes", 1)[0] == 0
     run = root / "runs/spoken"
     words = json.loads((run / "instructions.json").read_text())
@@ -77,6 +82,7 @@ def test_collect_train_inspect_act_and_convert(db1, spoken: Path) -> None:
 
 def test_patches_and_words_that_do_not_fit_are_one_line(db1, spoken: Path, experiment) -> None:
     root = spoken.parent
+    collect(db1, spoken)
     status, _, err = db1("train", spoken, "--processes", 1, "model.number_patch=0")
     assert status == 2 and "number_patch: got 0, expected at least 1" in err
     status, _, err = db1("train", spoken, "--processes", 1, "model.number_patch=5")

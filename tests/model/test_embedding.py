@@ -103,7 +103,7 @@ def test_many_processes_get_gradients_for_all_weights(
     embedding: Embedding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process whose batch has no image must not leave the vision weights out."""
-    monkeypatch.setattr(embedding_module, "_num_processes", lambda: 2)
+    monkeypatch.setattr(embedding_module, "num_processes", lambda: 2)
     ids = torch.tensor([[3, 4]])
     alone = embedding(ids, torch.full_like(ids, -1), ())
     out = embedding.train()(ids, torch.full_like(ids, -1), ())

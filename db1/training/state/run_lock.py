@@ -26,7 +26,7 @@ from typing import Any
 
 from db1.errors import ConfigError
 from db1.failures import writing
-from db1.locks import try_lock
+from db1.locks import try_lock, unlock
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,7 @@ class RunLock:
             self._thread.join()
         with contextlib.suppress(OSError):
             os.ftruncate(self._descriptor, 0)
+        unlock(self._descriptor)
         self._forget()
 
     def __enter__(self) -> RunLock:

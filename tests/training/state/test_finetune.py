@@ -219,7 +219,7 @@ def _first_row(source, sample) -> tuple[int, ...]:
         (["model.normalization=pre"], r"model.normalization: 'post' there, 'pre' here"),
         (["model.widht=64"], "widht"),
         (["init_from=/nowhere/at/all"], "/nowhere/at/all: no such folder"),
-        (["init_from=null"], "init_from: missing; give init_from=RUN"),
+        (["init_from=null"], "init_from: null: no such folder"),
         (["episodes=0"], "episodes: got 0"),
         (["lora.rank=0"], "lora.rank: got 0"),
         (["lora.rank=2", "from_scratch=true"], "from_scratch and lora exclude"),
