@@ -27,6 +27,7 @@ T = TypeVar("T")
 MAX_NODES = 1_000_000
 """Keys and values of a YAML file with all its aliases written out."""
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_RESOLVER = re.compile(r"\$\{.*:", re.DOTALL)
 _COMMENT = re.compile(r"(^|\s)#")
 
 
@@ -34,6 +35,8 @@ def load_yaml(
     path: Path | str | Mapping[str, Any],
     overrides: Sequence[str] = (),
     shapes: Sequence[type] = (),
+    *,
+    is_own: bool = True,
 ) -> dict[str, Any]:
     """Reads a YAML file and applies dotted overrides.
 
@@ -43,12 +46,15 @@ def load_yaml(
             added here and checked by `build`.
         shapes: Dataclasses that the mapping is for. Where a field of theirs is a text or a path,
             an override is taken as it is typed: `name=try #1`, `name=2024_01_05`.
+        is_own: The user's own file. In one that others may have written (that of a run)
+            `${oc.env:NAME}` and its like, which read the environment, are refused.
 
     Returns:
         Plain nested dicts and lists with interpolations resolved.
 
     Raises:
-        ConfigError: When the file is missing, is no YAML mapping, or an override has no `=`.
+        ConfigError: When the file is missing, is no YAML mapping, or an override has no `=`; for
+            a resolver where the file is not the user's own.
     """
     if not isinstance(path, Mapping) and Path(path).is_dir():
         raise ConfigError(f"{path}: is a folder, expected a YAML file")
@@ -63,12 +69,30 @@ def load_yaml(
         if not OmegaConf.is_dict(loaded):
             kind = type(loaded).__name__
             raise ConfigError(f"{where}: top level is a {kind}, expected a mapping")
+        if not is_own:
+            _refuse_resolvers(OmegaConf.to_container(loaded, resolve=False), where)
         config = OmegaConf.merge(loaded, given)
         return OmegaConf.to_container(config, resolve=True)
     except (OmegaConfBaseException, YAMLError, ValueError, TypeError, OSError) as error:
         raise ConfigError(f"{where}: {' '.join(str(error).split())}") from error
     except RecursionError as error:
         raise ConfigError(f"{where}: nested too deeply") from error
+
+
+def _refuse_resolvers(value: Any, where: Any) -> None:
+    """Raises ConfigError for a text that would be replaced by what a function returns."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            _refuse_resolvers(key, where)
+            _refuse_resolvers(part, where)
+    elif isinstance(value, list):
+        for part in value:
+            _refuse_resolvers(part, where)
+    elif isinstance(value, str) and _RESOLVER.search(value):
+        raise ConfigError(
+            f"{where}: {value[:80]!r} would be computed from the environment of this machine, "
+            "which is refused in a file that others may have written; write the value there"
+        )
 
 
 def _loaded(path: Path | str | Mapping[str, Any]) -> Any:

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import random
+import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -329,7 +330,7 @@ def seed_everything(seed: int, rank: int = 0, step: int = 0) -> None:
 def random_states() -> dict[str, Any]:
     """Returns the states of all random generators as tensors, numbers, strings and tuples only.
 
-    `torch.load(weights_only=True)` reads them back.
+    `db1.checkpoint.states.load_state` reads them back.
     """
     import torch
 
@@ -358,7 +359,8 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
 def atomic_write_bytes(path: Path | str, data: bytes) -> None:
     """Writes a file so that a crash at any moment leaves the old file or the new one, whole.
 
-    Folders above it are made.
+    Folders above it are made. What is there and is no file (a device, a pipe, `/dev/stdout`) is
+    never replaced: the bytes are written to it. A link is replaced by the file.
 
     Raises:
         WriteError: When it cannot be written; nothing is left behind then.
@@ -367,6 +369,10 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
     temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
     with writing(path):
         mkdir(path.parent)
+        if _is_special(path):
+            with open(path, "wb") as file:
+                file.write(data)
+            return
         try:
             with open(temporary, "wb") as file:
                 file.write(data)
@@ -377,6 +383,16 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
         sync_folder(path.parent)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether a path leads to something that is no file, or is one of the system's own links."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    own = path.is_symlink() and path.absolute().parts[1:2] in (("dev",), ("proc",))
+    return own or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def atomic_write_text(path: Path | str, text: str) -> None:

@@ -76,3 +76,28 @@ def test_missing_file_and_missing_key(tmp_path: Path) -> None:
         load_yaml(tmp_path / "absent.yaml")
     with pytest.raises(ConfigError, match="name: missing"):
         build(Outer, {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name: ${oc.env:HOME}\n",
+        "name: x\ninner: {rate: ['${oc.env:HOME,none}']}\n",
+        "name: x\n? ${oc.env:HOME}\n: y\n",
+        "name: ${oc.decode:'3'}\n",
+        "name: ${${a}:HOME}\na: oc.env\n",
+    ],
+)
+def test_only_the_users_own_file_reads_the_environment(tmp_path: Path, text: str) -> None:
+    path = _write(tmp_path, text)
+    with pytest.raises(ConfigError, match="which is refused in a file that others may have"):
+        load_yaml(path, is_own=False)
+
+
+def test_interpolation_and_the_environment_in_ones_own_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLACE", "here")
+    assert load_yaml(_write(tmp_path, "name: ${oc.env:PLACE}\n")) == {"name": "here"}
+    path = _write(tmp_path, "name: x\nfolder: b/${name}\n")
+    assert load_yaml(path, is_own=False)["folder"] == "b/x"

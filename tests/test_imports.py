@@ -17,7 +17,7 @@ from db1.errors import MissingExtra
 PACKAGE = Path(db1.__file__).parent
 BASE = {
     "errors", "failures", "json_shape", "locks", "options", "pages", "ranges", "config",
-    "registration", "registry", "runtime", "splits",
+    "registration", "registry", "runtime", "splits", "untrusted",
 }  # fmt: skip
 MAY_IMPORT = {
     "errors": set(),
@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "registry": {"errors"},
     "runtime": {"errors", "failures", "json_shape"},
     "splits": {"errors"},
+    "untrusted": {"errors"},
     "tokens": set(),
     "suites": {"tokens"},
     "processes": set(),

@@ -6,13 +6,14 @@ import logging
 import math
 import os
 import random
+import stat
 
 import numpy as np
 import pytest
 import torch
 
 from db1 import runtime
-from db1.errors import ConfigError
+from db1.errors import ConfigError, DataError
 
 
 def test_atomic_write_replaces_the_whole_file(tmp_path):
@@ -166,3 +167,31 @@ def test_the_renderer_follows_what_is_there(monkeypatch, there, set_before, expe
     find = lambda name: name if name in there else None  # noqa: E731
     monkeypatch.setattr(runtime.ctypes.util, "find_library", find)
     assert runtime.choose_renderer() == expected
+
+
+def test_what_is_no_file_is_written_to_and_stays(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        runtime.atomic_write_text(pipe, "text")
+        assert os.read(reader, 100) == b"text"
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(os.stat(pipe).st_mode)
+    for device in ("/dev/null", "/dev/full"):
+        before = os.lstat(device)
+        if device == "/dev/full":
+            with pytest.raises(DataError, match="/dev/full: cannot be written"):
+                runtime.atomic_write_text(device, "text")
+        else:
+            runtime.atomic_write_text(device, "text")
+        assert os.lstat(device).st_ino == before.st_ino and stat.S_ISCHR(os.lstat(device).st_mode)
+
+
+def test_a_link_is_replaced_not_followed(tmp_path):
+    (tmp_path / "other").write_text("kept")
+    os.symlink(tmp_path / "other", tmp_path / "link")
+    runtime.atomic_write_text(tmp_path / "link", "new")
+    assert (tmp_path / "other").read_text() == "kept"
+    assert (tmp_path / "link").read_text() == "new" and not (tmp_path / "link").is_symlink()

@@ -106,9 +106,9 @@ def train(config: str | Path | Mapping[str, Any], *overrides: str) -> Path:
         ConfigError: Naming what is wrong with the configuration.
         DataError: When a store is missing or broken.
     """
-    from db1.suites.plugins import load_run_plugins
+    from db1.suites.plugins import load_plugins
     from db1.training.experiment import load_experiment, run_experiment
 
     experiment = load_experiment(config, overrides)
-    load_run_plugins({"plugins": experiment.plugins})
+    load_plugins(experiment.plugins)
     return run_experiment(config, overrides)

@@ -34,6 +34,7 @@ from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import Vocabulary, VocabularyConfig
+from db1.untrusted import check_name, check_relative
 
 CONFIG_FILE = "config.yaml"
 JSON_CONFIG_FILE = "config.json"
@@ -174,11 +175,31 @@ def run_data_root(folder: Path, config: Mapping[str, Any]) -> Path | None:
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    config = load_yaml(folder / CONFIG_FILE)
+    config = load_yaml(folder / CONFIG_FILE, is_own=False)
+    check_names(config, folder / CONFIG_FILE)
     root = run_data_root(folder, config)
     if root is None:
         return config
     return {**config, "data": {**config["data"], "root": str(root)}}
+
+
+def check_names(config: Mapping[str, Any], where: Path) -> None:
+    """Checks the names in a model's configuration that become files and folders.
+
+    Args:
+        config: Of a run folder or a safetensors folder.
+        where: Its file.
+
+    Raises:
+        ConfigError: A task, corpus or set of pairs whose name leads out of its folder.
+    """
+    data = config.get("data")
+    data = data if isinstance(data, Mapping) else {}
+    for section in ("text", "pairs", "suites"):
+        for name in data.get(section) or ():
+            check_name(str(name), f"{where}: data.{section}", ConfigError)
+    for name in data.get("tasks") or ():
+        check_relative(str(name), f"{where}: data.tasks", ConfigError)
 
 
 def _read_run(folder: Path, with_weights: bool, tag: str | None, tokenizer: Path | None) -> Bundle:
@@ -213,6 +234,7 @@ def _read_safetensors(folder: Path, with_weights: bool, tokenizer: Path | None) 
         raise CheckpointError(
             f"{folder / JSON_CONFIG_FILE}: not of format {FORMAT!r} version {VERSION}"
         )
+    check_names(content, folder / JSON_CONFIG_FILE)
     bundle = Bundle(
         folder=folder,
         kind="safetensors",

@@ -20,6 +20,7 @@ from db1 import __version__
 from db1.errors import CheckpointError
 from db1.json_shape import check_shape, parse_json
 from db1.runtime import atomic_write_text, sync_folder
+from db1.untrusted import check_relative
 
 MANIFEST_FILE = "manifest.json"
 FORMAT = "db1-checkpoint"
@@ -84,6 +85,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(files, dict) or not isinstance(manifest.get("step"), int):
         raise CheckpointError(f"{path}: lacks its step or its files")
     check_shape(files, {str: {"size": int, "sha256": str}}, path, CheckpointError, "files")
+    for name in files:
+        check_relative(name, path, CheckpointError)
     return manifest
 
 

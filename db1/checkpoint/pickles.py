@@ -13,7 +13,7 @@ import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -83,11 +83,15 @@ class Inert:
         """Ignores elements."""
 
 
-def load_pickled(path: Path) -> Any:
-    """Reads a torch file; its tensors stay on the disk until they are touched.
+def load_pickled(
+    path: Path, *, unpickler: type[pickle._Unpickler] | None = None, mmap: bool = True
+) -> Any:
+    """Reads a torch file.
 
     Args:
         path: A file that `torch.save` wrote in its zip format.
+        unpickler: What looks names up; None: the one for released checkpoints.
+        mmap: Tensors stay on the disk until they are touched.
 
     Raises:
         CheckpointError: For a file that is missing, truncated, no such file, or whose pickle
@@ -95,13 +99,16 @@ def load_pickled(path: Path) -> Any:
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
-    if not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(path) or not _begins_as_zip(path):
         raise CheckpointError(
             f"{path}: truncated, or no file of torch.save's zip format (torch 1.6 or newer)"
         )
     try:
+        if "constants.pkl" in torch._C.PyTorchFileReader(str(path)).get_all_records():
+            raise CheckpointError("a TorchScript program; refused, nothing was run")
+        module = _module(unpickler or ReleasedUnpickler)
         return torch.load(
-            path, map_location="cpu", mmap=True, weights_only=False, pickle_module=_module()
+            path, map_location="cpu", mmap=mmap, weights_only=False, pickle_module=module
         )
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from None
@@ -110,24 +117,56 @@ def load_pickled(path: Path) -> Any:
         raise CheckpointError(f"{path}: cannot be read ({reason}); get the file again") from error
 
 
-class _Unpickler(pickle.Unpickler):
+def _begins_as_zip(path: Path) -> bool:
+    """Whether torch takes the file for a zip archive, too: it looks at the beginning."""
+    with open(path, "rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+class RestrictedUnpickler(pickle._Unpickler):  # in Python: what BUILD sets can be looked at
+    """Knows what rebuilds tensors and plain containers; other names of `stands_in`."""
+
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+
     def find_class(self, module: str, name: str) -> Any:
         """Returns what a name in the pickle stands for; CheckpointError outside the list."""
         if (module, name) in _ALLOWED:
             return _ALLOWED[module, name]
         if module == "torch" and name in _TORCH_DTYPES:
             return _TORCH_DTYPES[name]
-        if module.split(".")[0] in _INERT_MODULES or (module, name) in _INERT:
+        if self.stands_in(module, name):
             return Inert
         raise CheckpointError(
             f"its pickle asks for {module}.{name}, which a checkpoint has no use for; refused, "
             "nothing was run"
         )
 
+    def stands_in(self, module: str, name: str) -> bool:
+        """Whether a name is known that is not needed."""
+        return False
 
-def _module() -> ModuleType:
+    def load_build(self) -> None:
+        """Sets the state of an object; never that of a class or function, which all share."""
+        if not isinstance(self.stack[-2], OrderedDict | torch.Tensor | Inert):  # type: ignore[attr-defined]
+            kind = type(self.stack[-2]).__name__  # type: ignore[attr-defined]
+            raise CheckpointError(
+                f"its pickle sets the state of a {kind}; refused, nothing was run"
+            )
+        super().load_build()  # type: ignore[misc]
+
+    dispatch[pickle.BUILD[0]] = load_build
+
+
+class ReleasedUnpickler(RestrictedUnpickler):
+    """For checkpoints of other programs, of which weights are read only."""
+
+    def stands_in(self, module: str, name: str) -> bool:
+        return module.split(".")[0] in _INERT_MODULES or (module, name) in _INERT
+
+
+def _module(unpickler: type[pickle._Unpickler]) -> ModuleType:
     """What torch.load takes in place of the module pickle."""
     module = ModuleType("db1_restricted_pickle")
-    module.Unpickler = _Unpickler
-    module.load = lambda file, **options: _Unpickler(file, **options).load()
+    module.Unpickler = unpickler
+    module.load = lambda file, **options: unpickler(file, **options).load()
     return module

@@ -10,9 +10,9 @@
             deepspeed/ or torch.pt optimizer state of the engine
         step-00000200.partial/     being written, or left by a crash: never read
 
-Everything db1 itself reads is JSON, safetensors, or `torch.load(weights_only=True)`. The files
-below `deepspeed/` are DeepSpeed's own and are read by DeepSpeed with unrestricted pickle, when
-training is resumed and only then: resume only runs that you trust.
+Nothing in it is executed: it is JSON, safetensors, and torch files whose pickles may name only what
+holds values (`db1.checkpoint.states`). DeepSpeed reads its files below `deepspeed/` with
+unrestricted pickle, and sees them after that check.
 """
 
 from __future__ import annotations

@@ -115,11 +115,12 @@ def _run_data(path: Path, overrides: list[str]) -> RunData:
     from db1.training.experiment import load_experiment
 
     if path.is_dir():
-        given = load_yaml(path / CONFIG_FILE)
+        given = load_yaml(path / CONFIG_FILE, is_own=False)
         root = run_data_root(path, given)
         if root is not None and str(root) != given["data"]["root"]:
             overrides = [f"data.root={root}", *overrides]
-    config = load_experiment(path / CONFIG_FILE if path.is_dir() else path, overrides)
+    is_run = path.is_dir()
+    config = load_experiment(path / CONFIG_FILE if is_run else path, overrides, is_own=not is_run)
     schedule = MixtureSchedule.load(path if path.is_dir() else config.run_folder)
     if not path.is_dir() and schedule is not None and len(schedule.stretches) > 1:
         typer.echo(

@@ -28,7 +28,7 @@ def model_folder(place: str) -> Path:
 def _configuration(folder: Path) -> dict[str, Any]:
     """A model's configuration; {} where there is none that can be read: loading it will tell."""
     if (folder / "config.yaml").is_file():
-        return load_yaml(folder / "config.yaml")
+        return load_yaml(folder / "config.yaml", is_own=False)
     try:
         content = parse_json((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -57,7 +57,7 @@ def record(
     from db1.viewer.selection import choose_tasks
 
     results = read_results(folder)
-    load_run_plugins(results["provenance"]["config"])
+    load_run_plugins(results["provenance"].get("config") or {}, results["tasks"])
     total = len(choose_tasks(results, selection.tasks, selection.suites, per_suite))
     with running_bars(Console(), total) as progress:
         recordings = record(

@@ -12,6 +12,7 @@ from db1.data.pair_config import PairData
 from db1.errors import ConfigError, nearest
 from db1.ranges import Checked, Count, Natural, NonNegative, Positive, Rate, Share
 from db1.splits import tasks_of_splits
+from db1.untrusted import check_name, check_relative
 
 MODALITIES = ("control", "text", "pairs")
 """What `modalities` may name: tasks and suites; corpora; images with texts."""
@@ -120,6 +121,11 @@ class DataConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "suites", _parts(SuiteData, self.suites, "suites"))
+        for section in ("text", "pairs", "suites"):
+            for name in getattr(self, section):
+                check_name(name, section, ConfigError)
+        for name in self.named_tasks():
+            check_relative(name, "tasks", ConfigError)
         self._check_held_out()
         if not (self.tasks or self.suites or self.text or self.pairs):
             raise ConfigError("tasks, suites, text and pairs are all empty: nothing to learn from")

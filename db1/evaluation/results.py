@@ -18,6 +18,7 @@ from db1.errors import ConfigError, DataError
 from db1.failures import make_folder
 from db1.json_shape import Number, check_shape, parse_json
 from db1.runtime import atomic_write_text
+from db1.untrusted import check_name, check_relative
 
 RESULTS_FILE = "results.json"
 
@@ -87,6 +88,11 @@ def read_results(folder: Path) -> dict[str, Any]:
     if missing:
         raise DataError(f"{path}: no results file of db1, it lacks {sorted(missing)}")
     check_shape(results, RESULTS_SHAPE, path)
+    for task in results["tasks"]:
+        check_relative(task, f"{path}: tasks")
+    for section in ("captions", "questions"):
+        for name in results.get(section) or ():
+            check_name(name, f"{path}: {section}")
     return results
 
 

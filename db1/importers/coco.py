@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from db1.errors import ConfigError, DataError
 from db1.importers.fingerprint import fingerprint
+from db1.importers.image_folder import ImageFolder, plain_name
 from db1.importers.json_stream import json_elements
 from db1.importers.pair_import import import_pairs
 from db1.importers.pair_source import (
@@ -31,14 +32,13 @@ from db1.importers.pair_source import (
     PairSet,
     PairSplit,
     SourcePair,
-    file_names,
     json_field,
-    read_image_file,
     some_names,
 )
 from db1.importers.registry import IMPORTERS, ImportContext, ImportKind, ImportSummary, option
 from db1.store.pair_layout import CAPTION
 from db1.store.pairs import Pair
+from db1.untrusted import check_name
 
 YEARS = ("2014", "2017")
 KARPATHY_FILE = "dataset_coco.json"
@@ -64,11 +64,26 @@ class CocoOptions(PairOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class _Captioned:
-    """One image with its captions, as the annotations have it."""
+    """One image with its captions, as the annotations have it.
 
-    path: Path
+    Args:
+        name: Of the file, with folders below its image folder in front of it, if any.
+        folder: Of the image.
+        captions: Those that are not empty.
+        metadata: Of the pair.
+        label: By which the set tells it from others; empty: its name.
+    """
+
+    name: str
+    folder: ImageFolder
     captions: tuple[str, ...]
     metadata: Mapping[str, Any]
+    label: str = ""
+
+    @property
+    def image_name(self) -> str:
+        """What the image is called in the store."""
+        return self.label or self.name
 
 
 def import_coco(
@@ -130,14 +145,17 @@ def _official_split(file: Path, images: Path) -> PairSplit:
         caption = json_field(record, "caption", str, file).strip()
         counts[_EMPTY] += not caption
         captions[number] += [caption] if caption else []
+    there = ImageFolder(images, f"the images of {file.name}")
     items = [
         _Captioned(
-            path=images / name, captions=tuple(captions.pop(number)), metadata={"image_id": number}
+            name=there.inside(name, file),
+            folder=there,
+            captions=tuple(captions.pop(number)),
+            metadata={"image_id": number},
         )
         for number, name in names.items()
     ]
-    there = file_names(images, f"the images of {file.name}")
-    return _split(items, {images: there}, counts)
+    return _split(items, counts, there)
 
 
 def _karpathy_set(root: Path) -> PairSet:
@@ -147,22 +165,27 @@ def _karpathy_set(root: Path) -> PairSet:
         raise DataError(f"{root}: no {KARPATHY_FILE} here or in annotations/")
     splits: dict[str, list[_Captioned]] = {}
     counts: dict[str, Counter[str]] = {}
+    folders: dict[str, ImageFolder] = {}
     for record in json_elements(file, "images"):
-        split = json_field(record, "split", str, file)
+        split = check_name(json_field(record, "split", str, file), f"{file}: split")
         raw = [
             json_field(sentence, "raw", str, file).strip()
             for sentence in json_field(record, "sentences", list, file)
         ]
-        folder = root / json_field(record, "filepath", str, file)
+        place = json_field(record, "filepath", str, file)
+        if place not in folders:
+            folders[place] = ImageFolder(root, f"images of {KARPATHY_FILE}", place, file)
         metadata = {"image_id": record["cocoid"]} if "cocoid" in record else {}
         splits.setdefault(split, []).append(
             _Captioned(
-                path=folder / json_field(record, "filename", str, file),
+                name=folders[place].inside(json_field(record, "filename", str, file), file),
+                folder=folders[place],
                 captions=tuple(caption for caption in raw if caption),
                 metadata=metadata,
             )
         )
         counts.setdefault(split, Counter())[_EMPTY] += sum(not caption for caption in raw)
+    splits = {split: _told_apart(items) for split, items in splits.items()}
     return PairSet(
         name="coco",
         source=str(root.resolve()),
@@ -177,41 +200,44 @@ def _karpathy_set(root: Path) -> PairSet:
     )
 
 
+def _told_apart(items: list[_Captioned]) -> list[_Captioned]:
+    """Two files of one name in two folders get their folders in front of it."""
+    folders: dict[str, set[str]] = {}
+    for item in items:
+        folders.setdefault(item.name, set()).add(item.folder.place)
+    return [
+        replace(item, label=f"{item.folder.place}/{item.name}")
+        if len(folders[item.name]) > 1
+        else item
+        for item in items
+    ]
+
+
 def _karpathy_split(items: list[_Captioned], counts: Counter[str]) -> PairSplit:
-    folders = {item.path.parent for item in items}
-    there = {folder: file_names(folder, f"images of {KARPATHY_FILE}") for folder in folders}
-    return _split(items, there, counts, counts_unlisted=False)
+    return _split(items, counts, None)
 
 
-def _split(
-    items: list[_Captioned],
-    there: Mapping[Path, frozenset[str]],
-    counts: Counter[str],
-    counts_unlisted: bool = True,
-) -> PairSplit:
+def _split(items: list[_Captioned], counts: Counter[str], whole: ImageFolder | None) -> PairSplit:
     """Compares what is annotated with the files in the image folders.
 
     Args:
         items: All images of the split.
-        there: Names of the files in each image folder.
         counts: What was left out so far.
-        counts_unlisted: Whether the folders hold the images of this split only.
+        whole: The folder that holds the images of this split only; None: there is none.
     """
     counts = Counter(counts)
     captioned = [item for item in items if item.captions]
-    bare = {item.path.name for item in items if not item.captions}
+    bare = {item.image_name for item in items if not item.captions}
     counts[_WITHOUT_CAPTION] = len(bare)
     notes = [f"without a caption: {some_names(bare)}"] if bare else []
-    if counts_unlisted:
-        listed = {item.path.name for item in items}
-        unlisted = set().union(*there.values()) - listed
+    if whole is not None:
+        unlisted = whole.names() - {plain_name(item.name) for item in items}
         counts[_UNLISTED] = len(unlisted)
         notes += [f"not in the annotations: {some_names(unlisted)}"] if unlisted else []
-    missing = [i.path.name for i in captioned if i.path.name not in there[i.path.parent]]
     return PairSplit(
         pairs=partial(_pairs, captioned),
         num_pairs=len(captioned),
-        missing_images=tuple(missing),
+        missing_images=tuple(i.image_name for i in captioned if i.name not in i.folder),
         counts=counts,
         notes=tuple(notes),
     )
@@ -219,8 +245,8 @@ def _split(
 
 def _pairs(items: list[_Captioned]) -> Iterator[SourcePair]:
     for item in items:
-        pair = Pair(image_name=item.path.name, texts=item.captions, metadata=item.metadata)
-        yield SourcePair(pair=pair, load=partial(read_image_file, item.path))
+        pair = Pair(image_name=item.image_name, texts=item.captions, metadata=item.metadata)
+        yield SourcePair(pair=pair, load=partial(item.folder.read, item.name))
 
 
 IMPORTERS.register("coco")(

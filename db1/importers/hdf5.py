@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,62 @@ def open_hdf5(path: Path) -> Any:
     except ImportError:
         raise MissingExtra("h5py", "import", f"reading {path}") from None
     try:
-        return h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
+        file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
     except OSError as error:
         raise DataError(f"{path}: no readable HDF5 file, or a truncated one ({error})") from None
+    status = path.stat()
+    try:
+        _check_contained(path, (status.st_ino, status.st_size, status.st_mtime_ns))
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+@lru_cache(maxsize=64)
+def _check_contained(path: Path, state: tuple[int, ...]) -> None:
+    """Refuses a file that is made of others: it would read what its reader may, not its sender.
+
+    Args:
+        path: The file.
+        state: Changes with the file's content.
+
+    Raises:
+        DataError: Naming a link to another file, or an array whose values lie in one.
+    """
+    import h5py
+
+    names: list[bytes] = []
+
+    def visit(name: bytes, info: Any) -> None:
+        if info.type == h5py.h5l.TYPE_HARD:
+            names.append(name)
+        elif info.type != h5py.h5l.TYPE_SOFT:  # soft ones stay in the file
+            others.append(name)
+
+    others: list[bytes] = []
+    with readable(path), h5py.File(path, "r") as file:
+        file.id.links.visit(visit, info=True)
+        for name in others:
+            link = file.get(name, getlink=True)
+            target = f"{link.path} of {link.filename}" if hasattr(link, "filename") else "elsewhere"
+            raise _made_of_others(path, name, f"a link to {target}")
+        for name in names:
+            if h5py.h5o.get_info(file.id, name).type != h5py.h5o.TYPE_DATASET:
+                continue
+            creation = h5py.h5d.open(file.id, name).get_create_plist()
+            if creation.get_external_count():
+                outside = creation.get_external(0)[0].decode(errors="replace")
+                raise _made_of_others(path, name, f"an array whose values lie in {outside}")
+            if creation.get_layout() == h5py.h5d.VIRTUAL:
+                raise _made_of_others(path, name, "a virtual array, made of other files")
+
+
+def _made_of_others(path: Path, name: bytes, what: str) -> DataError:
+    return DataError(
+        f"{path}: {name.decode(errors='replace')!r} is {what}; other files are not read through "
+        "this one; copy the values into it (`h5repack` does)"
+    )
 
 
 def array_of(file: Any, key: str, path: Path) -> Any:

@@ -24,6 +24,7 @@ import numpy as np
 
 from db1.errors import ConfigError, DataError, MissingExtra
 from db1.json_shape import parse_json
+from db1.untrusted import below, check_relative
 
 INFO_FILE = "meta/info.json"
 _PLACEHOLDER = re.compile(r"\{(\w+)(?::(0\d+d))?\}")
@@ -59,9 +60,7 @@ class LocalFolder:
         Raises:
             DataError: It is missing, or lies outside of the folder.
         """
-        path = (self.path / _inside(relative, self.name)).resolve()
-        if not path.is_relative_to(self.path):
-            raise DataError(f"{self.name}: {relative!r} leads out of the data set")
+        path = below(self.path, relative, self.name)
         if not path.is_file():
             raise DataError(f"{path}: no such file; the data set is incomplete")
         return path
@@ -94,7 +93,7 @@ class HubFolder:
             return Path(
                 hub.hf_hub_download(
                     self.name,
-                    _inside(relative, self.name),
+                    check_relative(relative, self.name),
                     repo_type="dataset",
                     revision=self._revision,
                 )
@@ -319,13 +318,6 @@ class Layout:
             table = _table(self.folder, name, wanted)
             for values in zip(*table.values(), strict=True):
                 yield dict(zip(table, values, strict=True))
-
-
-def _inside(relative: str, where: str) -> str:
-    parts = PurePosixPath(relative).parts
-    if not parts or relative.startswith(("/", "\\")) or ".." in parts:
-        raise DataError(f"{where}: {relative!r} leads out of the data set")
-    return relative
 
 
 def _filled(template: str, names: Mapping[str, Any], where: str) -> str:

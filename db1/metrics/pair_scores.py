@@ -50,6 +50,7 @@ from db1.metrics.vqa import TypedAccuracy, typed_accuracy
 from db1.pages import image_uri
 from db1.store.pair_layout import CAPTION
 from db1.store.pairs import Pair
+from db1.untrusted import below
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +143,9 @@ def _score_captions(
     baseline = measure_captions([usual] * len(references), references, **options)
     file = f"{CAPTIONS}/{one.name}.json"
     ids = one.ids(IMAGE_ID)
-    write_result_file(out / file, dict(zip(ids, written.texts, strict=True)), IMAGE_ID, "caption")
+    write_result_file(
+        below(out, file), dict(zip(ids, written.texts, strict=True)), IMAGE_ID, "caption"
+    )
     cider = measured.items["CIDEr-D"]
     return {
         "split": one.pairs.split,
@@ -187,7 +190,9 @@ def _score_questions(
     ]
     file = f"{QUESTIONS}/{one.name}.json"
     ids = one.ids(QUESTION_ID)
-    write_result_file(out / file, dict(zip(ids, written.texts, strict=True)), QUESTION_ID, "answer")
+    write_result_file(
+        below(out, file), dict(zip(ids, written.texts, strict=True)), QUESTION_ID, "answer"
+    )
     scores = score_by_type(written.texts, asked, scoring.vqa_mode)
     baseline = score_by_type(guesses, asked, scoring.vqa_mode)
     return {

@@ -16,6 +16,7 @@ from db1.report.sections import SECTIONS
 from db1.report.sections.lead import lead
 from db1.report.wording import headline
 from db1.runtime import atomic_write_bytes, atomic_write_text
+from db1.untrusted import below
 
 REPORT_FILE = "report.md"
 THRESHOLD_PLOT = "threshold_curve.png"
@@ -72,8 +73,9 @@ def _write_pictures(document: Document, folder: Path) -> None:
         for block in section.blocks:
             for picture in block.pictures if isinstance(block, Gallery) else ():
                 if picture.path:
-                    make_folder((folder / picture.path).parent)
-                    atomic_write_bytes(folder / picture.path, picture.data)
+                    path = below(folder, picture.path)
+                    make_folder(path.parent)
+                    atomic_write_bytes(path, picture.data)
 
 
 def build_document(material: Material) -> Document:

@@ -25,6 +25,7 @@ import numpy as np
 from db1.errors import ConfigError, DataError, Db1Error, nearest
 from db1.runtime import draw_off_screen
 from db1.suites.base import SUITES, Observation, StepResult, Suite, TaskEnv
+from db1.suites.known_code import remember
 from db1.suites.plugins import import_place
 from db1.suites.spaces import StepAdapter
 
@@ -152,6 +153,7 @@ def _import_module(name: str, where: str) -> None:
         ConfigError: When it is not there, or raises while it is imported.
     """
     draw_off_screen()
+    remember(name)
     try:
         import_place(name)
     except Exception as error:  # a module may raise anything

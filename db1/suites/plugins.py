@@ -31,6 +31,7 @@ from db1.registration import register_tasks
 from db1.registry import Registry
 from db1.runtime import add_plugin_place, plugin_places
 from db1.suites.base import SUITES
+from db1.suites.known_code import is_known, remember
 
 logger = logging.getLogger(__name__)
 
@@ -60,13 +61,64 @@ def load_plugins(places: Iterable[str]) -> None:
         load_plugin(place)
 
 
-def load_run_plugins(config: Mapping[str, Any]) -> None:
-    """Loads the plug-ins that a run's configuration names; a file that is gone is a warning."""
-    for place in config.get("plugins") or ():
-        if str(place).endswith(".py") and not Path(place).is_file():
+def load_run_plugins(config: Mapping[str, Any], tasks: Iterable[str] = ()) -> None:
+    """Loads the plug-ins that a run's configuration names, where they are known on this machine.
+
+    Others are code of whoever shared the run: they are named in a warning, as is a file that is
+    gone, and not loaded.
+
+    Args:
+        config: The run's configuration.
+        tasks: Further tasks that will be played.
+
+    Raises:
+        ConfigError: A task `gym/MODULE:ID` whose module lies in the working folder and is unknown.
+    """
+    for place in map(str, _listed(config.get("plugins"))):
+        whole = _whole(place)
+        if place.endswith(".py") and not Path(place).is_file():
             logger.warning("plug-in %s of the run is not here; name it with --plugin", place)
-        else:
+        elif whole in LOADED or whole in plugin_places() or is_known(place):
             load_plugin(place)
+        else:
+            logger.warning(
+                "plug-in %s of the run is code that was not used on this machine before; not "
+                "loaded: look at it, and pass --plugin %s",
+                place,
+                place,
+            )
+    _check_modules([*tasks, *_tasks_of(config)])
+
+
+def _check_modules(tasks: Iterable[str]) -> None:
+    """Raises ConfigError for a task whose module of the working folder nobody named before."""
+    for task in tasks:
+        name = task.removeprefix("gym/") if task.startswith("gym/") else ""
+        module = name.rpartition(":")[0]
+        if module and module not in sys.modules and not is_known(module):
+            raise ConfigError(
+                f"{task}: the run would import {module} from {Path.cwd()}, code that was not used "
+                f"on this machine before; look at it, and run `db1 tasks check {task}` to use it"
+            )
+
+
+def _tasks_of(config: Mapping[str, Any]) -> list[str]:
+    """Tasks that a configuration names, however broken it is."""
+    data = config.get("data")
+    data = data if isinstance(data, Mapping) else {}
+    suites = data.get("suites")
+    gym = suites.get("gym") if isinstance(suites, Mapping) else None
+    inside = gym.get("tasks") if isinstance(gym, Mapping) else None
+    return [*map(str, _listed(data.get("tasks"))), *(f"gym/{name}" for name in _listed(inside))]
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple | Mapping) else []
+
+
+def _whole(place: str) -> str:
+    """The place by which a plug-in is known."""
+    return str(Path(place).resolve()) if place.endswith(".py") else place
 
 
 def load_plugin(place: str | Path) -> tuple[str, ...]:
@@ -83,8 +135,9 @@ def load_plugin(place: str | Path) -> tuple[str, ...]:
         ConfigError: When it is not there, raises, brings no suite, or one whose name is taken.
     """
     place = str(place)
-    whole = str(Path(place).resolve()) if place.endswith(".py") else place
+    whole = _whole(place)
     if whole not in LOADED:
+        remember(whole)
         _load(whole, partial(import_place, whole))
     add_plugin_place(whole)
     return LOADED[whole]

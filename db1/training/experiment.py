@@ -62,7 +62,7 @@ class ExperimentConfig:
     plugins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.name or "/" in self.name:
+        if self.name in ("", ".", "..") or "/" in self.name:
             raise ConfigError(f"name: got {self.name!r}, expected a folder name without '/'")
 
     @property
@@ -72,19 +72,20 @@ class ExperimentConfig:
 
 
 def load_experiment(
-    path: Path | str | Mapping[str, Any], overrides: Sequence[str] = ()
+    path: Path | str | Mapping[str, Any], overrides: Sequence[str] = (), *, is_own: bool = True
 ) -> ExperimentConfig:
     """Reads and checks an experiment file, with what `init_from` brings where it has that key.
 
     Args:
         path: The YAML file, or its content.
         overrides: `key=value`, dotted.
+        is_own: The user's own file; not that of a run, see `load_yaml`.
 
     Raises:
         ConfigError: Naming what is wrong.
         CheckpointError: `init_from` holds no valid checkpoint.
     """
-    raw = load_yaml(path, overrides, (ExperimentConfig, FinetuneConfig))
+    raw = load_yaml(path, overrides, (ExperimentConfig, FinetuneConfig), is_own=is_own)
     config = build(ExperimentConfig, expand(raw) if "init_from" in raw else raw)
     return replace(config, training=resolve_precision(config.training, config.run_folder))
 

@@ -55,4 +55,4 @@ def _precision_of_run(run_folder: Path) -> str | None:
     path = run_folder / _CONFIG_FILE
     if not path.is_file():
         return None
-    return (load_yaml(path).get("training") or {}).get("precision")
+    return (load_yaml(path, is_own=False).get("training") or {}).get("precision")

@@ -18,6 +18,7 @@ from db1.errors import DataError
 from db1.failures import make_folder
 from db1.json_shape import check_shape, parse_json
 from db1.runtime import atomic_write_text
+from db1.untrusted import below
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +72,8 @@ def earlier_entry(place: Path, stamp: Mapping[str, Any]) -> dict[str, Any] | Non
     if "failure" in entry:
         return entry if entry.get("attempts", 0) >= _MAX_ATTEMPTS else None
     try:
-        is_whole = all((place / e["file"]).is_file() for e in entry["episodes"].values())
-    except (KeyError, TypeError, AttributeError):
+        is_whole = all(below(place, e["file"]).is_file() for e in entry["episodes"].values())
+    except (DataError, KeyError, TypeError, AttributeError):
         return None
     return entry if is_whole else None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -256,3 +258,79 @@ def test_bad_options_are_refused(tmp_path: Path) -> None:
 def test_the_kinds_are_registered(kind: str) -> None:
     assert IMPORTERS[kind].example.startswith(f"db1 import {kind} ")
     IMPORTERS[kind].options()
+
+
+def _karpathy(root: Path, images: list[dict[str, str]]) -> Path:
+    """`in/` with dataset_coco.json of one caption an image."""
+    (root / "in").mkdir()
+    entries = [{**image, "sentences": [{"raw": f"of {n}"}]} for n, image in enumerate(images)]
+    (root / "in/dataset_coco.json").write_text(json.dumps({"images": entries}))
+    return root / "in"
+
+
+def _official(root: Path, names: list[str]) -> Path:
+    """`in/` with annotations of one caption an image, and an empty train2014/."""
+    (root / "in/annotations").mkdir(parents=True)
+    (root / "in/train2014").mkdir()
+    content = {
+        "images": [{"id": n, "file_name": name} for n, name in enumerate(names)],
+        "annotations": [{"image_id": n, "caption": f"of {n}"} for n in range(len(names))],
+    }
+    (root / "in/annotations/captions_train2014.json").write_text(json.dumps(content))
+    return root / "in/train2014"
+
+
+def test_one_name_in_two_folders_is_two_images(tmp_path: Path) -> None:
+    images = [{"filepath": f, "filename": "1.jpg", "split": "train"} for f in "ab"]
+    root = _karpathy(tmp_path, [*images, {**images[0], "filename": "2.jpg"}])
+    for number, name in enumerate(["a/1.jpg", "b/1.jpg", "a/2.jpg"]):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(jpeg(number))
+    assert coco(tmp_path, karpathy=True).num_stored == 3
+    store = PairStore(tmp_path / "out/train")
+    assert [store.pair(n).image_name for n in range(3)] == ["a/1.jpg", "b/1.jpg", "2.jpg"]
+    assert [store.image_of(n) for n in range(3)] == [jpeg(n) for n in range(3)]
+
+
+def test_names_with_folders(tmp_path: Path) -> None:
+    images = _official(tmp_path, ["x/a.jpg", "y/a.jpg", "train2014/b.jpg"])
+    for number, name in enumerate(["x/a.jpg", "y/a.jpg", "b.jpg"]):
+        (images / name).parent.mkdir(exist_ok=True)
+        (images / name).write_bytes(jpeg(number))
+    summary = coco(tmp_path)
+    assert summary.num_stored == 3 and not any(summary.counts.values())
+    store = PairStore(tmp_path / "out/train")
+    assert [store.image_of(n) for n in range(3)] == [jpeg(n) for n in range(3)]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_in_another_unicode_form(tmp_path: Path, form: str) -> None:
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    images = _official(tmp_path, [unicodedata.normalize(form, "caf\u00e9.jpg")])
+    (images / unicodedata.normalize(other, "caf\u00e9.jpg")).write_bytes(jpeg(1))
+    summary = coco(tmp_path)
+    assert summary.num_stored == 1 and not any(summary.counts.values())
+
+
+@pytest.mark.parametrize("name", ["../../secret.jpg", "/secret.jpg", "link.jpg"])
+def test_images_elsewhere_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret.jpg").write_bytes(jpeg(1))
+    images = _official(tmp_path, [name])
+    (images / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    with pytest.raises(DataError, match="out of its folder"):
+        coco(tmp_path)
+    assert not (tmp_path / "out/train/images.data").exists()
+
+
+@pytest.mark.parametrize("key", ["filepath", "filename", "split"])
+@pytest.mark.parametrize("name", ["../outside", "/outside"])
+def test_karpathys_names_stay_inside(tmp_path: Path, key: str, name: str) -> None:
+    image = {"filepath": "a", "filename": "1.jpg", "split": "train", key: name}
+    root = _karpathy(tmp_path, [image])
+    for folder in (root / "a", tmp_path / "outside"):
+        folder.mkdir()
+        (folder / "1.jpg").write_bytes(jpeg(1))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DataError, match="out of its folder; refused|cannot be that of a file"):
+        coco(tmp_path, karpathy=True)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -162,3 +162,42 @@ def test_another_file_under_the_same_name_is_refused(
         opened["rewards"][-1] = 77.0
     with pytest.raises(DataError, match="another header .*origin.fingerprint"):
         imported(file, tmp_path / "out")
+
+
+def test_values_in_other_files_are_refused(tmp_path: Path, file: Path) -> None:
+    (tmp_path / "secret.bin").write_bytes(b"secret" * 100)
+    with h5py.File(tmp_path / "other.hdf5", "w") as other:
+        other["observations"] = np.zeros((22, 3), dtype=np.float32)
+    layout = h5py.VirtualLayout(shape=(22, 3), dtype="f4")
+    layout[:] = h5py.VirtualSource(str(tmp_path / "other.hdf5"), "observations", shape=(22, 3))
+    content = file.read_bytes()
+
+    def external(opened: Any) -> None:
+        outside = [(str(tmp_path / "secret.bin"), 0, h5py.h5f.UNLIMITED)]
+        opened.create_dataset("observations", (22, 3), dtype="f4", external=outside)
+
+    def link(opened: Any) -> None:
+        opened["observations"] = h5py.ExternalLink("gone.hdf5", "observations")
+
+    def virtual(opened: Any) -> None:
+        opened.create_virtual_dataset("observations", layout)
+
+    for make, said in (
+        (external, "'observations' is an array whose values lie in .*secret.bin"),
+        (link, "'observations' is a link to observations of gone.hdf5"),
+        (virtual, "'observations' is a virtual array"),
+    ):
+        file.write_bytes(content)
+        with h5py.File(file, "a") as opened:
+            del opened["observations"]
+            make(opened)
+        with pytest.raises(DataError, match=said):
+            imported(file, tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+
+def test_soft_links_stay_in_the_file(tmp_path: Path, file: Path) -> None:
+    with h5py.File(file, "a") as opened:
+        opened.move("observations", "kept")
+        opened["observations"] = h5py.SoftLink("/kept")
+    assert imported(file, tmp_path / "out").num_stored == 5

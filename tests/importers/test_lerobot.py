@@ -166,7 +166,7 @@ VIDEO_V3 = "videos/observation.images.top/chunk-000/file-000.mp4"
         (
             "v21_image",
             lambda f: rewrite(f / "meta/info.json", data_path="../{episode_index}.parquet"),
-            "leads out of the data set",
+            "leads out of its folder",
         ),
         (
             "v21_image",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,38 @@ def test_no_results_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(DataError, match="lacks"):
         write_report(tmp_path)
+
+
+def test_names_in_results_do_not_lead_out(write_evaluation: Callable[..., Path]) -> None:
+    folder = write_evaluation("shared")
+    results = json.loads((folder / "results.json").read_text())
+    for section, name in (("captions", "../../x"), ("questions", "/x"), ("captions", "..")):
+        (folder / "results.json").write_text(json.dumps(results | {section: {name: {}}}))
+        with pytest.raises(DataError, match="cannot be that of a file or folder"):
+            write_report(folder)
+    (folder / "results.json").write_text(
+        json.dumps(results | {"tasks": {"../../x": results["tasks"]["toy/half"]}})
+    )
+    with pytest.raises(DataError, match="leads out of its folder"):
+        write_report(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["results.json"]
+
+
+@pytest.mark.parametrize("name", ["../../../secret.webp", "/secret.webp", "link.webp"])
+def test_films_elsewhere_are_refused(
+    write_evaluation: Callable[..., Path], tmp_path: Path, name: str
+) -> None:
+    folder = write_evaluation("shared")
+    place = folder / "videos/toy/half"
+    place.mkdir(parents=True)
+    (tmp_path / "secret.webp").write_bytes(b"secret")
+    (place / "link.webp").symlink_to(tmp_path / "secret.webp")
+    results = json.loads((folder / "results.json").read_text())
+    entry = results["tasks"]["toy/half"]
+    stamp = {"weights": "ab" * 32, "seeds": entry["seeds"], "returns": entry["returns"]}
+    recording = {"task": "toy/half", "stamp": {"results": stamp}, "no_picture": None}
+    recording["episodes"] = {"best": {"file": name, "same": True}}
+    (place / "recording.json").write_text(json.dumps(recording))
+    with pytest.raises(DataError, match="out of its folder|cannot be that of a file"):
+        write_report(folder, folder / "page.html")
+    assert not (folder / "page.html").exists()

@@ -10,6 +10,7 @@ from typing import Any
 from db1.report.blocks import Block, Film, FilmCard, Films, Prose, Section
 from db1.report.material import Material
 from db1.report.wording import count, number, percent
+from db1.untrusted import below, check_name
 from db1.viewer.entries import VIDEOS_FOLDER
 from db1.viewer.film import still
 
@@ -84,8 +85,11 @@ def _within_budget(
 
 def _paths(material: Material, task: str, entry: Mapping[str, Any]) -> dict[str, Path]:
     """The films that are there, by role."""
-    folder = material.folder / VIDEOS_FOLDER / task
-    paths = {role: folder / episode["file"] for role, episode in entry["episodes"].items()}
+    folder = material.folder / VIDEOS_FOLDER
+    paths = {
+        role: below(folder, f"{task}/{check_name(episode['file'], f'{folder / task}: film')}")
+        for role, episode in entry["episodes"].items()
+    }
     return {role: path for role, path in paths.items() if path.is_file()}
 
 

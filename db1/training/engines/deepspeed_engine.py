@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from db1.checkpoint.adapter import ModelFiles
 from db1.checkpoint.run import Checkpoint
+from db1.checkpoint.states import check_states
 from db1.errors import CheckpointError
 from db1.model.batch import Batch
 from db1.training.config import TrainingConfig
@@ -207,6 +208,7 @@ class DeepSpeedEngine(TrainingEngine):
             with stored_optimizer(found, self._optimizer_names, self.processes) as stored:
                 place_optimizer(self._engine, self._trainable, stored)
             return
+        check_states(found.folder / DEEPSPEED_FOLDER)
         path, _ = self._engine.load_checkpoint(str(found.folder), tag=DEEPSPEED_FOLDER)
         if path is None:
             raise CheckpointError(

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from db1.checkpoint.adapter import ModelFiles
 from db1.checkpoint.run import Checkpoint
+from db1.checkpoint.states import load_state
 from db1.model.batch import Batch
 from db1.training.config import TrainingConfig
 from db1.training.engines.compiling import compile_layers
@@ -272,7 +273,7 @@ class TorchEngine(TrainingEngine):
             with stored_optimizer(found, self._optimizer_names, self.processes) as stored:
                 place_in_adam(self._optimizer, self._named_masters, stored)
             return
-        state = torch.load(folder / TORCH_STATE_FILE, map_location="cpu", weights_only=True)
+        state = load_state(folder / TORCH_STATE_FILE)
         for group in state["optimizer"]["param_groups"]:
             group["fused"] = True  # an older db1 took its steps otherwise
         self._optimizer.load_state_dict(state["optimizer"])

@@ -11,9 +11,8 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from db1.checkpoint.run import PARTIAL, Checkpoint
+from db1.checkpoint.states import check_states, load_state
 from db1.errors import CheckpointError
 from db1.training.config import TrainingConfig
 from db1.training.processes import Processes
@@ -83,12 +82,12 @@ def stored_optimizer(
 
 
 def _torch_state(path: Path, names: Sequence[str]) -> StoredOptimizer:
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = load_state(path)
     return OrderedOptimizer(content["optimizer"], names, content.get("masters"), path)
 
 
 def _stage_0_state(path: Path, names: Sequence[str]) -> StoredOptimizer:
-    content = torch.load(path, map_location="cpu", weights_only=False)["optimizer"]
+    content = load_state(path)["optimizer"]
     if "state" not in content:
         raise CheckpointError(
             f"{path}: the optimizer's state of fp16 at ZeRO stage 0 cannot be taken up by another "
@@ -100,7 +99,7 @@ def _stage_0_state(path: Path, names: Sequence[str]) -> StoredOptimizer:
 def _sharded_steps(folder: Path) -> float:
     """Optimizer steps that DeepSpeed's first shard counts."""
     path = next(iter(sorted(folder.glob("*zero_pp_rank_0_mp_rank_00_optim_states.pt"))))
-    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
+    content: dict[str, Any] = load_state(path)
     content = content["optimizer_state_dict"]
     inner = content.get("optimizer_state_dict") or content["base_optimizer_state"]
     states = inner["state"].values()
@@ -114,7 +113,10 @@ def _universal_copy(folder: Path, processes: Processes) -> Iterator[Path]:
 
     def convert() -> None:
         if processes.rank == 0:
+            if copy.is_symlink():
+                copy.unlink()
             shutil.rmtree(copy, ignore_errors=True)
+            check_states(folder / DEEPSPEED_FOLDER)
             convert_to_universal(folder / DEEPSPEED_FOLDER, copy / "state")
 
     processes.together(convert, lambda nothing: None)

@@ -14,6 +14,7 @@ from db1.errors import ConfigError
 from db1.failures import make_folder
 from db1.runtime import atomic_write_text
 from db1.training.config import NEUTRAL_KEYS
+from db1.untrusted import refuse_links_out
 
 CONFIG_FILE = "config.yaml"
 
@@ -115,13 +116,14 @@ def prepare_folder(
             not know yet, with their defaults.
 
     Raises:
-        ConfigError: When the folder holds a run of another configuration, or one of the other
-            files differs from what the run was started with.
+        ConfigError: When the folder holds a run of another configuration, one of the other files
+            differs from what the run was started with, or a link leads out of the folder.
     """
     make_folder(run_folder)
+    refuse_links_out(run_folder, but=("checkpoints",), error=ConfigError)
     old = run_folder / CONFIG_FILE
     if old.is_file():
-        check_same_config(run_folder, complete(load_yaml(old)), config)
+        check_same_config(run_folder, complete(load_yaml(old, is_own=False)), config)
     for name, text in run_files.items():
         path = run_folder / name
         if name != CONFIG_FILE and path.is_file() and path.read_text(encoding="utf-8") != text:

@@ -19,6 +19,7 @@ from db1.checkpoint.run import (
     start_checkpoint,
     tag_of,
 )
+from db1.checkpoint.states import load_state
 from db1.errors import CheckpointError
 from db1.failures import describe, one_line
 from db1.runtime import random_states, restore_random_states, seed_everything
@@ -214,7 +215,13 @@ def restore_training(found: Checkpoint, engine: TrainingEngine, processes: Proce
     engine.load(found)
     if written_by == processes.world_size:
         path = found.folder / _random_file(processes.rank)
-        restore_random_states(torch.load(path, weights_only=True))
+        states = load_state(path)
+        try:
+            restore_random_states(states)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{path}: no states of random generators ({one_line(str(error))})"
+            ) from error
     else:
         logger.info("written by %d process(es): new random states", written_by)
 

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from db1.checkpoint.states import load_state
 from db1.errors import CheckpointError
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -99,8 +100,6 @@ class OrderedOptimizer(StoredOptimizer):
 class UniversalOptimizer(StoredOptimizer):
     """DeepSpeed's universal format, read one parameter at a time.
 
-    DeepSpeed's files are read with its unrestricted pickle: resume only runs that you trust.
-
     Args:
         folder: With one folder a parameter.
         steps: Optimizer steps taken.
@@ -123,7 +122,7 @@ class UniversalOptimizer(StoredOptimizer):
         path = self._folder / name / f"{key}.pt"
         if not path.is_file():  # a parameter that never had a gradient
             return None
-        content = torch.load(path, map_location="cpu", weights_only=False)
+        content = load_state(path)
         tensor = content["param"] if isinstance(content, Mapping) else content
         return tensor.detach().float().reshape(shape)
 

@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 import tiny_training
 import torch
+from attacks import torch_file
 from ports import free_port
 
+from db1.checkpoint.manifest import write_manifest
 from db1.checkpoint.run import load_weights
 from db1.errors import ConfigError
 from db1.runtime import read_metrics
@@ -187,6 +189,22 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, monkeypatch):
     assert main(["--local_rank=0", str(tmp_path / "missing.yaml"), "training.seed=1"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and "missing.yaml" in error
+
+
+@pytest.mark.parametrize("stage", [1, 0])
+def test_states_of_strangers_are_not_executed(runs, tmp_path, stage):
+    """At the same stage DeepSpeed would read them, at another one its converter would."""
+    run, target = tmp_path / "run", tmp_path / "ran"
+    shutil.copytree(runs / "one" / "1", run)
+    folder = run / "checkpoints" / "step-00000008"
+    for path in (folder / "deepspeed").glob("*_states.pt"):
+        path.write_bytes(torch_file(target, **torch.load(path, weights_only=False)))
+    write_manifest(folder, 8)
+    shutil.rmtree(run / "checkpoints" / "step-00000006")
+    job = _job("/run", stage, num_steps=10)
+    log = _launch(tmp_path, job, expected=1)
+    assert "mkdir, which a checkpoint has no use for; refused, nothing was run" in log
+    assert not target.exists()
 
 
 @pytest.mark.slow
