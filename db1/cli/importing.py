@@ -53,6 +53,14 @@ def known_spec(task: str) -> StepSpec | None:
         return None
 
 
+def packed_order(task: str) -> tuple[str, ...]:
+    """Keys of a task in the order in which data sets pack its numbers; () where it is not known."""
+    from db1.suites import SUITES
+
+    suite_name, _, name = task.partition("/")
+    return SUITES[suite_name].packed_order(name) if known_spec(task) is not None else ()
+
+
 def open_task(task: str) -> OpenTask:
     """One of db1's own tasks, for importers that draw them."""
     from db1.runtime import choose_renderer
@@ -72,6 +80,7 @@ def import_context(report: Callable[..., None]) -> ImportContext:
         known_spec=known_spec,
         forbidden_seeds=EVALUATION,
         open_task=open_task,
+        packed_order=packed_order,
     )
 
 

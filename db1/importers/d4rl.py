@@ -44,6 +44,7 @@ REQUIRED = ("observations", "actions", "rewards", "terminals")
 OBSERVATION_KEY = "state"
 _SUFFIXES = (".hdf5", ".h5")
 _BLOCK = 65_536
+ENDS = ("both", "timeouts")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +55,22 @@ class D4rlOptions(EpisodeOptions):
         None, "D4RL's name of the data set, such as hopper-medium-v2; default: from the file name."
     )
     max_steps: Count | None = option(
-        None, "Without timeouts: an episode ends after this many steps."
+        None, "An episode ends after this many steps, too; D4RL's own number without timeouts."
     )
     cut_at_jumps: bool = option(
-        False, "Without timeouts: an episode ends where next_observations does not go on."
+        False, "An episode ends where next_observations does not go on, too."
+    )
+    ends: str = option(
+        ENDS[0],
+        "Which marks end an episode: `both`, or `timeouts` alone, where terminals are set on every "
+        "step at a goal.",
     )
     keep_incomplete: bool = option(False, "Keep the steps behind the last end as an episode.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ends not in ENDS:
+            raise ConfigError(f"--ends: got {self.ends!r}, expected one of {ENDS}")
 
 
 @cache
@@ -118,14 +129,16 @@ class D4rlSource(EpisodeSource):
                 self.num_steps = check_lengths(list(self._arrays.values()), path)
                 self._terminals = self._flags("terminals")
                 max_steps = options.max_steps or entry.get("max_steps")
-                self._ends, self.notes = self._find_ends(options, max_steps)
+                self._timeouts = self._optional_flags("timeouts")
+                is_last, how = self._find_ends(options, max_steps)
+                self._starts, self._ends, notes = self._cut(is_last, options)
+                self.notes = ((how,) if how else ()) + tuple(notes)
                 state = self._field("observations", options, knows_task)
                 self.observation = {OBSERVATION_KEY: state}
                 self.action = action_field(self._field("actions", options, knows_task), options)
         except BaseException:
             self._file.close()
             raise
-        self._starts = np.concatenate([[0], self._ends[:-1]])[: len(self._ends)]
         self.num_episodes = len(self._ends)
 
     def episodes(self, first: int) -> Iterator[Load]:
@@ -158,6 +171,13 @@ class D4rlSource(EpisodeSource):
     def _flags(self, key: str) -> np.ndarray:
         return read_rows(self._arrays[key], 0, self.num_steps, self.path).reshape(-1).astype(bool)
 
+    def _optional_flags(self, key: str) -> np.ndarray | None:
+        if key not in self._file:
+            return None
+        self._arrays[key] = array_of(self._file, key, self.path)
+        check_lengths(list(self._arrays.values()), self.path)
+        return self._flags(key)
+
     def _field(self, key: str, options: D4rlOptions, knows_task: bool) -> SourceField:
         array = self._arrays[key]
         scan = partial(value_range, array, self.path)
@@ -167,30 +187,39 @@ class D4rlSource(EpisodeSource):
             (lambda: (0, MAX_DISCRETE - 1)) if knows_task and key == "observations" else scan,
             f"{self.path}: {key}",
             image_size=options.image_size,
-            frames=options.frames,
+            frames=options.pictures,
         )
 
-    def _find_ends(
-        self, options: D4rlOptions, max_steps: int | None
-    ) -> tuple[np.ndarray, tuple[str, ...]]:
-        """One past the last step of each episode, int64, and what to tell the user."""
-        is_last = self._terminals.copy()
-        if "timeouts" in self._file:
-            self._arrays["timeouts"] = array_of(self._file, "timeouts", self.path)
-            check_lengths(list(self._arrays.values()), self.path)
-            is_last |= self._flags("timeouts")
-            how = ""
-        elif options.cut_at_jumps:
+    def _find_ends(self, options: D4rlOptions, max_steps: int | None) -> tuple[np.ndarray, str]:
+        """Whether each step is the last of its episode, bool (N,), and what to tell the user."""
+        is_last = self._terminals & (options.terminals != "none")
+        has_timeouts = self._timeouts is not None
+        if has_timeouts:
+            is_last |= self._timeouts
+            max_steps = options.max_steps  # D4RL's own number is in the timeouts
+        elif options.terminals == "none":
+            raise DataError(f"{self.path}: no array 'timeouts', without which no --terminals none")
+        num_marked, how = int(is_last.sum()), ""
+        why = "" if has_timeouts else "no timeouts in the file: "
+        if options.cut_at_jumps:
             is_last |= self._jumps()
-            how = "no timeouts in the file: cut where next_observations does not go on"
-        elif max_steps is not None:
+            how = f"{why}cut where next_observations does not go on"
+        if max_steps is not None and (options.max_steps or not options.cut_at_jumps):
             is_last = _cut_every(is_last, max_steps)
-            how = f"no timeouts in the file: cut after {max_steps} steps"
-        else:
+            how = f"{how or why}{' and ' if how else 'cut '}after {max_steps} steps"
+        if has_timeouts and how:
+            how += f", {int(is_last.sum()) - num_marked} more ends than the file marks"
+        if not has_timeouts and not how:
             raise DataError(
                 f"{self.path}: no array 'timeouts' and no data set of D4RL, so nothing says where "
                 "an episode ends; pass --max-steps, --cut-at-jumps or --dataset"
             )
+        return is_last, how
+
+    def _cut(
+        self, is_last: np.ndarray, options: D4rlOptions
+    ) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """First and one past the last step of each episode, int64, and what to tell the user."""
         ends = np.flatnonzero(is_last) + 1
         if not len(ends) and not options.keep_incomplete:
             raise DataError(
@@ -198,8 +227,7 @@ class D4rlSource(EpisodeSource):
                 "of an episode; --keep-incomplete keeps them as one episode, and without the array "
                 "'timeouts' --max-steps cuts them"
             )
-        num_left = self.num_steps - (int(ends[-1]) if len(ends) else 0)
-        notes = [how] if how else []
+        num_left, notes = self.num_steps - (int(ends[-1]) if len(ends) else 0), []
         if num_left and options.keep_incomplete:
             ends = np.append(ends, self.num_steps)
             notes.append(f"kept the last, incomplete episode of {num_left} steps")
@@ -207,7 +235,22 @@ class D4rlSource(EpisodeSource):
             notes.append(
                 f"dropped the last, incomplete episode of {num_left} steps (--keep-incomplete)"
             )
-        return ends, tuple(notes)
+        starts = np.concatenate([[0], ends[:-1]])[: len(ends)]
+        held = self._held()[starts] & (options.terminals == "first")
+        if held.any():
+            notes.append(
+                f"dropped {int(held.sum())} steps at a goal that is held behind the end of an "
+                "episode (--terminals each makes episodes of them)"
+            )
+        return starts[~held], ends[~held], notes
+
+    def _held(self) -> np.ndarray:
+        """bool (N,): a terminal right behind a terminal of the same trajectory."""
+        held = np.zeros_like(self._terminals)
+        held[1:] = self._terminals[1:] & self._terminals[:-1]
+        if self._timeouts is not None:
+            held[1:] &= ~self._timeouts[:-1]
+        return held
 
     def _jumps(self) -> np.ndarray:
         """bool (N,): next_observations[i] is not observations[i + 1]; read in blocks."""

@@ -112,7 +112,7 @@ class Db1CacheSource(EpisodeSource):
         scan = partial(self._value_range, part) if is_scanned else lambda: (0, MAX_DISCRETE - 1)
         return infer_field(
             first.dtype, first.shape[1:], scan, str(part),
-            image_size=options.image_size, frames=options.frames,
+            image_size=options.image_size, frames=options.pictures,
         )  # fmt: skip
 
     def _value_range(self, part: Path) -> tuple[int, int]:

@@ -26,7 +26,7 @@ from db1.importers.pictures import GREY
 from db1.importers.registry import ImportContext, ImportSummary
 from db1.importers.returns import ReturnFilter, return_filter
 from db1.store.episodes import EpisodeStore, EpisodeWriter, StoreHeader
-from db1.tokens.spec import Episode
+from db1.tokens.spec import Episode, StepSpec
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,8 @@ EVALUATION_SEED = "dropped, seed of an evaluation"
 CLIPPED = "steps with clipped actions"
 BEFORE = "left out by an earlier run"
 SOURCE_KEY = "source"
+MANY_SINGLE = 0.2
+"""Share of episodes of one step from which the user is told."""
 EPISODE_KEY = "episode"
 
 
@@ -169,7 +171,12 @@ def import_episodes(
         task = task_of(source, options)
         known = context.known_spec(task)
         fitting = fit(
-            source.observation, _bounded(source, options), known, f"{source.name} as {task}"
+            source.observation,
+            _bounded(source, options),
+            known,
+            f"{source.name} as {task}",
+            order=options.order and [key.strip() for key in options.order.split(",")],
+            known_order=partial(_known_order, source, task, known, context),
         )
         work = _Import(
             source=source, task=task, fitting=fitting, options=options, context=context,
@@ -185,7 +192,12 @@ def import_episodes(
                 raise DataError(f"{source.name}: no episode to store {_reasons(work.counts)}")
     finally:
         source.close()
-    notes = [*source.notes, *_colour_notes(task, fitting, options)]
+    notes = [
+        *source.notes,
+        *_order_notes(fitting),
+        *_length_notes(out, num_before),
+        *_colour_notes(task, fitting, options),
+    ]
     if work.returns is not None:
         notes.append(
             f"kept returns from {work.returns.threshold:.6g} on: {work.returns.share:g} of the "
@@ -200,6 +212,32 @@ def import_episodes(
         counts=dict(work.counts),
         notes=tuple(notes),
     )
+
+
+def _order_notes(fitting: Fitting) -> list[str]:
+    """In which order packed numbers were taken apart."""
+    keys = ", ".join(fitting.order)
+    return [f"one vector was taken apart as {keys} (--order says otherwise)"] if keys else []
+
+
+def _known_order(
+    source: EpisodeSource, task: str, known: StepSpec | None, context: ImportContext
+) -> tuple[str, ...]:
+    if source.packed_by_key and known is not None:
+        return tuple(sorted(known.observation))
+    return context.packed_order(task)
+
+
+def _length_notes(path: Path, num_before: int) -> list[str]:
+    """A warning where many of the new episodes have one step."""
+    lengths = EpisodeStore(path).lengths[num_before:]
+    num_single = int((lengths == 1).sum())
+    if num_single < MANY_SINGLE * len(lengths) or (lengths == 1).all():
+        return []
+    return [
+        f"{num_single} of {len(lengths)} episodes have one step: is every step at a goal marked as "
+        "an end? They would be learned from, and be prompts, as whole episodes"
+    ]
 
 
 def _bounded(source: EpisodeSource, options: EpisodeOptions) -> SourceField:

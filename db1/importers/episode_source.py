@@ -12,7 +12,7 @@ import numpy as np
 
 from db1.errors import ConfigError, DataError
 from db1.importers.fields import BadEpisode, SourceField
-from db1.importers.pictures import FRAMES
+from db1.importers.pictures import CHANNELS, FRAMES
 from db1.importers.registry import option
 from db1.ranges import Checked, Count, NonNegative, Range
 from db1.store.frames import IMAGE_FORMATS, RAW
@@ -51,17 +51,31 @@ class EpisodeOptions(Checked):
     image_size: Annotated[int, Range(least=16, most=16_384)] | None = option(
         None, "Resize pictures to this many pixels a side; default: fill up with zeros to 16s."
     )
-    frames: str = option(
-        FRAMES[0],
-        "Four or more channels are grey frames: keep the `newest`, or `stack` three. `grey` and "
-        "`grey-max` (of two steps) are what db1's Atari tasks show of colours.",
+    frames: str | None = option(
+        None,
+        "Several channels that are grey frames: keep the `newest` (the default), or `stack` three. "
+        "`grey` and `grey-max` (of two steps) are what db1's Atari tasks show of colours.",
+    )
+    channels: str | None = option(
+        None,
+        "What two, four or more channels are: `grey` frames, `colour` frames (the newest is kept), "
+        "or `rgba` (the alpha is dropped); asked for where it is not clear.",
+    )
+    order: str | None = option(
+        None,
+        "Keys of the task in the order in which the source packs their numbers in one vector, "
+        "with commas.",
     )
     image_format: str = option(RAW, f"How images lie on disk: {', '.join(IMAGE_FORMATS)}.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.frames not in FRAMES:
+        if self.frames not in (None, *FRAMES):
             raise ConfigError(f"--frames: got {self.frames!r}, expected one of {FRAMES}")
+        if self.channels not in (None, *CHANNELS):
+            raise ConfigError(f"--channels: got {self.channels!r}, expected one of {CHANNELS}")
+        if self.channels in ("colour", "rgba") and self.frames is not None:
+            raise ConfigError(f"--frames and --channels {self.channels}: give one of them")
         if (self.action_low is None) != (self.action_high is None):
             raise ConfigError("--action-low and --action-high: give both or neither")
         if self.action_bounds not in (None, DATA):
@@ -73,10 +87,17 @@ class EpisodeOptions(Checked):
                 f"--image-format: got {self.image_format!r}, expected one of {IMAGE_FORMATS}"
             )
 
+    @property
+    def pictures(self) -> str | None:
+        """What channels become, as `Picture.of` takes it; None: nobody said."""
+        if self.channels in ("colour", "rgba"):
+            return self.channels
+        return self.frames or (FRAMES[0] if self.channels == "grey" else None)
+
     def lasting(self) -> dict[str, Any]:
         """The options that shape the stored episodes, where they are not the default."""
         transient = {"task", "max_episodes", "clip_actions", "skip_bad", "image_format"}
-        default = asdict(type(self)())
+        default = asdict(type(self)()) | {"frames": None if self.frames is None else FRAMES[0]}
         return {
             key: str(value) if isinstance(value, Path) else value
             for key, value in asdict(self).items()
@@ -135,6 +156,8 @@ class EpisodeSource(ABC):
     num_episodes: int
     references: Mapping[str, float] = {}
     notes: tuple[str, ...] = ()
+    packed_by_key: bool = False
+    """Numbers of several fields lie in one vector in alphabetical order of the task's keys."""
 
     @abstractmethod
     def episodes(self, first: int) -> Iterator[Load]:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from db1.errors import DataError
-from db1.importers.pictures import FRAMES, MIN_IMAGE_SIDE, Picture, convert_pictures
+from db1.importers.pictures import MIN_IMAGE_SIDE, Picture, convert_pictures
 from db1.tokens.spec import FieldSpec
 
 MAX_DISCRETE = 1_024
@@ -95,7 +95,7 @@ def infer_field(
     where: str,
     *,
     image_size: int | None = None,
-    frames: str = FRAMES[0],
+    frames: str | None = None,
 ) -> SourceField:
     """The field of arrays that come without a declared space.
 
@@ -133,7 +133,9 @@ def infer_field(
 
 
 def is_picture(shape: tuple[int, ...]) -> bool:
-    """Whether uint8 arrays of this shape are pictures: (H, W), (H, W, C) or (C, H, W)."""
+    """Whether uint8 arrays of this shape are pictures, see `Picture.of`."""
+    if len(shape) == 4:
+        return shape[0] <= 16 and is_picture(shape[1:])
     if len(shape) == 3:
         sides = shape[1:] if shape[0] < MIN_IMAGE_SIDE else shape[:2]
         return min(sides) >= MIN_IMAGE_SIDE and min(shape[0], shape[2]) <= 16
@@ -141,7 +143,7 @@ def is_picture(shape: tuple[int, ...]) -> bool:
 
 
 def image_field(
-    shape: tuple[int, ...], *, image_size: int | None, frames: str, where: str
+    shape: tuple[int, ...], *, image_size: int | None, frames: str | None, where: str
 ) -> SourceField:
     """The field of uint8 pictures."""
     picture = Picture.of(shape, image_size=image_size, frames=frames, where=where)

@@ -10,12 +10,12 @@ number 0 becomes the direction and the other 147 the grid.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from db1.errors import DataError
+from db1.errors import ConfigError, DataError
 from db1.importers.fields import BadEpisode, SourceField, is_same_shape
 from db1.tokens.spec import KINDS, FieldSpec, StepSpec
 
@@ -29,12 +29,14 @@ class Fitting:
         action: The action.
         spec: What is stored.
         by_key: Whether the keys of source and spec are the same.
+        order: Keys of the spec in the order in which the source packs their numbers.
     """
 
     observation: Mapping[str, SourceField]
     action: SourceField
     spec: StepSpec
     by_key: bool
+    order: tuple[str, ...] = ()
 
     def observations(
         self, converted: Mapping[str, np.ndarray], where: str
@@ -50,6 +52,8 @@ class Fitting:
         for kind in KINDS:
             sources = [key for key in sorted(self.observation) if self._kind(key) == kind]
             targets = {k: f for k, f in self.spec.observation.items() if f.kind == kind}
+            if self.order:
+                targets = {key: targets[key] for key in self.order if key in targets}
             if kind in ("text", "image"):
                 pairs = zip(targets, sources, strict=True)
                 fitted |= {target: converted[source] for target, source in pairs}
@@ -75,6 +79,9 @@ def fit(
     action: SourceField,
     known: StepSpec | None,
     where: str,
+    *,
+    order: Sequence[str] | None = None,
+    known_order: Callable[[], Sequence[str]] = tuple,
 ) -> Fitting:
     """Fits a source to a known step spec, or gives it one of its own.
 
@@ -83,11 +90,17 @@ def fit(
         action: The action.
         known: Spec of the task; None for a task that db1 does not have.
         where: Names the source and the task.
+        order: Keys of the task in the order in which the source packs their numbers (--order).
+        known_order: Gives an order that is known without --order; empty: none is.
 
     Raises:
-        DataError: The source cannot be the known task; names both specs.
+        ConfigError: An order of other keys, or of numbers that are not packed.
+        DataError: The source cannot be the known task (names both specs), or nothing says in which
+            order it packs its numbers.
     """
     if known is None:
+        if order is not None:
+            raise ConfigError(f"{where}: --order is for tasks of db1 with several fields")
         spec = StepSpec(
             observation={key: field.spec for key, field in observation.items()}, action=action.spec
         )
@@ -106,7 +119,44 @@ def fit(
         )
     action = replace(action, num_values=known.action.num_values)
     fitted = _sized_like(observation, known, by_key)
-    return Fitting(observation=fitted, action=action, spec=known, by_key=by_key)
+    keys = () if by_key and order is None else _packing(known, order, known_order, by_key, where)
+    return Fitting(observation=fitted, action=action, spec=known, by_key=by_key, order=keys)
+
+
+def _packing(
+    known: StepSpec,
+    order: Sequence[str] | None,
+    known_order: Callable[[], Sequence[str]],
+    by_key: bool,
+    where: str,
+) -> tuple[str, ...]:
+    """Keys of the fields of numbers in the order in which the source packs them; () where one is.
+
+    Raises:
+        ConfigError: As `fit`.
+        DataError: As `fit`.
+    """
+    kinds = [
+        {key: field for key, field in known.observation.items() if field.kind == kind}
+        for kind in ("continuous", "discrete")
+    ]
+    packed = [key for fields in kinds if len(fields) > 1 for key in fields]
+    if order is not None:
+        if by_key or sorted(order) != sorted(packed):
+            is_packed = bool(packed) and not by_key
+            expected = f"expected each once: {', '.join(packed)}" if is_packed else "nothing to cut"
+            raise ConfigError(f"{where}: --order {','.join(order)}, {expected}")
+        return tuple(order)
+    if not packed:
+        return ()
+    found = tuple(key for key in known_order() if key in packed)
+    if sorted(found) != sorted(packed):
+        sizes = ", ".join(f"{key} ({known.observation[key].size})" for key in packed)
+        raise DataError(
+            f"{where}: the numbers of {sizes} lie in one vector, and nothing says in which order; "
+            "give it: --order " + ",".join(packed) + " (in the source's own order)"
+        )
+    return found
 
 
 def _sized_like(
@@ -187,7 +237,7 @@ def _flattened(arrays: list[np.ndarray]) -> np.ndarray:
 
 def _cut(flat: np.ndarray, targets: Mapping[str, FieldSpec]) -> dict[str, np.ndarray]:
     cut, start = {}, 0
-    for key in sorted(targets):
+    for key in targets:
         stop = start + targets[key].size
         cut[key] = flat[:, start:stop].reshape(len(flat), *targets[key].shape)
         start = stop

@@ -19,7 +19,6 @@ Source: Gallouédec et al. 2024, arXiv:2402.09844; jat-project/jat-dataset.
 
 from __future__ import annotations
 
-import io
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +29,6 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from db1.errors import ConfigError, DataError, MissingExtra
 from db1.importers.episode_import import import_episodes
@@ -45,6 +43,8 @@ from db1.importers.fields import MAX_DISCRETE, BadEpisode, SourceField, infer_fi
 from db1.importers.fingerprint import fingerprint
 from db1.importers.jat_tasks import ACTION_BOUND, jat_task_id
 from db1.importers.parquet import ParquetRows, dense, find_parquet, innermost
+from db1.importers.picture_bytes import decode_all
+from db1.importers.pictures import FRAMES
 from db1.importers.registry import IMPORTERS, ImportContext, ImportKind, ImportSummary, option
 
 logger = logging.getLogger(__name__)
@@ -103,6 +103,7 @@ class JatSource(EpisodeSource):
         *,
         knows_task: bool = False,
     ) -> None:
+        self.packed_by_key = True  # BabyAI's direction stands before its grid
         self.name = name
         self.task = jat_task_id(config)
         self._rows = ParquetRows(files, name)
@@ -166,7 +167,7 @@ class JatSource(EpisodeSource):
         scan = partial(self._value_range, column) if is_scanned else lambda: (0, MAX_DISCRETE - 1)
         field = infer_field(
             first.dtype, first.shape[1:], scan, where,
-            image_size=options.image_size, frames=options.frames,
+            image_size=options.image_size, frames=options.pictures or FRAMES[0],
         )  # fmt: skip
         wanted = column.split("_")[0]
         if field.kind != wanted and not (wanted == "continuous" and field.kind == "discrete"):
@@ -370,31 +371,8 @@ def _texts(cell: Any, where: str) -> np.ndarray:
 
 def _pictures(cell: Any, where: str) -> np.ndarray:
     """Decodes the stored bytes; a `path` beside them is never opened."""
-    pictures = np.empty((0,), np.uint8)
-    for step, entry in enumerate(cell.values):
-        picture = _picture(entry, f"{where}: step {step}")
-        if step == 0:
-            pictures = np.empty((len(cell.values), *picture.shape), np.uint8)
-        if picture.shape != pictures.shape[1:]:
-            raise BadEpisode(
-                f"{where}: step {step} is {picture.shape}, the pictures before {pictures.shape[1:]}"
-            )
-        pictures[step] = picture
-    return pictures
-
-
-def _picture(entry: Any, where: str) -> np.ndarray:
-    content = entry["bytes"].as_py() if entry.is_valid else None
-    if content is None:
-        raise BadEpisode(f"{where} has no picture bytes")
-    try:
-        with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "WEBP")) as image:
-            picture = np.asarray(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadEpisode(f"{where} is a corrupt picture ({error})") from None
-    if picture.dtype != np.uint8:
-        raise BadEpisode(f"{where} is a picture of {picture.dtype}, expected uint8")
-    return picture
+    contents = [entry["bytes"].as_py() if entry.is_valid else None for entry in cell.values]
+    return decode_all(contents, where, keeps_frames=True)
 
 
 _DECODERS: Mapping[str, Callable[[Any, str], np.ndarray]] = MappingProxyType(

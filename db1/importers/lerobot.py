@@ -174,7 +174,7 @@ class LerobotSource(EpisodeSource):
             return image_field(
                 _picture_shape(feature, where),
                 image_size=options.image_size,
-                frames=options.frames,
+                frames=options.pictures,
                 where=where,
             )
         if feature["dtype"] == "string":

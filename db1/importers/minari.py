@@ -83,7 +83,7 @@ class MinariSource(EpisodeSource):
             self._space,
             f"{file}: observation_space",
             image_size=options.image_size,
-            frames=options.frames,
+            frames=options.pictures,
         )
         self.action = action_field(action_of(action, f"{file}: action_space"), options)
         self.num_episodes = metadata["total_episodes"]

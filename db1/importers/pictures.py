@@ -4,8 +4,13 @@ Channels, C of the source:
 
     1            repeated three times
     3            kept
-    4 and more   consecutive grey frames, the newest last: `frames` "newest" repeats the newest one
-                 (what db1's own Atari tasks show), "stack" takes the newest three, oldest first
+    2, 4 and more   consecutive grey frames, the newest last: `frames` "newest" repeats the newest
+                 one (what db1's own Atari tasks show), "stack" takes the newest three, oldest first
+    4            with "rgba": colours, the alpha is dropped
+    6, 9, ...    with "colour": consecutive colour frames, the newest is kept
+
+Four channels behind the pixels may be either, and so may multiples of three and two: there the user
+must say. An axis in front of (H, W, C) counts frames; the newest is kept.
 
 `frames` "grey" makes colours grey, "grey-max" also takes the brighter of a step's and the step
 before's frame, pixel by pixel: games draw some objects in every other frame only, and db1's Atari
@@ -26,6 +31,7 @@ from db1.errors import DataError
 from db1.tokens.image import PATCH_SIZE
 
 FRAMES = ("newest", "stack", "grey", "grey-max")
+CHANNELS = ("grey", "colour", "rgba")
 GREY = ("grey", "grey-max")
 _LUMA = np.array([0.299, 0.587, 0.114])
 MIN_IMAGE_SIDE = 32
@@ -44,7 +50,8 @@ class Picture:
         stored_shape: (height, width, 3) of the stored image.
         is_resized: Resized rather than filled with zeros.
         channels_first: The source has (C, H, W).
-        frames: What four or more channels become, one of FRAMES.
+        frames: What four or more channels become: one of FRAMES, "colour" or "rgba".
+        is_stack: The source has (F, H, W, C): F frames, the newest last.
     """
 
     height: int
@@ -54,17 +61,31 @@ class Picture:
     is_resized: bool = False
     channels_first: bool = False
     frames: str = FRAMES[0]
+    is_stack: bool = False
 
     @classmethod
     def of(
-        cls, shape: tuple[int, ...], *, image_size: int | None, frames: str, where: str
+        cls, shape: tuple[int, ...], *, image_size: int | None, frames: str | None, where: str
     ) -> Picture:
-        """The conversion of pictures of a shape: (H, W), (H, W, C) or (C, H, W)."""
+        """The conversion of pictures of a shape: (H, W), (H, W, C), (C, H, W) or (F, H, W, C).
+
+        Args:
+            shape: Of the source.
+            image_size: Pixels a side of the stored image; None: filled up to multiples of 16.
+            frames: One of FRAMES, "colour" or "rgba"; None: "newest" where channels can be nothing
+                else.
+            where: Names the pictures in errors.
+
+        Raises:
+            DataError: Channels that may be several things, or not what `frames` says.
+        """
+        if len(shape) == 4:
+            inner = cls.of(shape[1:], image_size=image_size, frames=frames, where=where)
+            return replace(inner, is_stack=True)
         channels_first = len(shape) == 3 and shape[0] < MIN_IMAGE_SIDE
         height, width = shape[1:] if channels_first else shape[:2]
         channels = 1 if len(shape) == 2 else shape[0 if channels_first else 2]
-        if channels == 2 or (frames == "stack" and channels == 1):
-            raise DataError(f"{where}: pictures of {channels} channels, expected 1, 3 or frames")
+        frames = _checked_frames(frames, channels, channels_first, where)
         picture = cls(
             height=height, width=width, channels=channels, channels_first=channels_first,
             frames=frames, stored_shape=(_filled(height), _filled(width), _CHANNELS),
@@ -84,17 +105,43 @@ class Picture:
     def is_reversible(self) -> bool:
         """Whether the source's picture can be made from the stored one."""
         is_grey = self.frames in GREY and self.channels == _CHANNELS
-        return not self.is_resized and self.channels in (1, _CHANNELS) and not is_grey
+        is_one = self.channels in (1, _CHANNELS) and not self.is_stack
+        return is_one and not self.is_resized and not is_grey
+
+
+def _checked_frames(frames: str | None, channels: int, channels_first: bool, where: str) -> str:
+    """What channels become; DataError where that must be said, or cannot be."""
+    needed = {"stack": channels >= _CHANNELS, "rgba": channels == 4, "colour": channels % 3 == 0}
+    if not needed.get(frames or "", True):
+        raise DataError(
+            f"{where}: pictures of {channels} channels cannot be {frames}; see --channels"
+        )
+    is_stack_of_colours = channels > _CHANNELS and channels % _CHANNELS == 0
+    is_unclear = is_stack_of_colours or (channels in (2, 4) and not channels_first)
+    if frames is None and is_unclear:
+        other = {2: "grey with alpha", 4: "colours with alpha (--channels rgba)"}.get(
+            channels, "colour frames (--channels colour)"
+        )
+        raise DataError(
+            f"{where}: pictures of {channels} channels may be grey frames (--channels grey) or "
+            f"{other}; say which"
+        )
+    return frames or FRAMES[0]
 
 
 def convert_pictures(pictures: np.ndarray, picture: Picture) -> np.ndarray:
     """uint8 (T, *source shape) -> uint8 (T, *stored shape)."""
+    if picture.is_stack:
+        pictures = pictures[:, -1]
     if pictures.ndim == 3:
         pictures = pictures[..., None]
     if picture.channels_first:
         pictures = pictures.transpose(0, 2, 3, 1)
-    if picture.channels != _CHANNELS:
-        newest = pictures[..., -_CHANNELS:] if picture.frames == "stack" else pictures[..., -1:]
+    if picture.frames == "rgba":
+        pictures = pictures[..., :_CHANNELS]
+    elif picture.channels != _CHANNELS:
+        keeps_three = picture.frames in ("stack", "colour")
+        newest = pictures[..., -_CHANNELS:] if keeps_three else pictures[..., -1:]
         pictures = np.broadcast_to(newest, (*pictures.shape[:3], _CHANNELS))
     elif picture.frames in GREY:
         pictures = _grey(pictures)

@@ -47,6 +47,11 @@ def no_progress(name: str, done: int, total: int | None) -> None:
     """Shows nothing."""
 
 
+def no_order(task: str) -> tuple[str, ...]:
+    """No order is known."""
+    return ()
+
+
 def no_known_spec(task: str) -> StepSpec | None:
     """Knows no task."""
 
@@ -80,12 +85,15 @@ class ImportContext:
             for one whose suite is not installed.
         forbidden_seeds: Seeds of evaluations; episodes with one are left out and counted.
         open_task: Opens one of db1's own tasks by its id.
+        packed_order: Keys of a task's observation in the order in which data sets pack their
+            numbers in one vector; empty where that is not known.
     """
 
     progress: Progress = no_progress
     known_spec: Callable[[str], StepSpec | None] = no_known_spec
     forbidden_seeds: range = range(0)
     open_task: Callable[[str], OpenTask] = no_task
+    packed_order: Callable[[str], tuple[str, ...]] = no_order
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -164,7 +164,7 @@ class RldsSource(EpisodeSource):
             head = {feature.path: self._first.get(feature.path, [])[:1]}
             shape = feature.values(head, self.name).shape[1:]
             return image_field(
-                shape, image_size=options.image_size, frames=options.frames, where=where
+                shape, image_size=options.image_size, frames=options.pictures, where=where
             )
         if feature.num_values is not None:
             return SourceField(kind="discrete", num_values=feature.num_values, dtype="int64")
@@ -175,7 +175,7 @@ class RldsSource(EpisodeSource):
             (lambda: (0, MAX_DISCRETE - 1)) if knows_task else scan,
             where,
             image_size=options.image_size,
-            frames=options.frames,
+            frames=options.pictures,
         )
 
     def _action(self) -> SourceField:

@@ -28,7 +28,6 @@ import numpy as np
 
 from db1.errors import DataError
 from db1.importers.fields import MAX_DISCRETE, SourceField, image_field, is_picture
-from db1.importers.pictures import FRAMES
 from db1.json_shape import parse_json
 from db1.tokens.spec import FieldSpec, StepSpec
 
@@ -57,7 +56,7 @@ def parse_space(text: Any, where: str) -> Space:
 
 
 def observation_fields(
-    space: Space, where: str, *, image_size: int | None = None, frames: str = FRAMES[0]
+    space: Space, where: str, *, image_size: int | None = None, frames: str | None = None
 ) -> dict[str, SourceField]:
     """Field by key of an observation space.
 
@@ -93,7 +92,7 @@ def nest_observation(space: Space, flat: Mapping[str, Any], key: str = "") -> An
 
 
 def leaf_field(
-    space: Space, where: str, *, image_size: int | None = None, frames: str = FRAMES[0]
+    space: Space, where: str, *, image_size: int | None = None, frames: str | None = None
 ) -> SourceField:
     """The field of a space that is no Dict and no Tuple.
 

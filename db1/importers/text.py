@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,8 +38,8 @@ from db1.importers.text_folder import (
     finished,
     partial_folder,
 )
-from db1.importers.tokenizing import BATCH, tokenize
-from db1.ranges import Checked, Range
+from db1.importers.tokenizing import BATCH, batches, tokenize
+from db1.ranges import Checked, Range, Share
 from db1.tokens.text import TextTokenizer
 
 __all__ = ["TextSummary", "corpus_documents", "describe_text", "prepare_text"]
@@ -46,6 +47,8 @@ __all__ = ["TextSummary", "corpus_documents", "describe_text", "prepare_text"]
 logger = logging.getLogger(__name__)
 
 FORMAT = "db1-text"
+MAX_LOST = 0.01
+"""Share of a text's characters, blanks aside, that may be lost without a word of the user."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,9 @@ class TextOptions(Checked):
     workers: Annotated[int, Range(least=1, most=4_096)] = option(
         1, "Processes that tokenise; the files are the same."
     )
+    max_lost: Share = option(
+        MAX_LOST, "Largest share of the text that the tokenizer may have no ids for."
+    )
 
 
 def prepare_text(
@@ -72,12 +78,13 @@ def prepare_text(
     tokenizer: TextTokenizer | None = None,
     heldout_share: float = 0.05,
     num_workers: int = 1,
+    max_lost: float = MAX_LOST,
     progress: Progress = no_progress,
 ) -> TextSummary:
     """Tokenises a corpus into training and held-out documents.
 
     Every k-th document is held out, k = round(1 / heldout_share), counted over the documents that
-    are not empty. A folder that was finished with the same settings and text is used again.
+    are not empty. Those of which the tokenizer can write nothing are left out. A folder that was finished with the same settings and text is used again.
 
     Args:
         name_or_path: As for `corpus_documents`.
@@ -87,12 +94,13 @@ def prepare_text(
         tokenizer: None trains a BPE on the training documents.
         heldout_share: Share of documents held out, in (0, 0.5].
         num_workers: Processes that tokenise; their number plays no part in what is written.
+        max_lost: Largest share of the characters that the tokenizer may have no ids for.
         progress: Called with the numbers of documents tokenised and to tokenise.
 
     Raises:
         ConfigError: A share or size that cannot be used.
-        DataError: A broken or too small corpus, a tokenizer that is too large, or a folder made
-            with other settings.
+        DataError: A broken or too small corpus, a tokenizer that is too large or loses too much
+            of the text, or a folder made with other settings.
     """
     every = check_share(heldout_share)
     if tokenizer is not None and tokenizer.size > vocabulary_text_size:
@@ -121,9 +129,15 @@ def prepare_text(
     with partial_folder(out) as partial:
         if tokenizer is None:
             tokenizer = TextTokenizer.train(corpus.training_documents(), vocabulary_text_size)
+        loss = _find_loss(corpus, tokenizer, max_lost)
         with TextFolderWriter(partial, tokenizer, source_name(corpus.name), every) as writer:
-            _write(corpus, writer, num_workers, num_texts, progress)
-            return writer.finish(num_empty, settings)
+            _write(corpus, writer, loss, num_workers, num_texts, progress)
+            return writer.finish(
+                num_empty,
+                settings,
+                num_unwritable=len(loss.unwritable),
+                num_lost_characters=loss.num_characters,
+            )
 
 
 def describe_text(name: str, summary: TextSummary) -> str:
@@ -159,16 +173,65 @@ class _Corpus:
         return len(empty) - sum(empty), sum(empty)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Loss:
+    """What a tokenizer cannot write of a corpus.
+
+    Args:
+        unwritable: Numbers of the documents of which nothing is left.
+        num_characters: Characters lost in the others.
+    """
+
+    unwritable: frozenset[int] = frozenset()
+    num_characters: int = 0
+
+
+def _find_loss(corpus: _Corpus, tokenizer: TextTokenizer, max_lost: float) -> _Loss:
+    """Reads the corpus once more where the tokenizer may have no ids for some of it.
+
+    Raises:
+        DataError: More is lost than may be.
+    """
+    if not tokenizer.may_lose_text:
+        return _Loss()
+    unwritable, num_lost, num_whole, total, number = set(), 0, 0, 0, 0
+    for batch in batches(document for document, _ in corpus.documents()):
+        for lost, document in zip(tokenizer.lost_characters(batch), batch, strict=True):
+            length = sum(not character.isspace() for character in document)
+            if lost == length:
+                unwritable.add(number)
+                num_whole += length
+            else:
+                num_lost += int(lost)
+            total += length
+            number += 1
+    share = (num_lost + num_whole) / total
+    if share > max_lost:
+        raise DataError(
+            f"{source_name(corpus.name)}: the tokenizer has no ids for {num_lost + num_whole:,} of "
+            f"{total:,} characters ({share:.1%}), and {len(unwritable):,} of {number:,} documents "
+            "lose everything; take a tokenizer that knows all bytes, or allow it (--max-lost "
+            f"{math.ceil(share * 100) / 100:g})"
+        )
+    return _Loss(unwritable=frozenset(unwritable), num_characters=num_lost)
+
+
 def _write(
-    corpus: _Corpus, writer: TextFolderWriter, num_workers: int, num_texts: int, progress: Progress
+    corpus: _Corpus,
+    writer: TextFolderWriter,
+    loss: _Loss,
+    num_workers: int,
+    num_texts: int,
+    progress: Progress,
 ) -> None:
     """Tokenises the documents of a corpus."""
     end_of_text = np.int32(writer.tokenizer.end_of_text)
     texts, kept = itertools.tee(corpus.documents())
     all_ids = tokenize((document for document, _ in texts), writer.tokenizer, num_workers)
     for done, (ids, (document, is_heldout)) in enumerate(zip(all_ids, kept, strict=True), start=1):
-        num_bytes = len(document.encode()) if is_heldout else 0
-        writer.append(np.append(ids, end_of_text), is_heldout, num_bytes)
+        if done - 1 not in loss.unwritable:
+            num_bytes = len(document.encode()) if is_heldout else 0
+            writer.append(np.append(ids, end_of_text), is_heldout, num_bytes)
         if done % BATCH == 0 or done == num_texts:
             progress("documents", done, num_texts)
 
@@ -184,6 +247,7 @@ def import_text(
         tokenizer=TextTokenizer.load(options.tokenizer) if options.tokenizer else None,
         heldout_share=options.heldout_share,
         num_workers=options.workers,
+        max_lost=options.max_lost,
         progress=context.progress,
     )
     return text_import(summary, out)
@@ -196,7 +260,11 @@ def text_import(summary: TextSummary, out: Path, notes: tuple[str, ...] = ()) ->
         out=out,
         unit="documents",
         num_stored=summary.num_train_documents + summary.num_heldout_documents,
-        counts={"empty documents left out": summary.num_empty},
+        counts={
+            "empty documents left out": summary.num_empty,
+            "documents left out, of which the tokenizer can write nothing": summary.num_unwritable,
+            "characters that the tokenizer has no ids for": summary.num_lost_characters,
+        },
         notes=(describe_text(out.name, summary), *notes),
     )
 

@@ -47,6 +47,8 @@ class TextSummary:
         num_heldout_tokens: Ids in heldout.bin, end-of-text ids included.
         num_heldout_bytes: UTF-8 bytes of the held-out documents (for bits a byte).
         num_empty: Documents without anything but white space, left out.
+        num_unwritable: Documents of which the tokenizer can write nothing, left out.
+        num_lost_characters: Characters of the others that it has no ids for.
     """
 
     source: str
@@ -58,6 +60,8 @@ class TextSummary:
     num_heldout_tokens: int
     num_heldout_bytes: int
     num_empty: int
+    num_unwritable: int = 0
+    num_lost_characters: int = 0
 
 
 def check_share(heldout_share: float) -> int:
@@ -124,8 +128,15 @@ class TextFolderWriter:
         (self._heldout if is_heldout else self._train).append(ids)
         self._num_heldout_bytes += num_bytes if is_heldout else 0
 
-    def finish(self, num_empty: int, settings: Mapping[str, Any]) -> TextSummary:
-        """Closes the files and writes text.json.
+    def finish(
+        self,
+        num_empty: int,
+        settings: Mapping[str, Any],
+        *,
+        num_unwritable: int = 0,
+        num_lost_characters: int = 0,
+    ) -> TextSummary:
+        """Closes the files and writes text.json; the numbers go to the summary.
 
         Raises:
             DataError: Training or held-out part is empty.
@@ -149,6 +160,8 @@ class TextFolderWriter:
             num_heldout_tokens=heldout.num_tokens,
             num_heldout_bytes=self._num_heldout_bytes,
             num_empty=num_empty,
+            num_unwritable=num_unwritable,
+            num_lost_characters=num_lost_characters,
         )
         content = {"settings": settings, "summary": asdict(summary)}
         atomic_write_text(self.folder / SUMMARY_FILE, json.dumps(content, indent=2) + "\n")

@@ -39,7 +39,7 @@ def tokenize(
     if num_workers < 1:
         raise ConfigError(f"workers: got {num_workers}, expected at least 1")
     if num_workers == 1:
-        for batch in _batches(documents):
+        for batch in batches(documents):
             yield from tokenizer.encode_many(batch)
         return
     pool = ProcessPoolExecutor(
@@ -49,7 +49,7 @@ def tokenize(
         initargs=(tokenizer.to_json(),),
     )
     try:
-        yield from _in_order(pool, _batches(documents), num_workers * _AHEAD)
+        yield from _in_order(pool, batches(documents), num_workers * _AHEAD)
     except BrokenProcessPool:
         raise DataError(
             "a process that tokenises text died (killed, or out of memory); use fewer workers"
@@ -86,7 +86,8 @@ def _encode(texts: Sequence[str]) -> list[np.ndarray]:
     return [_Worker.tokenizer.encode(text) for text in texts]
 
 
-def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
+def batches(documents: Iterable[str]) -> Iterator[list[str]]:
+    """Yields the documents in lists of `BATCH`."""
     batch: list[str] = []
     for document in documents:
         batch.append(document)

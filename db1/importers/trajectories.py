@@ -323,7 +323,7 @@ class TrajectorySource(EpisodeSource):
         scan = (lambda: (0, MAX_DISCRETE - 1)) if is_known else partial(self._value_range, read)
         return infer_field(
             first.dtype, first.shape[1:], scan, where,
-            image_size=options.image_size, frames=options.frames,
+            image_size=options.image_size, frames=options.pictures,
         )  # fmt: skip
 
     def _value_range(self, read: Callable[[_Place], np.ndarray]) -> tuple[int, int]:

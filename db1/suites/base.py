@@ -285,6 +285,13 @@ class Suite(ABC):
             return None
         return str(MissingExtra(absent[0], self.extra, f"suite {self.name}"))
 
+    def packed_order(self, task_name: str) -> tuple[str, ...]:
+        """Keys of the observation in the order in which data sets pack their numbers in one vector.
+
+        Empty where that is not known, or there is one field.
+        """
+        return ()
+
     def task_missing(self, task_name: str) -> str | None:
         """Returns why this task cannot run here; None when it can."""
         self.check_task(task_name)

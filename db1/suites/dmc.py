@@ -125,6 +125,16 @@ class Dmc(Suite):
     def expert_name(self, task_name: str) -> str | None:
         return EXPERTS.get(task_name.removesuffix(PIXELS))
 
+    def packed_order(self, task_name: str) -> tuple[str, ...]:
+        """dm_control's own order, in which its flat observations and most data sets are."""
+        if task_name.endswith(PIXELS):
+            return ()
+        env = self._make_env(task_name)
+        try:
+            return tuple(env.simulator.observation_spec())
+        finally:
+            env.close()
+
     def task_missing(self, task_name: str) -> str | None:
         """Returns why the task cannot run here; renders one frame where it needs OpenGL."""
         reason = super().task_missing(task_name)

@@ -15,6 +15,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,49 @@ class TextTokenizer:
         with self._no_panic():
             encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+    @cached_property
+    def may_lose_text(self) -> bool:
+        """Whether there are characters that it has no ids for; False where it knows all bytes."""
+        pre_tokenizer = json.dumps(json.loads(self._content).get("pre_tokenizer"))
+        vocabulary = self._tokenizer.get_vocab(with_added_tokens=False)
+        if '"ByteLevel"' in pre_tokenizer:
+            return not all(byte in vocabulary for byte in pre_tokenizers.ByteLevel.alphabet())
+        has_bytes = getattr(self._tokenizer.model, "byte_fallback", False)
+        return not (has_bytes and all(f"<0x{byte:02X}>" in vocabulary for byte in range(256)))
+
+    def lost_characters(self, texts: Sequence[str]) -> np.ndarray:
+        """Characters of each text, blanks aside, that stand in no id or in the unknown one.
+
+        Args:
+            texts: The texts.
+
+        Returns:
+            int64 (num_texts,).
+        """
+        if not self.may_lose_text:
+            return np.zeros(len(texts), dtype=np.int64)
+        for text in texts:
+            _check_text(text)
+        unknown = self._unknown_id()
+        with self._no_panic():
+            encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        lost = np.zeros(len(texts), dtype=np.int64)
+        for number, (text, encoding) in enumerate(zip(texts, encodings, strict=True)):
+            is_lost = np.array([not character.isspace() for character in text], dtype=bool)
+            for identity, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+                if identity != unknown:
+                    is_lost[start:end] = False
+            lost[number] = int(is_lost.sum())
+        return lost
+
+    def _unknown_id(self) -> int | None:
+        """The id that stands for all that has none; None where there is no such id."""
+        model = json.loads(self._content).get("model") or {}
+        name = model.get("unk_token")
+        if isinstance(name, str):
+            return self._tokenizer.token_to_id(name)
+        return model["unk_id"] if isinstance(model.get("unk_id"), int) else None
 
     @contextmanager
     def _no_panic(self) -> Iterator[None]:

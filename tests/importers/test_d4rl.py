@@ -201,3 +201,48 @@ def test_soft_links_stay_in_the_file(tmp_path: Path, file: Path) -> None:
         opened.move("observations", "kept")
         opened["observations"] = h5py.SoftLink("/kept")
     assert imported(file, tmp_path / "out").num_stored == 5
+
+
+def test_cuts_act_beside_timeouts(tmp_path: Path) -> None:
+    """Four trajectories of 10, 10, 3 and 3 steps; the end of the second one is not marked."""
+    raw = [numbers(length, seed) for seed, length in enumerate([10, 10, 3, 3])]
+    file = Path(write_d4rl(tmp_path / "source", raw))
+    with h5py.File(file) as opened:
+        terminals, timeouts = opened["terminals"][()], opened["timeouts"][()]
+    for marks in (terminals, timeouts):
+        marks[19] = False
+    change(file, terminals=terminals, timeouts=timeouts)
+    for name, options in (("jumps", {"cut_at_jumps": True}), ("steps", {"max_steps": 10})):
+        summary = imported(file, tmp_path / name, **options)
+        assert EpisodeStore(tmp_path / name).lengths.tolist() == [10, 10, 3, 3]
+        assert "1 more ends than the file marks" in " ".join(summary.notes)
+
+
+def test_a_goal_that_is_held(tmp_path: Path) -> None:
+    """Terminals on every step at the goal: an episode ends at the first of them."""
+    raw = [numbers(10, seed) for seed in range(3)]
+    file = Path(write_d4rl(tmp_path / "source", raw))
+    steps = np.arange(30) % 10
+    change(file, terminals=steps >= 6, timeouts=steps == 9)
+    summary = imported(file, tmp_path / "out")
+    assert EpisodeStore(tmp_path / "out").lengths.tolist() == [7, 7, 7]
+    assert "dropped 9 steps at a goal that is held" in " ".join(summary.notes)
+    summary = imported(file, tmp_path / "each", terminals="each")
+    assert EpisodeStore(tmp_path / "each").lengths.tolist() == [7, 1, 1, 1] * 3
+    assert "9 of 12 episodes have one step" in " ".join(summary.notes)
+    imported(file, tmp_path / "whole", terminals="none")
+    store = EpisodeStore(tmp_path / "whole")
+    assert store.lengths.tolist() == [10, 10, 10] and store.terminations.all()
+    with pytest.raises(ConfigError, match="--terminals: got 'never'"):
+        imported(file, tmp_path / "o", terminals="never")
+    change(file, timeouts=None)
+    with pytest.raises(DataError, match="no array 'timeouts', without which"):
+        imported(file, tmp_path / "o", terminals="none")
+
+
+def test_an_episode_of_one_step_behind_a_terminal_and_a_timeout(tmp_path: Path) -> None:
+    raw = [numbers(4, 1), numbers(1, 3), numbers(1, 5), numbers(3, 0)]
+    file = Path(write_d4rl(tmp_path / "source", raw))
+    change(file, timeouts=np.array([0, 0, 0, 1, 1, 1, 0, 0, 1], dtype=bool))
+    imported(file, tmp_path / "out")
+    assert EpisodeStore(tmp_path / "out").lengths.tolist() == [4, 1, 1, 3]

@@ -223,12 +223,20 @@ def test_a_known_task_fixes_the_fields(
         action=FieldSpec(kind="continuous", shape=(2,)),
     )
     context = ImportContext(known_spec={TASK: known}.get)
-    imported(kind, source, tmp_path / "out", context=context)
+    if kind != "jat":  # which is known to pack them so
+        with pytest.raises(DataError, match=r"a \(1\), goal \(3\) lie in one vector.*--order"):
+            imported(kind, source, tmp_path / "out", context=context)
+    imported(kind, source, tmp_path / "out", context=context, order="a,goal")
     store = EpisodeStore(tmp_path / "out")
     assert store.spec == known
     stored = store.read(2).observations
     np.testing.assert_array_equal(stored["a"], episodes[2].observations[:9, 0])
     np.testing.assert_array_equal(stored["goal"], episodes[2].observations[:9, 1:])
+    imported(kind, source, tmp_path / "other", context=context, order="goal,a")
+    stored = EpisodeStore(tmp_path / "other").read(2).observations
+    np.testing.assert_array_equal(stored["goal"], episodes[2].observations[:9, :3])
+    with pytest.raises(ConfigError, match="--order goal, expected each once: a, goal"):
+        imported(kind, source, tmp_path / "o", context=context, order="goal")
     wrong = StepSpec(observation=known.observation, action=FieldSpec(kind="discrete", num_values=3))
     context = ImportContext(known_spec={TASK: wrong}.get)
     with pytest.raises(DataError, match="another action; the source has .* the task .* 3 values"):

@@ -13,6 +13,7 @@ from db1.importers.fields import (
     convert_actions,
     image_field,
     infer_field,
+    is_picture,
     restore_actions,
 )
 from db1.importers.pictures import Picture, convert_pictures, restore_pictures
@@ -104,7 +105,9 @@ def test_texts() -> None:
         convert(field, [None], "x")
 
 
-def picture(shape: tuple[int, ...], size: int | None = None, frames: str = "newest") -> Picture:
+def picture(
+    shape: tuple[int, ...], size: int | None = None, frames: str | None = "newest"
+) -> Picture:
     return Picture.of(shape, image_size=size, frames=frames, where="x")
 
 
@@ -134,8 +137,33 @@ def test_resizing() -> None:
     assert stored.shape == (1, 64, 64, 3) and (stored == 7).all()
     with pytest.raises(DataError, match="image size 50x50, expected multiples of 16"):
         picture((84, 84, 3), size=50)
-    with pytest.raises(DataError, match="pictures of 2 channels"):
-        picture((84, 84, 2))
+
+
+@pytest.mark.parametrize("shape", [(84, 84, 2), (84, 84, 4), (84, 84, 12), (12, 84, 84)])
+def test_channels_that_may_be_several_things_are_asked_for(shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataError, match=f"pictures of {min(shape)} channels may be .*say which"):
+        picture(shape, frames=None)
+
+
+def test_alpha_and_colour_frames() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 12), dtype=np.uint8)
+    rgba = convert_pictures(pixels[..., :4], picture((32, 32, 4), frames="rgba"))
+    np.testing.assert_array_equal(rgba, pixels[..., :3])
+    colour = convert_pictures(pixels, picture((32, 32, 12), frames="colour"))
+    np.testing.assert_array_equal(colour, pixels[..., 9:])
+    for shape, frames in (((32, 32, 3), "rgba"), ((32, 32, 4), "colour"), ((32, 32, 1), "stack")):
+        with pytest.raises(DataError, match=f"channels cannot be {frames}"):
+            picture(shape, frames=frames)
+
+
+def test_a_stack_of_frames_is_its_newest() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 32, 32, 3), dtype=np.uint8)
+    assert is_picture((4, 32, 32, 3)) and not is_picture((40, 32, 32, 3))
+    stored = convert_pictures(pixels, picture((4, 32, 32, 3), frames=None))
+    np.testing.assert_array_equal(stored, pixels[:, -1])
+    two = convert_pictures(pixels[:, :2, ..., 0], picture((2, 32, 32), frames=None))
+    np.testing.assert_array_equal(two[..., 0], pixels[:, 1, ..., 0])
+    assert not picture((4, 32, 32, 3)).is_reversible
 
 
 def test_windowed_maximum_of_the_docstring() -> None:

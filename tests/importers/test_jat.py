@@ -176,7 +176,7 @@ def test_pictures(tmp_path: Path) -> None:
         ({"bytes": png(np.zeros((80, 84, 4), np.uint8)), "path": None}, r"step 1 is \(80, 84, 4\)"),
         (
             {"bytes": png(np.zeros((84, 84), np.uint16)), "path": None},
-            "step 1 is a picture of uint16",
+            r"step 1 is \(84, 84, 3\)",
         ),
     ],
 )
@@ -188,6 +188,25 @@ def test_a_corrupt_picture(tmp_path: Path, broken: dict, named: str) -> None:
         imported(folder, tmp_path / "out")
     summary = imported(folder, tmp_path / "out", skip_bad=True)
     assert summary.num_stored == 2 and summary.counts["left out by --skip-bad"] == 1
+
+
+def test_palettes_and_16_bits_are_colours(tmp_path: Path) -> None:
+    """One decoder for all sources: not the numbers of a palette's entries."""
+    pixels = np.zeros((84, 84, 3), np.uint8)
+    pixels[:, :42], pixels[:, 42:] = (10, 10, 250), (250, 10, 10)
+    palette, deep = io.BytesIO(), io.BytesIO()
+    Image.fromarray(pixels).quantize(4).save(palette, "PNG")
+    Image.fromarray(np.full((84, 84), 0x80FF, np.uint16)).save(deep, "PNG")
+    frames: list[list[Any]] = [
+        [{"bytes": (deep if n else palette).getvalue(), "path": None} for _ in rewards]
+        for n, rewards in enumerate(REWARDS)
+    ]
+    imported(write_pictures(tmp_path / "atari-pong", frames), tmp_path / "out")
+    store = EpisodeStore(tmp_path / "out")
+    stored = store.read(0).observations["pixels"][0]
+    np.testing.assert_allclose(stored[5, 5], (10, 10, 250), atol=4)
+    np.testing.assert_allclose(stored[5, 80], (250, 10, 10), atol=4)
+    assert (store.read(1).observations["pixels"][0, :84, :84] == 0x80).all()
 
 
 def test_ragged_lists_and_missing_values(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import tokenizers
 
 from db1.errors import ConfigError, DataError, MissingExtra
 from db1.importers.text import corpus_documents, prepare_text
@@ -217,3 +218,41 @@ def test_a_killed_worker_leaves_nothing(tmp_path: Path, corpus: Path) -> None:
     with pytest.raises(DataError, match="a process that tokenises text died"):
         prepare_text(corpus, out, vocabulary_text_size=300, num_workers=2, progress=kill)
     assert list(out.iterdir()) == []
+
+
+def _letters_only() -> TextTokenizer:
+    """A BPE that knows small Latin letters, and has neither an unknown token nor bytes."""
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    model = tokenizers.models.BPE(vocab={c: n for n, c in enumerate(["</s>", *letters])}, merges=[])
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(["</s>", "<|endoftext|>"])
+    return TextTokenizer(tokenizer.to_str())
+
+
+def test_text_that_a_tokenizer_cannot_write(tmp_path: Path) -> None:
+    tokenizer = _letters_only()
+    assert tokenizer.may_lose_text
+    assert tokenizer.lost_characters(["harbours and rain", "Rain!", "\u96e8\u304c"]).tolist() == [
+        0,
+        2,
+        2,
+    ]
+    texts = ["harbours and rain", "\u96e8\u304c\u964d\u308b"] * 10 + ["rain (again)"] * 2
+    corpus = tmp_path / "c.jsonl"
+    corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    options = {"vocabulary_text_size": 400, "tokenizer": tokenizer, "heldout_share": 0.2}
+    said = r"no ids for 44 of 212 characters \(20.8%\), and 10 of 22 documents lose everything"
+    with pytest.raises(DataError, match=said + r".*--max-lost 0.21"):
+        prepare_text(corpus, tmp_path / "o", **options)
+    assert not (tmp_path / "o/text.json").exists()
+    summary = prepare_text(corpus, tmp_path / "o", max_lost=0.21, **options)
+    assert (summary.num_unwritable, summary.num_lost_characters, summary.num_empty) == (10, 4, 0)
+    assert summary.num_train_documents + summary.num_heldout_documents == 12
+    assert DocumentStore(tmp_path / "o/train").sizes.min() > 1
+
+
+def test_a_tokenizer_that_knows_all_bytes_loses_nothing() -> None:
+    tokenizer = TextTokenizer.train(["words"], 300)
+    assert not tokenizer.may_lose_text
+    assert tokenizer.lost_characters(["\u96e8", "a"]).tolist() == [0, 0]
