@@ -6,10 +6,14 @@
 A shape is a type, a tuple of shapes (one of them), `[shape]` (a list of such), `{str: shape}` (a
 mapping with such values), or `{"key": shape, "other?": shape}` (these keys; `?`: may be missing;
 further keys are left alone).
+
+    seal(content)          content with a checksum of itself, for files that nobody writes by hand
+    unseal(sealed)         the content, and whether it is as it was sealed
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +21,7 @@ from typing import Any
 from db1.errors import DataError, Db1Error
 
 Number = (int, float)
+CHECKSUM = "checksum"
 _NAMES = {
     dict: "an object",
     list: "a list",
@@ -38,6 +43,28 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def seal(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Content with a checksum of itself (SHA-256 of its JSON with sorted keys) as the last key."""
+    return {**content, CHECKSUM: _checksum(content)}
+
+
+def unseal(content: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Undoes `seal`.
+
+    Returns:
+        The content without its checksum, and False where it differs from it; files of an older db1
+        have none and pass.
+    """
+    bare = {key: value for key, value in content.items() if key != CHECKSUM}
+    return bare, content.get(CHECKSUM) in (None, _checksum(bare))
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    plain = json.loads(json.dumps(content))  # numbers as keys become texts before they are sorted
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_shape(

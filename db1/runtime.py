@@ -360,17 +360,19 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
     """Writes a file so that a crash at any moment leaves the old file or the new one, whole.
 
     Folders above it are made. What is there and is no file (a device, a pipe, `/dev/stdout`) is
-    never replaced: the bytes are written to it. A link is replaced by the file.
+    never replaced: the bytes are written to it. A link stays, and what it leads to is written;
+    names that come out of files go through `db1.untrusted.below` before.
 
     Raises:
         WriteError: When it cannot be written; nothing is left behind then.
     """
-    path = Path(path)
+    given = Path(path)
+    path = Path(os.path.realpath(given)) if given.is_symlink() else given
     temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
-    with writing(path):
+    with writing(given):
         mkdir(path.parent)
-        if _is_special(path):
-            with open(path, "wb") as file:
+        if _is_special(given):
+            with open(given, "wb") as file:
                 file.write(data)
             return
         try:

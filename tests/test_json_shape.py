@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from db1.errors import CheckpointError, DataError
-from db1.json_shape import Number, check_shape, parse_json
+from db1.json_shape import Number, check_shape, parse_json, seal, unseal
 
 SHAPE = {
     "name": str,
@@ -62,3 +63,12 @@ def test_any_depth_is_a_value_error() -> None:
     assert parse_json('{"a": [1]}') == {"a": [1]}
     with pytest.raises(ValueError, match="nested too deeply"):
         parse_json("[" * 500_000)
+
+
+def test_sealed_content_tells_of_changes() -> None:
+    content = {"b": [1.5, None], "a": {"10": 1, "9": 2}}
+    sealed = parse_json(json.dumps(seal({"b": [1.5, None], "a": {10: 1, 9: 2}})))
+    assert unseal(sealed) == (content, True)
+    assert unseal(content) == (content, True)
+    assert unseal(sealed | {"b": [1.25, None]})[1] is False
+    assert unseal(sealed | {"checksum": "0"})[1] is False

@@ -189,9 +189,10 @@ def test_what_is_no_file_is_written_to_and_stays(tmp_path):
         assert os.lstat(device).st_ino == before.st_ino and stat.S_ISCHR(os.lstat(device).st_mode)
 
 
-def test_a_link_is_replaced_not_followed(tmp_path):
-    (tmp_path / "other").write_text("kept")
-    os.symlink(tmp_path / "other", tmp_path / "link")
+def test_a_link_stays(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/other").write_text("old")
+    os.symlink(tmp_path / "folder/other", tmp_path / "link")
     runtime.atomic_write_text(tmp_path / "link", "new")
-    assert (tmp_path / "other").read_text() == "kept"
-    assert (tmp_path / "link").read_text() == "new" and not (tmp_path / "link").is_symlink()
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "folder/other").read_text() == "new"
+    assert sorted(os.listdir(tmp_path)) == ["folder", "link"]

@@ -89,7 +89,7 @@ class FixedSamples:
     """The first `num_samples` samples of one source under a seed of their own, for evaluation."""
 
     def __init__(self, source: Source, num_samples: int, seed: int) -> None:
-        self._source = source
+        self.source = source
         self._num_samples = num_samples
         self._seed = seed
 
@@ -100,7 +100,7 @@ class FixedSamples:
         """Returns evaluation sample `n`."""
         if not 0 <= n < self._num_samples:
             raise IndexError(n)
-        return self._source.sample(n, generator_of(self._seed, n))
+        return self.source.sample(n, generator_of(self._seed, n))
 
 
 def _feed(digest: Any, name: str, value: object) -> None:

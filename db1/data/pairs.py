@@ -119,6 +119,11 @@ class PairSource:
         self._order = (0, Permutation(seed, 0, self._num_pairs))
         self.pairs_per_sequence = self._fitting_pairs() if config.pack else 1
 
+    @property
+    def stores(self) -> tuple[PairStore, ...]:
+        """The splits that are drawn from."""
+        return self._selection()._stores
+
     def __len__(self) -> int:
         """Number of pairs of an epoch."""
         return self._num_pairs

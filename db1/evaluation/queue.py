@@ -20,9 +20,10 @@ from typing import Any
 from db1.errors import DataError
 from db1.evaluation.results import TASK_SHAPE
 from db1.failures import make_folder
-from db1.json_shape import check_shape, parse_json
+from db1.json_shape import check_shape, parse_json, seal, unseal
 from db1.locks import try_lock
 from db1.runtime import atomic_write_text
+from db1.untrusted import below
 
 FINISHED_FOLDER = "finished"
 
@@ -49,7 +50,7 @@ class TaskQueue:
 
     def finish(self, task: str, part: dict[str, Any]) -> None:
         """Writes what a task came to."""
-        text = json.dumps({"task": task, **part}, indent=1, allow_nan=False)
+        text = json.dumps(seal({"task": task, **part}), indent=1, allow_nan=False)
         atomic_write_text(self._path(task, "json"), text + "\n")
 
     def is_finished(self, task: str) -> bool:
@@ -71,6 +72,10 @@ class TaskQueue:
             raise DataError(
                 f"{path}: no JSON ({error}); delete it to play the task again"
             ) from error
+        check_shape(part, dict, path)
+        part, is_whole = unseal(part)
+        if not is_whole:
+            raise DataError(f"{path}: changed since it was written; delete it to play again")
         check_shape(part, {"entry?": TASK_SHAPE, "failure?": str}, path)
         if not {"entry", "failure"} & part.keys():
             raise DataError(f"{path}: neither an entry nor a failure; delete it to play again")
@@ -90,4 +95,4 @@ class TaskQueue:
         return sorted(path.stem.replace("~", "/") for path in self._folder.glob("*.json"))
 
     def _path(self, task: str, ending: str) -> Path:
-        return self._folder / f"{task.replace('/', '~')}.{ending}"
+        return below(self._folder, f"{task.replace('/', '~')}.{ending}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import logging
 import platform
 import sys
 from collections.abc import Mapping
@@ -16,9 +17,11 @@ import torch
 import db1
 from db1.errors import ConfigError, DataError
 from db1.failures import make_folder
-from db1.json_shape import Number, check_shape, parse_json
+from db1.json_shape import Number, check_shape, parse_json, seal, unseal
 from db1.runtime import atomic_write_text
-from db1.untrusted import check_name, check_relative
+from db1.untrusted import below, check_name, check_relative
+
+logger = logging.getLogger(__name__)
 
 RESULTS_FILE = "results.json"
 
@@ -84,6 +87,9 @@ def read_results(folder: Path) -> dict[str, Any]:
     except ValueError as error:
         raise DataError(f"{path}: no JSON ({error}); evaluate again") from error
     check_shape(results, dict, path)
+    results, is_whole = unseal(results)
+    if not is_whole:
+        logger.warning("%s: changed since it was written, by hand or by damage", path)
     missing = {"tasks", "summary", "provenance", "settings"} - set(results)
     if missing:
         raise DataError(f"{path}: no results file of db1, it lacks {sorted(missing)}")
@@ -99,8 +105,8 @@ def read_results(folder: Path) -> dict[str, Any]:
 def write_results(folder: Path, results: Mapping[str, Any]) -> None:
     """Writes results.json so that a reader sees the old file or the new one, never half of it."""
     make_folder(folder)
-    text = json.dumps(results, indent=1, allow_nan=False)
-    atomic_write_text(folder / RESULTS_FILE, text + "\n")
+    text = json.dumps(seal(results), indent=1, allow_nan=False)
+    atomic_write_text(below(folder, RESULTS_FILE), text + "\n")
 
 
 def resume(

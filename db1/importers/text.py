@@ -84,7 +84,8 @@ def prepare_text(
     """Tokenises a corpus into training and held-out documents.
 
     Every k-th document is held out, k = round(1 / heldout_share), counted over the documents that
-    are not empty. Those of which the tokenizer can write nothing are left out. A folder that was finished with the same settings and text is used again.
+    are not empty. Those of which the tokenizer can write
+    nothing are left out. A folder that was finished with the same settings and text is used again.
 
     Args:
         name_or_path: As for `corpus_documents`.

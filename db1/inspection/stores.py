@@ -101,6 +101,7 @@ def _texts(path: Path, verify: bool, report: Report) -> StoreReport:
             continue
         store = DocumentStore(path / part, tokenizer_fingerprint=fingerprint)
         if verify:
+            store.verify(lambda done, total: report(f"{path}: checksums", done, total))
             findings += _check_ids(store, tokenizer, report)
         parts[part] = {
             "documents": store.num_documents,
@@ -129,7 +130,7 @@ def _texts(path: Path, verify: bool, report: Report) -> StoreReport:
 def _check_ids(
     store: DocumentStore, tokenizer: TextTokenizer | None, report: Report
 ) -> list[Finding]:
-    """The format has no checksums: every id must be one of the tokenizer's."""
+    """Documents of other programs have no checksums: every id must be one of the tokenizer's."""
     largest = -1
     for first in range(0, store.num_tokens, _CHUNK):
         last = min(first + _CHUNK, store.num_tokens)

@@ -56,9 +56,9 @@ def write_report(
         results = material.results
         plots = {THRESHOLD_PLOT: threshold_plot(results), SCORE_PLOT: score_plot(results)}
     for name, png in plots.items():
-        atomic_write_bytes(material.folder / name, png)
+        atomic_write_bytes(below(material.folder, name), png)
     _write_pictures(document, material.folder)
-    path = material.folder / REPORT_FILE
+    path = below(material.folder, REPORT_FILE)
     atomic_write_text(path, markdown(document, tuple(plots)))
     for target, render in ((html, html_page), (latex_file, latex)):
         if target is not None:

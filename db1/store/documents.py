@@ -19,16 +19,19 @@ Source: Megatron-LM, megatron/core/datasets/indexed_dataset.py (the format, no c
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import struct
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from db1.errors import DataError
-from db1.json_shape import parse_json
+from db1.json_shape import check_shape, parse_json
 
 MAGIC = b"MMIDIDX\0\0"
 IDX_VERSION = 1
@@ -40,12 +43,44 @@ DTYPES = {
 
 FORMAT = "db1-documents"
 VERSION = 1
+BLOCK_BYTES = 1 << 20
+"""Bytes of the ids that one checksum is of."""
+_STRETCH, _NUM_STRETCHES = 4_096, 64
 _HEAD = struct.Struct("<9sQBQQ")
 
 
 def token_dtype(size: int) -> np.dtype:
     """Dtype for ids in [0, size): uint16 while they fit, else int32."""
     return np.dtype(np.uint16 if size <= 65_536 else np.int32)
+
+
+class BlockChecksums:
+    """CRC-32 of a file's blocks, while it is written.
+
+    Example: blocks of 4 bytes of `abcdef` have the checksums of `abcd` and `ef`.
+    """
+
+    def __init__(self, block_bytes: int = BLOCK_BYTES) -> None:
+        self._block_bytes = block_bytes
+        self._done: list[int] = []
+        self._crc, self._filled = 0, 0
+
+    def update(self, content: bytes) -> None:
+        """Goes on with the bytes that come next."""
+        view = memoryview(content)
+        while len(view):
+            part = view[: self._block_bytes - self._filled]
+            self._crc = zlib.crc32(part, self._crc)
+            self._filled += len(part)
+            view = view[len(part) :]
+            if self._filled == self._block_bytes:
+                self._done.append(self._crc)
+                self._crc, self._filled = 0, 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Size of the blocks and the checksum of each, that of the last, shorter one too."""
+        rest = [self._crc] if self._filled else []
+        return {"block_bytes": self._block_bytes, "bin": [*self._done, *rest]}
 
 
 class DocumentWriter:
@@ -84,6 +119,7 @@ class DocumentWriter:
         }
         self._lengths: list[int] = []
         self._document_indices = [0]
+        self._checksums = BlockChecksums()
         try:
             self.prefix.parent.mkdir(parents=True, exist_ok=True)
             self._bin: BinaryIO | None = open(self._temporary("bin"), "wb")  # noqa: SIM115
@@ -114,7 +150,9 @@ class DocumentWriter:
             raise DataError(f"{self.prefix}: the writer is closed")
         try:
             for array in arrays:
-                self._bin.write(array.tobytes())
+                content = array.tobytes()
+                self._bin.write(content)
+                self._checksums.update(content)
         except OSError as error:
             raise self._failed(error) from error
         self._lengths.extend(len(array) for array in arrays)
@@ -127,10 +165,12 @@ class DocumentWriter:
         try:
             _sync_and_close(self._bin)
             self._bin = None
+            index = self._index()
             with open(self._temporary("idx"), "wb") as file:
-                file.write(self._index())
+                file.write(index)
                 _sync_and_close(file)
-            sidecar = json.dumps(self._sidecar, indent=2) + "\n"
+            checksums = self._checksums.to_dict() | {"idx": zlib.crc32(index)}
+            sidecar = json.dumps(self._sidecar | {"checksums": checksums}, indent=2) + "\n"
             self._temporary("json").write_text(sidecar, encoding="utf-8")
             for suffix in ("bin", "json", "idx"):
                 os.replace(self._temporary(suffix), f"{self.prefix}.{suffix}")
@@ -203,6 +243,7 @@ class DocumentStore:
         self.sidecar = _read_sidecar(Path(f"{self.prefix}.json"), tokenizer_fingerprint)
         self._read_index(Path(f"{self.prefix}.idx"))
         self._tokens = self._map_tokens(Path(f"{self.prefix}.bin"))
+        self._checksums = self._read_checksums()
 
     @property
     def num_documents(self) -> int:
@@ -255,6 +296,63 @@ class DocumentStore:
             )
         return np.array(np.asarray(self._tokens)[start:stop], dtype=self._dtype)
 
+    @property
+    def num_blocks(self) -> int:
+        """Number of blocks with a checksum; 0 in documents that were made without."""
+        return len(self._checksums["bin"]) if self._checksums else 0
+
+    def verify_block(self, block: int) -> None:
+        """Reads one block of the ids and checks it against its checksum.
+
+        Raises:
+            DataError: It is not what was written.
+        """
+        assert self._checksums is not None
+        size, expected = self._checksums["block_bytes"], self._checksums["bin"][block]
+        content = self._tokens.view(np.uint8)[block * size : (block + 1) * size]
+        if zlib.crc32(content) != expected:
+            raise DataError(
+                f"{self.prefix}.bin: bytes {block * size} to {block * size + len(content)} differ "
+                "from their checksum; the documents are damaged, tokenise the text again"
+            )
+
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Reads everything and checks it against the checksums, where there are any.
+
+        Args:
+            progress: Called with (blocks done, all blocks).
+
+        Raises:
+            DataError: What is damaged first.
+        """
+        if self._checksums is None:
+            return
+        index = Path(f"{self.prefix}.idx")
+        if zlib.crc32(index.read_bytes()) != self._checksums["idx"]:
+            raise DataError(
+                f"{index}: differs from its checksum; the documents are damaged, tokenise the text "
+                "again"
+            )
+        for block in range(self.num_blocks):
+            self.verify_block(block)
+            if progress is not None:
+                progress(block + 1, self.num_blocks)
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the index, the tokenizer and the checksums.
+
+        Documents without checksums tell by their index, and by stretches of their ids.
+        """
+        found = hashlib.sha256(Path(f"{self.prefix}.idx").read_bytes())
+        found.update(str(self.sidecar.get("tokenizer")).encode())
+        if self._checksums is not None:
+            found.update(json.dumps(self._checksums["bin"]).encode())
+            return found.hexdigest()
+        for start in np.linspace(0, max(0, self.num_tokens - _STRETCH), _NUM_STRETCHES).astype(int):
+            stop = min(self.num_tokens, int(start) + _STRETCH)
+            found.update(self.read_tokens(int(start), stop).tobytes())
+        return found.hexdigest()
+
     def sequence_lengths(self, document: int) -> np.ndarray:
         """Tokens of each sequence of a document, int32 (num_sequences,)."""
         first, last = self._document_indices[document], self._document_indices[document + 1]
@@ -301,6 +399,25 @@ class DocumentStore:
         starts = np.concatenate([[0], np.cumsum(self._lengths, dtype=np.int64)])
         self._document_starts = starts[indices]
         self.sizes = np.diff(self._document_starts)
+
+    def _read_checksums(self) -> dict[str, Any] | None:
+        """The sidecar's checksums; None where it has none.
+
+        Raises:
+            DataError: They are not those of a file of this size.
+        """
+        checksums = self.sidecar.get("checksums")
+        if checksums is None:
+            return None
+        where = f"{self.prefix}.json"
+        check_shape(checksums, {"block_bytes": int, "bin": [int], "idx": int}, where)
+        size, num_bytes = checksums["block_bytes"], self.num_tokens * self._dtype.itemsize
+        if size < 1 or len(checksums["bin"]) != -(-num_bytes // size):
+            raise DataError(
+                f"{where}: checksums of {len(checksums['bin'])} blocks of {size} bytes, the "
+                f"documents have {num_bytes} bytes; tokenise the text again"
+            )
+        return dict(checksums)
 
     def _map_tokens(self, file: Path) -> np.ndarray:
         expected = self.num_tokens * self._dtype.itemsize

@@ -186,9 +186,13 @@ class StoreFiles:
             )
         return lengths
 
+    def num_rows(self) -> int:
+        """Complete rows that every column has, with a record or without."""
+        return min(column.num_steps() for column in self.columns.values())
+
     def _on_disk(self) -> OnDisk:
         return OnDisk(
-            num_steps=min(column.num_steps() for column in self.columns.values()),
+            num_steps=self.num_rows(),
             num_strings=self.strings.ends.num_complete(),
             metadata_bytes=self.metadata.size(),
         )

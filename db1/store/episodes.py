@@ -9,6 +9,8 @@ The files are described in `episode_layout.py`, the writer is in `episode_writer
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import zlib
 from collections.abc import Callable
@@ -23,7 +25,7 @@ from db1.errors import DataError
 from db1.json_shape import parse_json
 from db1.store.episode_layout import METADATA_FILE, StoreFiles, StoreHeader, read_header
 from db1.store.episode_writer import EpisodeWriter
-from db1.store.records import HAS_SUCCESS, SUCCESS, TERMINATED
+from db1.store.records import HAS_SUCCESS, RECORDS_FILE, SUCCESS, TERMINATED
 from db1.store.statistics import FieldStatistics, StoreStatistics, field_statistics
 from db1.tokens.spec import Episode, FieldSpec, StepSpec
 from db1.tokens.vocabulary import VocabularyConfig
@@ -32,6 +34,10 @@ __all__ = ["EpisodeStore", "EpisodeWriter", "StoreCounts", "StoreHeader", "Store
 
 Progress = Callable[[int, int], None]
 """Called with (what is done, all there is)."""
+
+
+_CHUNK = 1 << 15
+"""Records that are read at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,18 +222,9 @@ class EpisodeStore:
         Raises:
             DataError: Names the first episode whose stored bytes are not those written.
         """
+        self._check_rest()
         for i in range(self.num_episodes):
-            crc, first, last = 0, int(self.offsets[i]), int(self.offsets[i + 1])
-            for column in self._files.columns.values():
-                crc = column.update_crc(crc, first, last)
-            record, start = self._record(i)
-            metadata = self._files.metadata.read(start, int(record["metadata_end"]) - start)
-            crc, expected = zlib.crc32(metadata, crc), int(record["column_crc"])
-            if crc != expected:
-                raise DataError(
-                    f"{self.path} episode {i}: checksum {crc:08x}, expected {expected:08x}; the "
-                    "store is damaged, make it again"
-                )
+            self.verify_episode(i)
             if progress is not None:
                 progress(i + 1, self.num_episodes)
         return StoreCounts(
@@ -236,6 +233,48 @@ class EpisodeStore:
             num_bytes=self.num_bytes,
             num_strings=len(self._files.strings) if self._files.has_text else 0,
         )
+
+    def _check_rest(self) -> None:
+        """A writer that was killed leaves the rows of one episode without a record.
+
+        Raises:
+            DataError: More rows than those of the longest episode lie behind the last record.
+        """
+        longest = int(self.lengths.max(initial=0))
+        rest = self._files.num_rows() - self.num_steps
+        if longest and rest > longest and self._files.valid_lengths().size == self.num_episodes:
+            raise DataError(
+                f"{self.path}: {rest} steps lie behind the last of {self.num_episodes} episodes, "
+                f"the longest of which has {longest}; {RECORDS_FILE} lost its end, or a long "
+                "episode was cut off; make the store again, or go on filling it"
+            )
+
+    def verify_episode(self, episode: int) -> None:
+        """Reads one episode and checks it against its checksum.
+
+        Raises:
+            DataError: Its stored bytes are not those written.
+        """
+        crc, first, last = 0, int(self.offsets[episode]), int(self.offsets[episode + 1])
+        for column in self._files.columns.values():
+            crc = column.update_crc(crc, first, last)
+        record, start = self._record(episode)
+        metadata = self._files.metadata.read(start, int(record["metadata_end"]) - start)
+        crc, expected = zlib.crc32(metadata, crc), int(record["column_crc"])
+        if crc != expected:
+            raise DataError(
+                f"{self.path} episode {episode}: checksum {crc:08x}, expected {expected:08x}; the "
+                "store is damaged, make it again"
+            )
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the header and of the records, which hold checksums of all else."""
+        content = self.header.to_dict() | {"created_by": ""}
+        found = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+        for first in range(0, self.num_episodes, _CHUNK):
+            last = min(first + _CHUNK, self.num_episodes)
+            found.update(self._files.records.read(first, last).tobytes())
+        return found.hexdigest()
 
     def statistics(
         self, vocabulary: VocabularyConfig | None = None, progress: Progress | None = None

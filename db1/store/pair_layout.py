@@ -181,7 +181,10 @@ class PairFiles:
         num_records = self.pair_records.size() // PAIR_RECORD.itemsize
         if not num_records and self.images.size() and not self.pair_records.path.exists():
             raise DataError(f"{self.pair_records.path} is missing; make the store again")
-        num_valid = self._num_valid_pairs(num_records, self._num_valid_images())
+        num_images = self._num_valid_images()
+        num_valid = self._num_valid_pairs(num_records, num_images)
+        if num_valid == num_records and not repair:
+            self._check_rest(num_valid, num_images)
         num_lost = num_records - num_valid
         if num_lost > 1 and not repair:
             raise DataError(
@@ -192,6 +195,24 @@ class PairFiles:
         if num_lost:
             logger.warning("%s: left out %d incomplete pair(s) at the end", self.path, num_lost)
         return num_valid
+
+    def _check_rest(self, num_pairs: int, num_images: int) -> None:
+        """A writer that was killed leaves one line and one image without a record, never more.
+
+        Raises:
+            DataError: More lie there: the records lost their end, or all of them.
+        """
+        last = self.read_pairs(num_pairs - 1, num_pairs)[0] if num_pairs else None
+        end, images = (int(last["line_end"]), int(last["num_images"])) if num_pairs else (0, 0)
+        rest = self.lines.read(end, min(self.lines.size() - end, _CHUNK * 8))
+        num_lines = rest.count(b"\n")
+        has_grown = self.pair_records.size() // PAIR_RECORD.itemsize > num_pairs  # a writer works
+        if (num_lines > 1 or num_images > images + 1) and not has_grown:
+            raise DataError(
+                f"{self.pair_records.path}: {num_pairs} pairs, and at least {num_lines} lines and "
+                f"{num_images - images} images lie behind them; it lost its end, make the store "
+                "again, or open it once with PairWriter(repair=True) to keep those pairs"
+            )
 
     def _num_valid_images(self) -> int:
         num_records = self.image_records.size() // IMAGE_RECORD.itemsize

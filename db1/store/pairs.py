@@ -11,6 +11,8 @@ The files are described in `pair_layout.py`, the writer is in `pair_writer.py`. 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import zlib
 from collections.abc import Callable
@@ -38,6 +40,8 @@ __all__ = [
 
 Progress = Callable[[int, int], None]
 """Called with (what is done, all there is)."""
+_CHUNK = 1 << 15
+"""Records that are read at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +168,18 @@ class PairStore:
         return PairCounts(
             num_pairs=self.num_pairs, num_images=self.num_images, num_bytes=self.num_bytes
         )
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the header and of the records, which hold checksums of all else."""
+        content = self.header.to_dict() | {"created_by": ""}
+        found = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+        for read, count in (
+            (self._files.read_images, self.num_images),
+            (self._files.read_pairs, self._num_pairs),
+        ):
+            for first in range(0, count, _CHUNK):
+                found.update(read(first, min(first + _CHUNK, count)).tobytes())
+        return found.hexdigest()
 
     @property
     def image_bytes(self) -> int:

@@ -34,6 +34,8 @@ NEUTRAL_KEYS = frozenset(
         "max_skips_in_a_row",
         "max_skips",
         "hang_timeout",
+        "allow_changed_data",
+        "verify_data",
     }
 )
 """Keys of `TrainingConfig` that may change when a run is resumed."""
@@ -83,6 +85,10 @@ class TrainingConfig(Checked):
             the training, on a CPU there are none.
         num_workers: Processes that read data for each training process; 0 reads in place.
         num_threads: Threads of torch; None leaves torch's choice.
+        allow_changed_data: Go on with a run whose data changed since it was trained last, and note
+            it in its data.json.
+        verify_data: Compare the data with their checksums, some at the start and all beside the
+            training.
         watch: Where records go.
         rollouts: Acting during training.
     """
@@ -118,6 +124,8 @@ class TrainingConfig(Checked):
     deterministic: bool = False
     num_workers: Annotated[int, Range(least=0, most=4_096)] = 0
     num_threads: Annotated[int, Range(least=1, most=4_096)] | None = None
+    allow_changed_data: bool = False
+    verify_data: bool = True
     watch: WatchConfig = field(default_factory=WatchConfig)
     rollouts: RolloutConfig = field(default_factory=RolloutConfig)
 

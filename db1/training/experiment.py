@@ -14,6 +14,7 @@ from db1.checkpoint.bundle import CHOSEN_FILE, INSTRUCTIONS_FILE
 from db1.config import build, load_yaml, save_yaml, to_dict
 from db1.data.build import DataConfig, SourceFactory
 from db1.data.sources import EpisodeSource
+from db1.data.stored import stored_sources
 from db1.errors import ConfigError
 from db1.model.config import ModelConfig
 from db1.model.room import TRAINING_BYTES, check_room
@@ -30,6 +31,7 @@ from db1.training.precision import resolve_precision
 from db1.training.sizing.footprint import meta_model
 from db1.training.sizing.work import parameters_by_part, work
 from db1.training.state.finetune import FinetuneConfig, expand, model_files, start_model
+from db1.training.state.run_data import RunData
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +129,7 @@ def run_experiment(path: Path | str | Mapping[str, Any], overrides: Sequence[str
         files=model_files(config.finetune, config.run_folder),
         watch=watch_of(config),
         complete=_with_defaults,
+        run_data=RunData(stored_sources(mixture.planned.sources, heldout), config.training),
     )
     trainer.run()
     return config.run_folder

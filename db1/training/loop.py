@@ -39,6 +39,7 @@ from db1.training.mixture import EVENT, RunMixture
 from db1.training.processes import Processes
 from db1.training.schedule import learning_rate_at
 from db1.training.state.resume import config_hash, prepare_folder
+from db1.training.state.run_data import RunData
 from db1.training.state.run_lock import RunLock
 from db1.training.state.saving import Saver, check_resumable, restore_training
 from db1.training.step_loader import BatchDrawer
@@ -75,6 +76,7 @@ class Trainer:
         files: What a checkpoint holds of the model; None: all its weights.
         watch: What records need to know of datasets and model.
         complete: See `prepare_folder`.
+        run_data: Tells whether the data are those of the run, and whole; None: that is not asked.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Trainer:
         files: ModelFiles | None = None,
         watch: Watch | None = None,
         complete: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+        run_data: RunData | None = None,
     ) -> None:
         needed = training.num_steps * training.global_batch_size
         if len(dataset) < needed:
@@ -115,6 +118,7 @@ class Trainer:
         self._reporter: Reporter | None = None
         self._watch = watch or Watch()
         self._complete = complete
+        self._run_data = run_data
 
     def run(self) -> TrainingResult:
         """Trains to the last step, or to a SIGTERM, from the newest valid checkpoint if any.
@@ -184,6 +188,8 @@ class Trainer:
             prepare_folder(self._run_folder, self._config, self._run_files, self._complete)
             found = find_checkpoint(self._run_folder)
             start = found.step if found else 0
+            if self._run_data:
+                self._run_data.settle(self._run_folder)
             tidy_checkpoints(self._run_folder, start)
             return found, self._mixture.settle(start) if self._mixture else None
 
@@ -230,11 +236,15 @@ class Trainer:
             config_hash(self._config),
             self._reporter.saved,
         )
+        if self._run_data and processes.rank == 0:
+            self._run_data.watch()
         try:
             result = self._take_steps(start, drawer, saver)
             self._watchdog.now("waiting for the last checkpoint")
             saver.finish()
         finally:
+            if self._run_data:
+                self._run_data.close()
             saver.abandon()
         if result.stopped:
             logger.info("SIGTERM: saved at step %d, the same command goes on", result.step)
@@ -294,7 +304,12 @@ class Trainer:
             tally.add(values, batch.sources, batch.ids.numel())
             slots += slots_of(values, batch.sources, first_slot)
         self._watchdog.now(f"step {step}: summing losses")
-        loss, stop = self._processes.sum([sum(tally.losses.values()), float(self._stop.asked)])
+        damaged = self._run_data is not None and self._run_data.is_damaged
+        loss, stop, damages = self._processes.sum(
+            [sum(tally.losses.values()), float(self._stop.asked), float(damaged)]
+        )
+        if damages and self._run_data:
+            self._processes.together(self._run_data.raise_found, lambda nothing: None)
         norm, fault = self._step_or_skip(step, loss / drawn.total_targets)
         if fault:
             self._tell_of_skip(step, fault, slots)

@@ -97,4 +97,4 @@ def _read_entry(place: Path) -> dict[str, Any]:
 
 def write_entry(place: Path, entry: Mapping[str, Any]) -> None:
     make_folder(place)
-    atomic_write_text(place / RECORDING_FILE, json.dumps(entry, indent=1) + "\n")
+    atomic_write_text(below(place, RECORDING_FILE), json.dumps(entry, indent=1) + "\n")

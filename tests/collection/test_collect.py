@@ -11,6 +11,7 @@ from db1.collection import CollectRequest, collect, collect_many
 from db1.collection.demonstrate import demonstrate
 from db1.errors import ConfigError, DataError
 from db1.experts import make_expert
+from db1.json_shape import unseal
 from db1.store.append import AppendFiles
 from db1.store.episodes import EpisodeStore
 from db1.suites import make_env
@@ -95,8 +96,8 @@ def test_collect_fills_a_store_and_measures_references(tmp_path):
     assert (summary.episodes, summary.new_episodes, summary.steps) == (3, 3, store.num_steps)
     words = json.loads((tmp_path / CART / "instruction.json").read_text())
     assert words == {"text": "classic control cart pole v1", "field": None}
-    references = json.loads((tmp_path / CART / "references.json").read_text())
-    assert references == summary.references
+    references, is_whole = unseal(json.loads((tmp_path / CART / "references.json").read_text()))
+    assert is_whole and references == summary.references
     assert references["task"] == CART
     assert references["environment"] == dict(store.header.environment)
     for policy in ("random", "expert"):

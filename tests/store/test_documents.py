@@ -8,6 +8,7 @@ import pickle
 import resource
 import signal
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,13 @@ def test_bytes_of_the_worked_example(tmp_path: Path) -> None:
     expected += struct.pack("<4q", 0, 2, 4, 5)
     assert (tmp_path / "d.idx").read_bytes() == expected
     assert (tmp_path / "d.bin").read_bytes() == struct.pack("<11H", *range(1, 12))
-    assert json.loads((tmp_path / "d.json").read_text()) == {
+    sidecar = json.loads((tmp_path / "d.json").read_text())
+    assert sidecar.pop("checksums") == {
+        "block_bytes": 1 << 20,
+        "bin": [zlib.crc32((tmp_path / "d.bin").read_bytes())],
+        "idx": zlib.crc32((tmp_path / "d.idx").read_bytes()),
+    }
+    assert sidecar == {
         "format": "db1-documents",
         "version": 1,
         "tokenizer": "abc",

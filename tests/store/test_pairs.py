@@ -280,3 +280,16 @@ def test_numbers_outside_are_refused(store: Path) -> None:
             found.pair(number)
         with pytest.raises(DataError, match=f"image {number}, expected 0..4"):
             found.image(number)
+
+
+@pytest.mark.parametrize("kept", [0, 2])
+def test_records_that_lost_their_end_are_found(store: Path, kept: int) -> None:
+    records = store / "pairs.bin"
+    size = records.stat().st_size // 5
+    records.write_bytes(records.read_bytes()[: kept * size])
+    with pytest.raises(DataError, match=rf"pairs.bin: {kept} pairs, and at least {5 - kept} lines"):
+        PairStore(store)
+    with pytest.raises(DataError, match="lost its end"):
+        PairWriter(store, CAPTIONS)
+    with PairWriter(store, CAPTIONS, repair=True) as writer:
+        assert writer.num_pairs == kept

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from db1.errors import DataError
-from db1.json_shape import parse_json
+from db1.json_shape import parse_json, seal, unseal
 
 REFERENCES_FILE = "references.json"
 
@@ -59,7 +59,9 @@ def read_stored(folder: Path) -> StoredReferences | None:
     """
     path = folder / REFERENCES_FILE
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content, is_whole = unseal(parse_json(path.read_text(encoding="utf-8")))
+        if not is_whole:
+            raise ValueError("changed since they were written, or by hand")
         return StoredReferences(
             random=float(content["random"]["mean"]),
             expert=float(content["expert"]["mean"]),
@@ -68,7 +70,7 @@ def read_stored(folder: Path) -> StoredReferences | None:
         )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise broken(folder, error) from error
 
 
@@ -87,7 +89,7 @@ def write_stored(folder: Path, content: Mapping[str, Any]) -> None:
     path = folder / REFERENCES_FILE
     partial = path.with_suffix(".partial")
     try:
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(seal(content), indent=2) + "\n", encoding="utf-8")
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
