@@ -2,11 +2,12 @@
 
     observations (N, ...)   actions (N, ...)   rewards (N,)   terminals (N,)   timeouts (N,)
 
-Step i is the last of its episode where terminals[i] (the task ended) or timeouts[i] (cut off).
-`infos`, `metadata` and `next_observations` are left aside. Files without `timeouts` are cut behind
-the most steps of the task (--max-steps, or D4RL's own number), or with --cut-at-jumps wherever
-next_observations[i] differs from observations[i + 1]. Steps behind the last end are an episode that
-was still running: it is dropped unless --keep-incomplete.
+Step i is the last of its episode where terminals[i] (the task ended) or timeouts[i] (cut off). A
+goal that is held, with terminals on step after step, ends an episode once (--terminals). Files
+without `timeouts` are cut behind the most steps of the task (D4RL's own number); --max-steps, and
+--cut-at-jumps wherever next_observations[i] differs from observations[i + 1], cut any file.
+`infos` and `metadata` are left aside. Steps behind the last end are an episode that was still
+running: it is dropped unless --keep-incomplete.
 
 D4RL's actions lie in [-1, 1] already. Random and expert returns: `d4rl_datasets.json`.
 
@@ -44,7 +45,7 @@ REQUIRED = ("observations", "actions", "rewards", "terminals")
 OBSERVATION_KEY = "state"
 _SUFFIXES = (".hdf5", ".h5")
 _BLOCK = 65_536
-ENDS = ("both", "timeouts")
+TERMINALS = ("first", "each", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,17 +61,17 @@ class D4rlOptions(EpisodeOptions):
     cut_at_jumps: bool = option(
         False, "An episode ends where next_observations does not go on, too."
     )
-    ends: str = option(
-        ENDS[0],
-        "Which marks end an episode: `both`, or `timeouts` alone, where terminals are set on every "
-        "step at a goal.",
+    terminals: str = option(
+        TERMINALS[0],
+        "`first`: a goal that is held, with terminals on step after step, ends an episode once; "
+        "`each`: every terminal ends one; `none`: timeouts alone do.",
     )
     keep_incomplete: bool = option(False, "Keep the steps behind the last end as an episode.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.ends not in ENDS:
-            raise ConfigError(f"--ends: got {self.ends!r}, expected one of {ENDS}")
+        if self.terminals not in TERMINALS:
+            raise ConfigError(f"--terminals: got {self.terminals!r}, expected one of {TERMINALS}")
 
 
 @cache

@@ -232,7 +232,7 @@ def _length_notes(path: Path, num_before: int) -> list[str]:
     """A warning where many of the new episodes have one step."""
     lengths = EpisodeStore(path).lengths[num_before:]
     num_single = int((lengths == 1).sum())
-    if num_single < MANY_SINGLE * len(lengths) or (lengths == 1).all():
+    if num_single < max(3, MANY_SINGLE * len(lengths)) or (lengths == 1).all():
         return []
     return [
         f"{num_single} of {len(lengths)} episodes have one step: is every step at a goal marked as "

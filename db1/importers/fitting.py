@@ -52,12 +52,12 @@ class Fitting:
         for kind in KINDS:
             sources = [key for key in sorted(self.observation) if self._kind(key) == kind]
             targets = {k: f for k, f in self.spec.observation.items() if f.kind == kind}
-            if self.order:
-                targets = {key: targets[key] for key in self.order if key in targets}
             if kind in ("text", "image"):
                 pairs = zip(targets, sources, strict=True)
                 fitted |= {target: converted[source] for target, source in pairs}
             elif targets:
+                in_order = [key for key in self.order if key in targets] or list(targets)
+                targets = {key: targets[key] for key in in_order}
                 fitted |= _cut(_flattened([converted[key] for key in sources]), targets)
         return self._checked(fitted, where)
 
