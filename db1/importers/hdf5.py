@@ -68,7 +68,10 @@ def _check_contained(path: Path, state: tuple[int, ...]) -> None:
         file.id.links.visit(visit, info=True)
         for name in others:
             link = file.get(name, getlink=True)
-            target = f"{link.path} of {link.filename}" if hasattr(link, "filename") else "elsewhere"
+            target = "elsewhere"
+            if hasattr(link, "filename"):
+                is_gone = not (path.parent / link.filename).exists()
+                target = f"{link.path} of {link.filename}" + (", which is missing" * is_gone)
             raise _made_of_others(path, name, f"a link to {target}")
         for name in names:
             if h5py.h5o.get_info(file.id, name).type != h5py.h5o.TYPE_DATASET:

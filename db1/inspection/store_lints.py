@@ -19,6 +19,8 @@ from db1.tokens.spec import StepSpec
 MIN_NORMALISED = 0.5
 """Below this share of the reference expert's return data is no expert's."""
 MAX_CLIPPED_SHARE = 0.01
+MANY_SINGLE = 0.2
+"""Share of episodes of one step from which their ends are doubted."""
 
 
 def store_lints(store: EpisodeStore, *, with_environments: bool) -> list[Finding]:
@@ -28,7 +30,7 @@ def store_lints(store: EpisodeStore, *, with_environments: bool) -> list[Finding
         store: The store.
         with_environments: Compare it with the suite's environment, which builds that.
     """
-    checks = (empty_store, weak_expert, duplicate_episodes, returns_not_finite)
+    checks = (empty_store, one_step, weak_expert, duplicate_episodes, returns_not_finite)
     found = [finding for check in checks for finding in check(store)]
     if with_environments:
         found += other_environment(store)
@@ -41,6 +43,24 @@ def empty_store(store: EpisodeStore) -> list[Finding]:
         return []
     return [
         _of(store, ERROR, "empty", "the store has no episode", "collect or import some, or remove")
+    ]
+
+
+def one_step(store: EpisodeStore) -> list[Finding]:
+    """Many episodes of one step beside longer ones, as of a goal that is reached again and again."""
+    num_single = int((store.lengths == 1).sum())
+    is_many = num_single >= max(3, MANY_SINGLE * store.num_episodes)
+    if not is_many or num_single == store.num_episodes:
+        return []
+    return [
+        _of(
+            store,
+            WARNING,
+            "one-step",
+            f"{num_single} of {store.num_episodes} episodes have one step, others up to "
+            f"{int(store.lengths.max())}",
+            "was every step at a goal marked as an end? Import again (d4rl: --terminals first)",
+        )
     ]
 
 

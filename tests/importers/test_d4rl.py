@@ -184,7 +184,7 @@ def test_values_in_other_files_are_refused(tmp_path: Path, file: Path) -> None:
 
     for make, said in (
         (external, "'observations' is an array whose values lie in .*secret.bin"),
-        (link, "'observations' is a link to observations of gone.hdf5"),
+        (link, "'observations' is a link to /?observations of gone.hdf5, which is missing"),
         (virtual, "'observations' is a virtual array"),
     ):
         file.write_bytes(content)
