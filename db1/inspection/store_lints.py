@@ -47,7 +47,7 @@ def empty_store(store: EpisodeStore) -> list[Finding]:
 
 
 def one_step(store: EpisodeStore) -> list[Finding]:
-    """Many episodes of one step beside longer ones, as of a goal that is reached again and again."""
+    """Many episodes of one step beside longer ones: a goal that is reached again and again."""
     num_single = int((store.lengths == 1).sum())
     is_many = num_single >= max(3, MANY_SINGLE * store.num_episodes)
     if not is_many or num_single == store.num_episodes:
