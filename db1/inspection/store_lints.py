@@ -135,8 +135,10 @@ def other_environment(store: EpisodeStore) -> list[Finding]:
     A task of no suite, and a suite that is not installed, cannot be compared: that is said.
     """
     from db1.suites import parse_task_id  # loads gymnasium
+    from db1.suites.plugins import check_modules
 
     try:
+        check_modules([store.header.task])
         suite, task = parse_task_id(store.header.task)
         now, spec = suite.environment_version(task), suite.step_spec(task)
     except Db1Error as error:

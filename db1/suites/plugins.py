@@ -87,17 +87,21 @@ def load_run_plugins(config: Mapping[str, Any], tasks: Iterable[str] = ()) -> No
                 place,
                 place,
             )
-    _check_modules([*tasks, *_tasks_of(config)])
+    check_modules([*tasks, *_tasks_of(config)])
 
 
-def _check_modules(tasks: Iterable[str]) -> None:
-    """Raises ConfigError for a task whose module of the working folder nobody named before."""
+def check_modules(tasks: Iterable[str]) -> None:
+    """Refuses tasks out of files whose module in the working folder nobody named before.
+
+    Raises:
+        ConfigError: Naming the task `gym/MODULE:ID` and what to do.
+    """
     for task in tasks:
         name = task.removeprefix("gym/") if task.startswith("gym/") else ""
         module = name.rpartition(":")[0]
         if module and module not in sys.modules and not is_known(module):
             raise ConfigError(
-                f"{task}: the run would import {module} from {Path.cwd()}, code that was not used "
+                f"{task}: would import {module} from {Path.cwd()}, code that was not used "
                 f"on this machine before; look at it, and run `db1 tasks check {task}` to use it"
             )
 

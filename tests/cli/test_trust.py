@@ -33,7 +33,9 @@ def _attacked(db1: Run, folder: Path, target: Path, verbs: list[tuple[object, ..
             (folder / name).write_bytes(payload)
             manifest = (folder / name).with_name(MANIFEST_FILE)
             if manifest.is_file():  # its sender writes it, too
-                write_manifest(manifest.parent, json.loads(manifest.read_text())["step"])
+                step = json.loads(manifest.read_text())["step"]
+                manifest.unlink()
+                write_manifest(manifest.parent, step)
             for verb in verbs:
                 status, _, err = db1(*verb)
                 assert not target.exists(), (name, kind, verb)

@@ -45,7 +45,7 @@ def test_plugins_of_a_stranger_are_not_loaded(
     with caplog.at_level(logging.WARNING):
         load_run_plugins({"plugins": ["evil.py", "evil"]})
     assert caplog.text.count("is code that was not used on this machine before") == 2
-    with pytest.raises(ConfigError, match="gym/evil:Lamp-v0: the run would import evil"):
+    with pytest.raises(ConfigError, match="gym/evil:Lamp-v0: would import evil"):
         load_run_plugins({"data": {"tasks": {"gym/evil:Lamp-v0": {}}}})
     with pytest.raises(ConfigError, match="look at it, and run `db1 tasks check"):
         load_run_plugins({}, ["gym/evil:Lamp-v0"])
