@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from db1.data.sources import EpisodeSource, Source, TextSource
 from db1.store.documents import DocumentStore
 from db1.store.episodes import EpisodeStore
 from db1.store.pairs import PairStore
+
+logger = logging.getLogger(__name__)
 
 Store = EpisodeStore | DocumentStore | PairStore
 
@@ -63,6 +66,20 @@ class StoredSource:
                 store.verify_episode(int(rng.integers(store.num_episodes)))
             elif isinstance(store, DocumentStore) and store.num_blocks:
                 store.verify_block(int(rng.integers(store.num_blocks)))
+
+    def warn_of_lost_records(self) -> None:
+        """Logs stores whose records are fewer than their steps, as of a file that lost its end."""
+        for store in self.stores:
+            if isinstance(store, EpisodeStore) and store.num_episodes:
+                behind = store.num_steps_behind
+                if behind > int(store.lengths.max()):
+                    logger.warning(
+                        "%s: %d steps lie behind the last of %d episodes and are left out; `db1 "
+                        "inspect` says more",
+                        store.path,
+                        behind,
+                        store.num_episodes,
+                    )
 
     def check(self, progress: Callable[[int, int], None]) -> None:
         """Compares everything with its checksums.

@@ -30,7 +30,14 @@ def store_lints(store: EpisodeStore, *, with_environments: bool) -> list[Finding
         store: The store.
         with_environments: Compare it with the suite's environment, which builds that.
     """
-    checks = (empty_store, one_step, weak_expert, duplicate_episodes, returns_not_finite)
+    checks = (
+        empty_store,
+        lost_records,
+        one_step,
+        weak_expert,
+        duplicate_episodes,
+        returns_not_finite,
+    )
     found = [finding for check in checks for finding in check(store)]
     if with_environments:
         found += other_environment(store)
@@ -43,6 +50,24 @@ def empty_store(store: EpisodeStore) -> list[Finding]:
         return []
     return [
         _of(store, ERROR, "empty", "the store has no episode", "collect or import some, or remove")
+    ]
+
+
+def lost_records(store: EpisodeStore) -> list[Finding]:
+    """More steps behind the last record than an episode that was being written can have."""
+    longest, behind = int(store.lengths.max(initial=0)), store.num_steps_behind
+    if not longest or behind <= longest:
+        return []
+    return [
+        _of(
+            store,
+            WARNING,
+            "lost-records",
+            f"{behind} steps lie behind the last of {store.num_episodes} episodes, the longest of "
+            f"which has {longest}",
+            "episodes.bin lost its end: make the store again (or a long episode was cut off: the "
+            "same command goes on)",
+        )
     ]
 
 
@@ -222,6 +247,16 @@ def _version_difference(stored: Mapping[str, Any], now: Mapping[str, Any]) -> st
         for key in sorted(stored.keys() & now.keys())
         if str(stored[key]) != str(now[key])
     )
+
+
+_CHECKS = (
+    empty_store,
+    lost_records,
+    one_step,
+    weak_expert,
+    duplicate_episodes,
+    returns_not_finite,
+)
 
 
 def _of(

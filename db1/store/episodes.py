@@ -25,7 +25,7 @@ from db1.errors import DataError
 from db1.json_shape import parse_json
 from db1.store.episode_layout import METADATA_FILE, StoreFiles, StoreHeader, read_header
 from db1.store.episode_writer import EpisodeWriter
-from db1.store.records import HAS_SUCCESS, RECORDS_FILE, SUCCESS, TERMINATED
+from db1.store.records import HAS_SUCCESS, SUCCESS, TERMINATED
 from db1.store.statistics import FieldStatistics, StoreStatistics, field_statistics
 from db1.tokens.spec import Episode, FieldSpec, StepSpec
 from db1.tokens.vocabulary import VocabularyConfig
@@ -222,7 +222,6 @@ class EpisodeStore:
         Raises:
             DataError: Names the first episode whose stored bytes are not those written.
         """
-        self._check_rest()
         for i in range(self.num_episodes):
             self.verify_episode(i)
             if progress is not None:
@@ -234,20 +233,13 @@ class EpisodeStore:
             num_strings=len(self._files.strings) if self._files.has_text else 0,
         )
 
-    def _check_rest(self) -> None:
-        """A writer that was killed leaves the rows of one episode without a record.
+    @property
+    def num_steps_behind(self) -> int:
+        """Steps behind the last complete episode, as of a writer at work or one that was killed.
 
-        Raises:
-            DataError: More rows than those of the longest episode lie behind the last record.
+        More than the longest episode has: `episodes.bin` lost its end.
         """
-        longest = int(self.lengths.max(initial=0))
-        rest = self._files.num_rows() - self.num_steps
-        if longest and rest > longest and self._files.valid_lengths().size == self.num_episodes:
-            raise DataError(
-                f"{self.path}: {rest} steps lie behind the last of {self.num_episodes} episodes, "
-                f"the longest of which has {longest}; {RECORDS_FILE} lost its end, or a long "
-                "episode was cut off; make the store again, or go on filling it"
-            )
+        return max(0, self._files.num_rows() - self.num_steps)
 
     def verify_episode(self, episode: int) -> None:
         """Reads one episode and checks it against its checksum.

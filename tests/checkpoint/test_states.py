@@ -2,12 +2,15 @@
 
 import io
 import os
+import pickle
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from attacks import payloads, torch_file
 
 from db1.checkpoint.states import check_states, load_state
@@ -101,3 +104,15 @@ def test_links_are_looked_into(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"asks for .*mkdir"):
         check_states(tmp_path / "deepspeed")
     assert not target.exists()
+
+
+def test_the_attacks_work_where_nothing_restricts_them(tmp_path: Path) -> None:
+    found = dict(payloads(tmp_path / "ran"))
+    for read in (
+        lambda: pickle.loads(found["pickle"]),
+        lambda: torch.load(io.BytesIO(found["torch"]), weights_only=False),
+        lambda: np.load(io.BytesIO(found["numpy"]), allow_pickle=True),
+        lambda: yaml.unsafe_load(found["yaml"]),
+    ):
+        read()
+        (tmp_path / "ran").rmdir()

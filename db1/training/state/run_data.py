@@ -106,6 +106,8 @@ class RunData:
         """Compares rows here and there with their checksums, for a moment."""
         end, rng = time.monotonic() + SAMPLE_SECONDS, np.random.default_rng()
         sources = [source for source in self._sources.values() if source.is_checkable]
+        for source in sources:
+            source.warn_of_lost_records()
         for number in rng.permutation(SAMPLE_ROUNDS * len(sources)).tolist():
             if time.monotonic() >= end:
                 return

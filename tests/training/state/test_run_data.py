@@ -13,6 +13,7 @@ import tiny_training
 
 from db1.data.stored import StoredSource
 from db1.errors import DataError
+from db1.inspection.store_lints import lost_records
 from db1.store.documents import DocumentStore, DocumentWriter
 from db1.store.episodes import EpisodeStore, EpisodeWriter, StoreHeader
 from db1.tokens.spec import Episode, FieldSpec, StepSpec
@@ -150,3 +151,15 @@ def test_documents_have_checksums(tmp_path: Path) -> None:
     store = DocumentStore(tmp_path / "d")
     store.verify()
     assert store.num_blocks == 0 and store.digest() != before
+
+
+def test_records_that_lost_their_end_are_told(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = root / "store/episodes.bin"
+    file.write_bytes(file.read_bytes()[: 10 * 56])
+    store = EpisodeStore(root / "store")
+    assert (store.num_episodes, store.num_steps_behind) == (10, 30)
+    assert [finding.code for finding in lost_records(store)] == ["lost-records"]
+    with pytest.raises(DataError, match="episodes 20 -> 10"):
+        settle(root)
+    settle(root, allow_changed_data=True)
+    assert "30 steps lie behind the last of 10 episodes" in caplog.text
