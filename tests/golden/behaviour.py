@@ -220,7 +220,7 @@ def evaluation_results(folder: Path) -> dict[str, Any]:
 
 def plain_results(results: dict[str, Any]) -> dict[str, Any]:
     """Results without what differs between two evaluations of one model."""
-    left_out = ("seconds", "provenance", "details", "weights", "measured")
+    left_out = ("seconds", "provenance", "details", "weights", "measured", "checksum")
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
