@@ -37,6 +37,7 @@ def _attacked(db1: Run, folder: Path, target: Path, verbs: list[tuple[object, ..
                 manifest.unlink()
                 write_manifest(manifest.parent, step)
             for verb in verbs:
+                shutil.rmtree(target.parent / "out", ignore_errors=True)
                 status, _, err = db1(*verb)
                 assert not target.exists(), (name, kind, verb)
                 assert status in (0, 1, 2), (name, kind, verb, err)
