@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,12 +16,13 @@ from db1.cli.console import Console
 from db1.cli.device import checked_device
 from db1.cli.model_argument import Checkpoint, Run
 from db1.cli.options import Given, Of, from_dataclasses
-from db1.cli.progress import task_bars
+from db1.cli.progress import EvaluationBars
+from db1.cli.scores import print_scores, score_line
 from db1.evaluation.execution import EvaluationData, ExecutionConfig, TaskSelection
 from db1.evaluation.settings import EvaluationConfig, preset
 
 if TYPE_CHECKING:
-    from db1.evaluation.evaluate import TaskProgress
+    from db1.evaluation.evaluate import TaskProgress, TaskResult
 
 
 @from_dataclasses
@@ -40,6 +42,13 @@ def eval_(
     out: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace other results in --out.")] = False,
     log: Annotated[bool, typer.Option("--log", help="One line a task instead of bars.")] = False,
+    controls: Annotated[
+        str,
+        typer.Option(
+            help="Play these, too, and set them beside the scores: retrieval (the nearest "
+            "demonstrations), random, no-prompt, no-memory, random-weights; commas between."
+        ),
+    ] = "",
 ) -> None:
     """Lets a model act in its tasks on unseen seeds and scores it between random and expert.
 
@@ -48,6 +57,8 @@ def eval_(
     deepspeed --no_local_rank --module db1 eval RUN ...
 
     Example: db1 eval runs/db1_tiny --suite tsp --episodes 50 --out runs/db1_tiny/tsp
+
+    Example: db1 eval runs/db1_tiny --controls retrieval,random,no-prompt
 
     Example: db1 eval runs/db1_tiny --no-prompt --memory 0 --out runs/db1_tiny/blind
 
@@ -59,27 +70,42 @@ def eval_(
 
     Example: db1 eval runs/big --reference db1 --allow-version-mismatch --out runs/big/as_db1
     """
+    from db1.evaluation.controls import check_controls, evaluate_controls, plan_controls
     from db1.evaluation.evaluate import evaluate
     from db1.evaluation.ranks import join_ranks
 
     out = out or results_folder(run) / "evaluation"
     checked_device(execution.device)
-    with join_ranks() as ranks, _progress(log or not ranks.is_alone) as progress:
-        results = evaluate(
-            run,
-            preset(start, **settings),
-            out=out,
-            selection=selection,
-            data=data,
-            execution=execution.shared(ranks.place.world_size),
-            checkpoint=checkpoint,
-            overwrite=overwrite,
-            ranks=ranks,
-            progress=progress,
-            on_result=_print_result if log else None,
-        )
+    config, names = preset(start, **settings), check_controls(controls)
+    names = plan_controls(run, config, names, selection=selection, data=data)
+    with join_ranks() as ranks, _shown(log or not ranks.is_alone, len(names)) as shown:
+        same = {
+            "out": out,
+            "selection": selection,
+            "data": data,
+            "execution": execution.shared(ranks.place.world_size),
+            "checkpoint": checkpoint,
+            "overwrite": overwrite,
+            "ranks": ranks,
+            "progress": shown.progress,
+            "on_result": shown.on_result,
+        }
+        results = evaluate(run, config, on_plan=shown.on_plan, **same)
+        if names:
+            results = evaluate_controls(run, config, names, **same)
     if ranks.is_first:
+        if not log:
+            print_scores(Console(), results)
         _print_results(results, out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shown:
+    """What an evaluation is told to call while it goes on; see `evaluate`."""
+
+    progress: TaskProgress | None = None
+    on_result: TaskResult | None = None
+    on_plan: Callable[[Sequence[str]], None] | None = None
 
 
 def _print_results(results: Mapping[str, Any], out: Path) -> None:
@@ -95,12 +121,20 @@ def _print_results(results: Mapping[str, Any], out: Path) -> None:
 
 
 @contextmanager
-def _progress(is_quiet: bool) -> Iterator[TaskProgress | None]:
-    if is_quiet:
-        yield None
+def _shown(is_plain: bool, num_controls: int) -> Iterator[_Shown]:
+    """Bars and one line a task; lines of the released script's kind instead."""
+    if is_plain:
+        yield _Shown(on_result=_print_result)
         return
-    with task_bars(Console()) as progress:
-        yield progress
+    with EvaluationBars(Console()) as bars:
+
+        def plan(tasks: Sequence[str]) -> None:
+            bars.plan(tasks, rounds=1 + num_controls)
+
+        def finish(task: str, entry: Mapping[str, Any] | None, why: str | None) -> None:
+            bars.finish(task, score_line(task, entry, why))
+
+        yield _Shown(progress=bars.report, on_result=finish, on_plan=plan)
 
 
 def _print_result(task: str, entry: Mapping[str, Any] | None, why: str | None) -> None:

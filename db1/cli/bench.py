@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 app = typer.Typer(
     cls=VerbGroup,
     no_args_is_help=True,
-    help="Measures db1 side by side with a reference; prints ratios.",
+    help="Measures db1 side by side with a reference; prints ratios. "
+    "Example: db1 bench decode --quick",
 )
 
 app.command("few-shot", cls=Verb)(few_shot)
@@ -424,3 +425,6 @@ def _table(comparison: Comparison) -> Table:
 
 def _figure(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+APPS = {"bench": app}

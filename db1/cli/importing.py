@@ -147,3 +147,6 @@ def export_minari_(
         soft_wrap=True,
         markup=False,
     )
+
+
+APPS = {"import": app, "export": export_app}

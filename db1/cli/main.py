@@ -16,28 +16,8 @@ from typing import Any
 
 import typer
 
-from db1.cli import (
-    acting,
-    bench,
-    collect,
-    convert,
-    demo,
-    importing,
-    inspect,
-    launch,
-    learning,
-    machine,
-    perplexity,
-    reporting,
-    scoring,
-    seeing,
-    serve,
-    tasks,
-    watching,
-    writing,
-)
+from db1.cli.lazy import LazyVerbs
 from db1.cli.plugin_option import load_named_plugins
-from db1.cli.verbs import Verb, VerbGroup
 from db1.errors import Db1Error
 from db1.failures import (
     describe,
@@ -46,7 +26,6 @@ from db1.failures import (
     one_line,
     open_standard_streams,
 )
-from db1.runtime import Rank, current_rank, keep_freed_memory, setup_logging
 
 EXIT_BAD_INPUT = 2
 EXIT_BUG = 70
@@ -55,38 +34,21 @@ LAUNCHED = ("eval", "train")
 
 app = typer.Typer(
     name="db1",
-    cls=VerbGroup,
+    cls=LazyVerbs,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(
     help="db1: one TransformerXL that writes, sees and acts. `db1 VERB --help` has examples. "
     "Add --debug anywhere for the traceback of an error, --plugin FILE.py (or a module) for "
-    "suites of your own.",
+    "suites of your own."
 )
-for module in (
-    machine,
-    collect,
-    inspect,
-    learning,
-    launch,
-    convert,
-    acting,
-    reporting,
-    writing,
-    perplexity,
-    watching,
-    seeing,
-    demo,
-    serve,
-):
-    for name, verb in module.VERBS.items():
-        app.command(name, cls=Verb)(verb)
-app.add_typer(bench.app, name="bench")
-app.add_typer(tasks.app, name="tasks")
-app.add_typer(scoring.app, name="score")
-app.add_typer(importing.app, name="import")
-app.add_typer(importing.export_app, name="export")
+def _about() -> None:
+    pass
 
 
 _CLICK_ERROR = next(
@@ -141,6 +103,10 @@ def _prepare(arguments: list[str]) -> bool:
     Only some verbs take part in one: the variables RANK and WORLD_SIZE of a machine that somebody
     else set up for a launch mean nothing to the others.
     """
+    if not set(arguments) - {"--help", "-h"}:
+        return True
+    from db1.runtime import Rank, current_rank, keep_freed_memory, setup_logging
+
     rank = current_rank() if arguments[:1] and arguments[0] in LAUNCHED else Rank()
     setup_logging(rank.rank)
     keep_freed_memory()

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.table import Column, Table
-
 from db1.cli.console import Console
 from db1.cli.importing import import_context
+from db1.cli.layout import fit_names, name_width, narrow_table
 from db1.cli.progress import running_bars, task_bars
 from db1.collection import CollectRequest, CollectSummary, collect_many
 from db1.data.config import DataConfig
@@ -198,7 +197,7 @@ def collect_tasks(
             progress=lambda task, done: report(task, done, requests[task].episodes),
         )
     if summaries:
-        _print_summaries(summaries, console)
+        _print_summaries(summaries, requests, console)
     failures |= absent
     if failures:
         lines = "; ".join(f"{task}: {_without(task, why)}" for task, why in failures.items())
@@ -210,25 +209,54 @@ def _without(task: str, reason: str) -> str:
     return reason.removeprefix(f"{task}: ")
 
 
-def _print_summaries(summaries: Sequence[CollectSummary], console: Console) -> None:
+def _print_summaries(
+    summaries: Sequence[CollectSummary],
+    requests: Mapping[str, CollectRequest],
+    console: Console,
+) -> None:
     """One row a task: the stored episodes' return beside those of the references.
 
-    Stored episodes have the noise that was asked for and may be cut off; references never.
-    `score` is 0 % for random and 100 % for the expert.
+    Stored episodes have the noise that was asked for; `score` is 0 % for random actions and 100 %
+    for the expert. Episodes that are cut off have none: references never are.
     """
-    table = Table(Column("task", no_wrap=True))
-    for title in ("episodes", "steps", "success", "return", "random", "expert", "score"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for s in summaries:
-        success = "-" if s.success_rate is None else f"{s.success_rate:.2f}"
-        returns = (s.mean_return, s.random_return, s.expert_return)
-        shown = (f"{value:.4g}" for value in returns)
-        span = s.expert_return - s.random_return
-        score = f"{100 * (s.mean_return - s.random_return) / span:.0f} %" if span else "-"
-        table.add_row(s.task, str(s.episodes), str(s.steps), success, *shown, score)
-    Console(width=max(console.width, 110)).print(table)
+    heads = ("episodes", "success", "return", "random", "expert", "score")
+    rows = {s.task: _summary_cells(s, is_cut(s.task, requests[s.task])) for s in summaries}
+    columns = [[head, *(row[i] for row in rows.values())] for i, head in enumerate(heads)]
+    table = narrow_table("task", *heads)
+    names = fit_names(list(rows), name_width(console.width, columns))
+    for name, cells in zip(names, rows.values(), strict=True):
+        table.add_row(name, *cells)
+    console.print(table, highlight=False)
+    if any(is_cut(s.task, requests[s.task]) for s in summaries):
+        console.print(
+            "cut: demonstrations end after max_steps, so their return is not one to score "
+            "(random and expert are of whole episodes)",
+            soft_wrap=True,
+        )
     for line in summary_lines(summaries):
         console.print(line, soft_wrap=True)
+
+
+def _summary_cells(s: CollectSummary, cut: bool) -> list[str]:
+    success = "-" if s.success_rate is None else f"{s.success_rate:.2f}"
+    returns = (s.mean_return, s.random_return, s.expert_return)
+    span = s.expert_return - s.random_return
+    score = f"{100 * (s.mean_return - s.random_return) / span:.0f} %" if span else "-"
+    return [
+        str(s.episodes),
+        success,
+        *(f"{value:.4g}" for value in returns),
+        "cut" if cut else score,
+    ]
+
+
+def is_cut(task: str, request: CollectRequest) -> bool:
+    """Whether demonstrations may end before the task lets them, so that their return is smaller."""
+    if request.max_steps is None:
+        return False
+    suite, name = parse_task_id(task)
+    horizon = suite.horizon(name)
+    return horizon is None or request.max_steps < horizon
 
 
 def summary_lines(summaries: Sequence[CollectSummary]) -> list[str]:

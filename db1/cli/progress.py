@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.progress import (
@@ -15,6 +15,9 @@ from rich.progress import (
 )
 
 from db1.cli.console import Console
+
+PAIR_SETS = ("captions/", "questions/")
+"""How the names of sets of images begin, of which nobody says that they are finished."""
 
 
 @contextmanager
@@ -53,6 +56,46 @@ def running_bars(console: Console, total: int) -> Iterator[Callable[[str, int, i
                 progress.update(whole, completed=len(finished))
 
         yield report
+
+
+class EvaluationBars:
+    """One line a finished task, bars of those that are played, and one bar over all of them.
+
+    Args:
+        console: Where.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._progress = _progress(console)
+        self._whole: TaskID | None = None
+        self._bars: dict[str, TaskID] = {}
+
+    def __enter__(self) -> EvaluationBars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._progress.stop()
+
+    def plan(self, tasks: Sequence[str], rounds: int = 1) -> None:
+        """Told once which tasks there are, and how often each is played (controls)."""
+        self._whole = self._progress.add_task("tasks", total=len(tasks) * rounds)
+
+    def report(self, name: str, done: int, total: int) -> None:
+        """Told of finished episodes, and of a task's start with none; also of sets of images."""
+        if name not in self._bars:
+            self._bars[name] = self._progress.add_task(name, total=total)
+        self._progress.update(self._bars[name], completed=done, total=total)
+        if done >= total and name.startswith(PAIR_SETS):
+            self._progress.remove_task(self._bars.pop(name))
+
+    def finish(self, name: str, line: str) -> None:
+        """Told that a task is finished or failed; prints `line` above the bars."""
+        if name in self._bars:
+            self._progress.remove_task(self._bars.pop(name))
+        if self._whole is not None:
+            self._progress.advance(self._whole)
+        self._progress.console.print(line, soft_wrap=True, highlight=False)
 
 
 def _progress(console: Console) -> Progress:

@@ -15,7 +15,8 @@ from db1.cli.verbs import Verb, VerbGroup
 app = typer.Typer(
     cls=VerbGroup,
     no_args_is_help=True,
-    help="Scores result files of COCO captions and VQA, from db1 or from elsewhere.",
+    help="Scores result files of COCO captions and VQA, from db1 or from elsewhere. "
+    "Example: db1 score vqa data/pairs/easy-vqa/test answers.json",
 )
 
 _ResultFile = Annotated[Path, typer.Argument(help="Result file to score.")]
@@ -123,3 +124,6 @@ def _print(title: str, groups: dict[str, dict[str, str]]) -> None:
         for key, value in rows.items():
             table.add_row(key, value)
         Console().print(table)
+
+
+APPS = {"score": app}

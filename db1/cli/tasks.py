@@ -1,4 +1,4 @@
-"""Verbs about the tasks: `db1 tasks`, `db1 tasks measure`."""
+"""Verbs about the tasks: `db1 tasks`, `db1 tasks show | measure | check`."""
 
 from __future__ import annotations
 
@@ -7,36 +7,47 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Column, Table
 
 from db1.cli.console import Console
+from db1.cli.layout import narrow_table
 from db1.cli.progress import running_bars
 from db1.cli.verbs import Verb, VerbGroup
 from db1.errors import ConfigError, DataError
-from db1.splits import SPLITS
+from db1.splits import SPLITS, splits_of
 
 if TYPE_CHECKING:
     from db1.collection.measure_many import MeasureSummary
-    from db1.suites.listing import TaskRow
+    from db1.suites.listing import TaskLine, TaskRow
+
+
+class _TaskGroup(VerbGroup):
+    """`db1 tasks NAME` is `db1 tasks show NAME`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The verb; `show` where the first word is none but names a task or a suite."""
+        if args and args[0] not in self.commands:
+            return "show", self.commands["show"], args
+        return super().resolve_command(ctx, args)
+
 
 app = typer.Typer(
-    cls=VerbGroup,
+    cls=_TaskGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-MIN_WIDTH = 110
 SPLIT_NAMES = f"the named split {', '.join(SPLITS)}"
 _COUNTS = {
     "listed": "tasks",
     "runnable": "run here",
-    "expert": "with expert",
-    "references": "with reference",
+    "expert": "expert",
+    "references": "reference",
     "random": "random measured",
-    "both": "random and expert measured",
-    "reached": "optimal or 80 % of best",
+    "both": "expert measured",
+    "reached": "good expert",
 }
 
 
@@ -48,13 +59,18 @@ def tasks(
         list[str] | None, typer.Option(help=f"Only tasks of {SPLIT_NAMES} (repeatable).")
     ] = None,
     counts: Annotated[bool, typer.Option("--counts", help="Only the counts by suite.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, with all that is known of each task.")
+    ] = False,
 ) -> None:
-    """Lists the tasks: runnable here or why not, their expert, their reference scores.
+    """Lists the tasks, one line each; `db1 tasks NAME` shows one of them.
 
-    A reference with a star was got in another environment version or under other rules.
+    A line has: whether the suite is installed, the expert that demonstrates, the mean return of
+    random actions, the best return known (of the expert as measured here, else a published one).
 
     Example: db1 tasks --suite metaworld
+
+    Example: db1 tasks babyai/GoToRedBallGrey
 
     Example: db1 tasks --split regent-12
 
@@ -62,18 +78,97 @@ def tasks(
     """
     if context.invoked_subcommand is not None:
         return
-    from db1.suites.listing import count_rows, task_rows
+    from db1.suites.listing import count_rows, task_lines, task_rows
 
+    if not counts and not as_json:
+        _print_lines(task_lines(suite or None, splits=split or None))
+        return
     rows = task_rows(suite or None, splits=split or None)
     by_suite = count_rows(rows)
     if as_json:
         content = by_suite if counts else [row.to_dict() for row in rows]
         typer.echo(json.dumps(content, indent=1))
         return
-    console = Console(width=max(Console().width, MIN_WIDTH))
-    if not counts:
-        console.print(_task_table(rows))
-    console.print(_count_table(by_suite))
+    Console().print(_count_table(by_suite))
+
+
+@app.command(cls=Verb)
+def show(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="Task ids; or suites, for their lists.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Shows all that is known of a task: whether it runs here, its expert, its reference returns.
+
+    Example: db1 tasks tsp/uniform20
+
+    Example: db1 tasks show atari/Pong --json
+    """
+    from db1.suites import SUITES
+    from db1.suites.listing import task_lines, task_row
+
+    rows = []
+    for name in names:
+        if "/" in name:
+            suite, _, task = name.partition("/")
+            SUITES[suite].check_task(task)
+            rows.append(task_row(name))
+        elif as_json:
+            raise ConfigError(f"{name}: expected suite/task; `db1 tasks --suite {name} --json`")
+        else:
+            _print_lines(task_lines([name]))
+    if as_json:
+        typer.echo(json.dumps([row.to_dict() for row in rows], indent=1))
+        return
+    for row in rows:
+        _print_details(row)
+
+
+def _print_lines(lines: Sequence[TaskLine]) -> None:
+    """One line a task; its id comes last and whole, so that it can be copied."""
+    typer.echo(f"{'here':4}  {'expert':20}  {'random':>9}  {'best return':>20}  task")
+    for line in lines:
+        best = _number(line.best)
+        if line.best is not None and line.source != "measured":
+            best += f" ({line.source})"
+        typer.echo(
+            f"{'yes' if line.installed else 'no':4}  {line.expert or 'none: import':20}  "
+            f"{_number(line.random):>9}  {best:>20}  {line.id}"
+        )
+    suites = {line.id.partition("/")[0] for line in lines}
+    typer.echo(
+        f"{len(lines):,} tasks of {len(suites)} suites; `db1 tasks NAME` shows one, "
+        "`db1 tasks --counts` counts them"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _print_details(row: TaskRow) -> None:
+    """A task, one fact a line."""
+    from db1.suites import SUITES
+
+    suite, _, name = row.id.partition("/")
+    facts = {
+        "in words": SUITES[suite].words(name),
+        "runs here": "yes" if row.reason is None else f"no: {row.reason}",
+        "expert": row.describes_expert,
+        "data sets": ", ".join(row.datasets) or "none known",
+        "splits": ", ".join(splits_of(row.id)) or "none",
+    }
+    typer.echo(row.id)
+    for title, text in facts.items():
+        typer.echo(f"  {title + ':':13} {text}")
+    typer.echo("  references:   random to expert (* another version or other rules)")
+    for name, found in row.references.items():
+        star = "" if found.comparable else "*"
+        line = f"    {name + star:12} {_number(found.random)} to {_number(found.best)}"
+        typer.echo(line if found.comparable else f"{line}; {found.why_not}")
+    if not row.references:
+        typer.echo("    none: db1 tasks measure measures them")
 
 
 @app.command(cls=Verb)
@@ -124,20 +219,8 @@ def measure(
         raise DataError(f"{len(failures)} of {len(chosen)} tasks failed: {lines}")
 
 
-def _task_table(rows: Sequence[TaskRow]) -> Table:
-    table = Table(
-        Column("task", no_wrap=True), "runs here", "expert", "references (random to expert)",
-        title=f"{len(rows)} tasks",
-    )  # fmt: skip
-    for row in rows:
-        table.add_row(
-            row.id, row.reason or "yes", row.describes_expert, row.describes_references or "-"
-        )
-    return table
-
-
 def _count_table(counts: dict[str, dict[str, int]]) -> Table:
-    table = Table("suite", *(Column(name, justify="right") for name in _COUNTS.values()))
+    table = narrow_table("suite", *_COUNTS.values())
     for name, group in counts.items():
         if name == "total":
             table.add_section()
@@ -232,3 +315,6 @@ def _cause(task: str, reason: str) -> str:
     """A reason without the task it is about, so that equal reasons are said once."""
     suite = task.partition("/")[0]
     return reason.replace(f"{task}: ", f"{suite}: ")
+
+
+APPS = {"tasks": app}

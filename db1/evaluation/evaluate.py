@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -50,7 +50,7 @@ SLOW_WRITE = 0.5
 """Seconds; where writing results.json takes longer, it takes a tenth of the time at most."""
 
 TaskProgress = Callable[[str, int, int], None]
-"""Called with (task id or `text/<name>`, finished episodes, all episodes)."""
+"""Called with (task id or set of images, finished episodes, all episodes), with 0 at a start."""
 
 TaskResult = Callable[[str, Mapping[str, Any] | None, str | None], None]
 """Called with (task id, its entry of results.json, None) or (task id, None, why it failed)."""
@@ -69,6 +69,7 @@ def evaluate(
     ranks: Ranks | None = None,
     progress: TaskProgress | None = None,
     on_result: TaskResult | None = None,
+    on_plan: Callable[[Sequence[str]], None] | None = None,
 ) -> dict[str, Any]:
     """Evaluates a run and writes `<out>/results.json`.
 
@@ -84,6 +85,7 @@ def evaluate(
         ranks: The processes of the launch, all of which call this; None: this one alone.
         progress: Called whenever an episode ends.
         on_result: Called in the first process once for every task, kept ones included.
+        on_plan: Called once with the tasks, before any is played.
 
     Returns:
         The content of results.json. Tasks that failed are in `failures` by name.
@@ -98,6 +100,8 @@ def evaluate(
     parts = read_run(run)
     config = as_trained(config, parts)
     plan = make_plan(parts, config, selection, data)
+    if on_plan is not None:
+        on_plan([*plan.environments, *plan.unavailable])
     loaded = load_model(run, config, checkpoint, execution.device)
     queue = TaskQueue(out)
     results = ranks.first_does(partial(_begin, out, config, loaded, plan, queue, overwrite))
@@ -144,6 +148,8 @@ def _play(
     progress: TaskProgress | None,
 ) -> dict[str, Any]:
     """Plays one task of a plan; returns its entry of results.json."""
+    if progress is not None:
+        progress(task, 0, config.episodes)
     return evaluate_task(
         task,
         replace(config, prompt=False) if task in plan.missing_prompts else config,
@@ -295,6 +301,7 @@ def _begin(
         "text": earlier.get("text"),
         "captions": earlier.get("captions"),
         "questions": earlier.get("questions"),
+        **({"controls": earlier["controls"]} if earlier.get("controls") else {}),
         "settings": settings,
         "provenance": {
             "checkpoint": weights,
@@ -382,6 +389,7 @@ def _summarised(results: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
         "text",
         "captions",
         "questions",
+        "controls",
         "failures",
         "version_mismatches",
         "missing_references",
@@ -395,4 +403,4 @@ def _summarised(results: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
         "failures": {task: failures[task] for task in sorted(failures)},
         "summary": summarise(scores),
     }
-    return {key: whole[key] for key in order}
+    return {key: whole[key] for key in order if key in whole}

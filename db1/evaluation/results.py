@@ -42,21 +42,31 @@ TASK_SHAPE = {
     "seconds?": _MAYBE_NUMBER,
 }
 _SCORED = ({str: dict}, type(None))
+SUMMARY_SHAPE = {
+    "num_tasks": int,
+    "num_at_least_50?": int,
+    "share_at_least_50": _MAYBE_NUMBER,
+    "mean_normalised": _MAYBE_NUMBER,
+    "median_normalised": _MAYBE_NUMBER,
+    "interquartile_mean": _MAYBE_NUMBER,
+    "intervals?": {str: ([Number], type(None))},
+    "by_suite": {str: dict},
+    "threshold_curve?": {"thresholds": [Number], "num_tasks": [int]},
+}
+CONTROL_SHAPE = {
+    "settings": dict,
+    "tasks": {str: TASK_SHAPE},
+    "summary": SUMMARY_SHAPE,
+    "failures": _NOTES,
+    "compared": {"model": int, "control": int, "neither": int},
+}
 RESULTS_SHAPE = {
     "tasks": {str: TASK_SHAPE},
-    "summary": {
-        "num_tasks": int,
-        "share_at_least_50": _MAYBE_NUMBER,
-        "mean_normalised": _MAYBE_NUMBER,
-        "median_normalised": _MAYBE_NUMBER,
-        "interquartile_mean": _MAYBE_NUMBER,
-        "intervals?": {str: ([Number], type(None))},
-        "by_suite": {str: dict},
-        "threshold_curve?": {"thresholds": [Number], "num_tasks": [int]},
-    },
+    "summary": SUMMARY_SHAPE,
     "text?": ({"corpora?": {str: {str: Number}}}, type(None)),
     "captions?": _SCORED,
     "questions?": _SCORED,
+    "controls?": ({str: CONTROL_SHAPE}, type(None)),
     "failures?": _NOTES,
     "version_mismatches?": _NOTES,
     "missing_references?": _NOTES,

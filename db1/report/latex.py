@@ -27,7 +27,7 @@ _SHRUNK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 
 def latex(document: Document) -> str:
     """All tables of a report, to be read with `\\input`."""
-    blocks = [block for section in document.sections for block in section.blocks]
+    blocks = [*document.lead, *(b for section in document.sections for b in section.blocks)]
     tables = [block for block in blocks if isinstance(block, Table)]
     parts = [
         f"% {' '.join(document.title.split())} ({' '.join(document.subtitle.split())})",

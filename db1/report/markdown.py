@@ -43,8 +43,8 @@ def block_markdown(block: Any) -> str:
 def _tiles(tiles: Tiles) -> str:
     lines = []
     for tile in tiles.tiles:
-        note = f" ({tile.note})" if tile.note else ""
-        lines.append(f"- {_plain(tile.label)}: {_plain(tile.value)}{_plain(note)}")
+        note = f" ({_plain(tile.note)})" if tile.note else ""
+        lines.append(f"- {_plain(tile.label)}: {_plain(tile.value)}{note}")
     return "\n".join(lines)
 
 

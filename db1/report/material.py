@@ -36,6 +36,11 @@ class Material:
     film_bytes: int = 24_000_000
 
     @property
+    def controls(self) -> Mapping[str, Mapping[str, Any]]:
+        """Controls of the evaluation by name; see `db1.evaluation.controls`."""
+        return self.results.get("controls") or {}
+
+    @property
     def name(self) -> str:
         """What was evaluated: the run's name and its checkpoint, or the policy."""
         checkpoint = self.results["provenance"]["checkpoint"]

@@ -15,6 +15,7 @@ from db1.suites.scores import (
     Reference,
     Standing,
     datasets_of,
+    recorded_references,
     references_of,
     standing_of,
 )
@@ -95,6 +96,30 @@ class TaskRow:
         }
 
 
+def task_row(task_id: str, folder: Path = FOLDER) -> TaskRow:
+    """Returns everything known about one task.
+
+    Args:
+        task_id: `suite/task`.
+        folder: Where measured scores lie.
+
+    Raises:
+        ConfigError: For an unknown task.
+    """
+    name, _, task = task_id.partition("/")
+    suite = SUITES[name]
+    expert, references = suite.expert_name(task), references_of(task_id, folder)
+    return TaskRow(
+        id=task_id,
+        suite=name,
+        reason=suite.task_missing(task),
+        expert=expert,
+        datasets=datasets_of(task_id),
+        references=references,
+        standing=standing_of(task_id, expert, references) if expert else None,
+    )
+
+
 def task_rows(
     suites: Iterable[str] | None = None,
     folder: Path = FOLDER,
@@ -118,19 +143,71 @@ def task_rows(
             task_id = f"{name}/{task}"
             if wanted is not None and task_id not in wanted:
                 continue
-            expert, references = suite.expert_name(task), references_of(task_id, folder)
-            rows.append(
-                TaskRow(
-                    id=task_id,
-                    suite=name,
-                    reason=suite.task_missing(task),
-                    expert=expert,
-                    datasets=datasets_of(task_id),
-                    references=references,
-                    standing=expert and standing_of(task_id, expert, references),
-                )
-            )
+            rows.append(task_row(task_id, folder))
     return rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskLine:
+    """One task in brief.
+
+    Args:
+        id: `suite/task`.
+        installed: Whether the suite's packages are here.
+        expert: Name of the expert that db1 has; None: demonstrations must be imported.
+        random: Mean return of uniformly random actions; None: nobody measured it.
+        best: The best return known: of db1's expert, else a published one; None: there is none.
+        source: Of `best`: `measured`, or who published it; empty without one.
+    """
+
+    id: str
+    installed: bool
+    expert: str | None
+    random: float | None
+    best: float | None
+    source: str
+
+
+def task_lines(
+    suites: Iterable[str] | None = None, splits: Iterable[str] | None = None
+) -> list[TaskLine]:
+    """Returns all tasks in brief, or those of some suites or splits; imports no environment.
+
+    Args:
+        suites: Names; None: all suites.
+        splits: Named splits (`db1.splits`); None: whether a task is in one does not matter.
+
+    Raises:
+        ConfigError: For an unknown suite or split.
+    """
+    wanted = None if splits is None else tasks_of_splits(splits)
+    lines = []
+    for name in list(SUITES) if suites is None else suites:
+        suite = SUITES[name]
+        installed = suite.packages_missing() is None
+        for task in suite.task_names():
+            task_id = f"{name}/{task}"
+            if wanted is None or task_id in wanted:
+                lines.append(_line(task_id, suite.expert_name(task), installed))
+    return lines
+
+
+def _line(task_id: str, expert: str | None, installed: bool) -> TaskLine:
+    known = recorded_references(task_id)
+    here = known.get(MEASURED)
+    randoms = (found.random for found in known.values() if found.random is not None)
+    bests = ((found.best, name) for name, found in known.items() if found.best is not None)
+    best, source = next(bests, (None, ""))
+    if here is not None and here.expert is not None:
+        best, source = here.expert, MEASURED
+    return TaskLine(
+        id=task_id,
+        installed=installed,
+        expert=expert,
+        random=next(randoms, None),
+        best=best,
+        source=source,
+    )
 
 
 def count_rows(rows: Sequence[TaskRow]) -> dict[str, dict[str, int]]:

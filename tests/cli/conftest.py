@@ -48,9 +48,9 @@ Run = Callable[..., tuple[int, str, str]]
 def db1(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Calls the `db1` command in this process: (exit status, stdout, stderr)."""
 
-    def run(*arguments: object) -> tuple[int, str, str]:
+    def run(*arguments: object, columns: int = 200) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["db1", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setenv("COLUMNS", str(columns))
         capfd.readouterr()
         with pytest.raises(SystemExit) as stopped:
             main()

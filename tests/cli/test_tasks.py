@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from db1.cli.prepare import summary_lines
+from db1.cli.prepare import is_cut, summary_lines
+from db1.collection import CollectRequest
 from db1.store.episodes import EpisodeStore
 from db1.suites import SUITES, task_ids
 
@@ -42,11 +43,33 @@ def test_json_of_all_tasks(db1) -> None:
     assert found["metaworld/reach-v3"]["references"]["db1"]["comparable"] is False
 
 
-def test_table(db1) -> None:
-    _, out, _ = db1("tasks", "--suite", "procgen")
-    assert "procgen/bigfish-hard" in out and "none offline" in out and "db1 0 to 32.17" in out
-    _, out, _ = db1("tasks", "--suite", "classic_control", "--suite", "tsp", "--counts")
+def test_one_line_a_task(db1) -> None:
+    _, out, _ = db1("tasks", "--suite", "procgen", "--suite", "classic_control")
+    lines = out.splitlines()
+    assert len(lines) == 2 + len(task_ids("procgen")) + len(task_ids("classic_control"))
+    (hard,) = (line for line in lines if line.endswith("  procgen/bigfish-hard"))
+    assert "none: import" in hard and "32.17 (db1)" in hard
+    (pole,) = (line for line in lines if line.endswith(f"  {CARTPOLE}"))
+    assert "cartpole_lqr" in pole and "500" in pole
+
+
+def test_counts_fit_80_columns(db1) -> None:
+    command = ("tasks", "--suite", "classic_control", "--suite", "tsp", "--counts")
+    _, out, _ = db1(*command, columns=80)
     assert "classic_control" in out and CARTPOLE not in out and "total" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_details_of_one_task(db1) -> None:
+    status, out, err = db1("tasks", "procgen/bigfish-hard", CARTPOLE)
+    assert status == 0, err
+    assert "db1" in out and "0 to 32.17" in out and "none offline" in out
+    assert "1.00 of the most possible" in out
+    (row,) = json.loads(db1("tasks", "show", CARTPOLE, "--json")[1])
+    assert row["id"] == CARTPOLE and row["references"]["measured"]["comparable"]
+    assert db1("tasks", "classic_control")[1] == db1("tasks", "--suite", "classic_control")[1]
+    status, _, err = db1("tasks", "metaworld/reach")
+    assert status == 2 and "reach-v3" in err and len(err.splitlines()) == 1
 
 
 def test_counts(db1) -> None:
@@ -55,6 +78,14 @@ def test_counts(db1) -> None:
     assert counts["metaworld"]["listed"] == counts["metaworld"]["expert"] == 50
     assert counts["total"]["listed"] == len(task_ids())
     assert counts["atari"]["references"] >= 57
+
+
+def test_demonstrations_that_are_cut_off_have_no_score() -> None:
+    def cut(task: str, max_steps: int | None) -> bool:
+        return is_cut(task, CollectRequest(episodes=1, max_steps=max_steps))
+
+    assert cut(CARTPOLE, 200) and not cut(CARTPOLE, 500) and not cut(CARTPOLE, None)
+    assert cut("babyai/GoTo", 1000)  # its horizon differs by episode
 
 
 def test_collections_are_summed_up_by_suite() -> None:
@@ -84,8 +115,8 @@ def test_planner_and_standing_in_the_listing(db1) -> None:
     assert rows["dmc/dog-run"]["standing"] is None
     counts = json.loads(db1("tasks", "--suite", "babyai", "--counts", "--json")[1])
     assert counts["total"]["reached"] >= 90
-    _, out, _ = db1("tasks", "--suite", "classic_control")
-    assert "success 1.00" in out and "1.00 of the most possible" in " ".join(out.split())
+    _, out, _ = db1("tasks", "babyai/GoToRedBallGrey")
+    assert "success 1.00" in out and "go to" in out
 
 
 def test_unknown_suites_and_tasks(db1, tmp_path: Path) -> None:

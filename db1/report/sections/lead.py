@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from db1.report.blocks import Block, Shares, Tile, Tiles
+from db1.report.blocks import Block, Cell, Column, Shares, Table, Tile, Tiles
 from db1.report.material import Material
 from db1.report.wording import count, duration, interval, percent
 
@@ -17,6 +17,14 @@ STATISTICS = {
     "mean_normalised": "mean normalised score",
     "median_normalised": "median normalised score",
 }
+_MEANINGS = {
+    "retrieval": "the action of the nearest demonstrated step",
+    "random": "uniformly random actions",
+    "no-prompt": "the model without its prompt",
+    "no-memory": "the model that sees the present step only",
+    "random-weights": "the model untrained",
+}
+_SIDES = ("model", "control", "neither")
 _EDGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _NAMES = ("below random", "0 to 25 %", "25 to 50 %", "50 to 75 %", "75 to 100 %", "expert or more")
 
@@ -32,11 +40,50 @@ def lead(material: Material) -> tuple[Block, ...]:
     ]
     if not scores:
         return (Tiles(tiles=tiles),)
+    beside = _controls(material)
     counts = np.bincount(np.digitize(scores, _EDGES), minlength=len(_NAMES)).tolist()
     spread = Shares(
         title="Tasks by normalised score", parts=tuple(zip(_NAMES, counts, strict=True))
     )
-    return Tiles(tiles=tiles), spread
+    return Tiles(tiles=tiles), *beside, spread
+
+
+def _controls(material: Material) -> tuple[Table, ...]:
+    """The headline numbers of the model and of every control; no table without controls."""
+    if not material.controls:
+        return ()
+    played = {"model": material.results, **material.controls}
+    rows = tuple(_control_row(name, results) for name, results in played.items())
+    table = Table(
+        name="controls",
+        caption="Beside controls on the same tasks and seeds: "
+        + "; ".join(f"{name}: {_MEANINGS.get(name, name)}" for name in material.controls),
+        columns=(
+            Column(title="who acts", is_text=True, is_main=True),
+            Column(title="tasks at least 50 %", is_main=True),
+            Column(title="mean score", is_main=True),
+            Column(title="interquartile mean"),
+            Column(title="model better on"),
+            Column(title="worse on"),
+            Column(title="undecided on"),
+        ),
+        rows=rows,
+    )
+    return (table,)
+
+
+def _control_row(name: str, results: Mapping[str, Any]) -> tuple[Cell, ...]:
+    summary, compared = results["summary"], results.get("compared")
+    counts = [compared[key] for key in _SIDES] if compared else [None] * len(_SIDES)
+    return (
+        Cell(text=name, key=name),
+        Cell(text=f"{summary['num_at_least_50']} of {summary['num_tasks']}"),
+        *(
+            Cell(text=percent(summary[key]), key=summary[key])
+            for key in ("mean_normalised", "interquartile_mean")
+        ),
+        *(Cell(text="-" if count is None else str(count), key=count) for count in counts),
+    )
 
 
 def _score_tiles(summary: Mapping[str, Any]) -> tuple[Tile, ...]:

@@ -33,9 +33,12 @@ def threshold(material: Material) -> Section | None:
     if not total:
         return None
     everything = (material, *material.others)
-    scored = [each for each in everything if each.results["summary"]["num_tasks"]][:MAX_LINES]
+    scored = [each for each in everything if each.results["summary"]["num_tasks"]]
+    curves = [(each.name, each.results) for each in scored]
+    curves += [c for c in material.controls.items() if c[1]["summary"]["num_tasks"]]
     lines = tuple(
-        Line(name=each.name, points=_curve(each.results), is_stepped=True) for each in scored
+        Line(name=name, points=_curve(results), is_stepped=True)
+        for name, results in curves[:MAX_LINES]
     )
     curve = dict(lines[0].points)
     words = ", ".join(f"{curve[at]:g} at {at:g} %" for at in (25, 50, 75, 100) if at in curve)
@@ -69,6 +72,7 @@ def suites(material: Material) -> Section | None:
         Column(title="at least 50 %"),
         Column(title="mean", is_main=True),
         Column(title="95 % interval"),
+        *(Column(title=name) for name in material.controls),
         Column(title="median"),
         Column(title="interquartile mean"),
     )
@@ -76,7 +80,7 @@ def suites(material: Material) -> Section | None:
         name="suites",
         caption="Normalised scores by suite",
         columns=columns,
-        rows=tuple(_suite_row(name, groups[name]) for name in ordered),
+        rows=tuple(_suite_row(name, groups[name], material.controls) for name in ordered),
     )
     explained = Prose(
         text="A score is (mean return - random) / (expert - random): 0 % is uniform random, 100 % "
@@ -107,7 +111,9 @@ def _strip(name: str, group: Mapping[str, Any], tasks: Mapping[str, Any]) -> Str
     )
 
 
-def _suite_row(name: str, group: Mapping[str, Any]) -> tuple[Cell, ...]:
+def _suite_row(
+    name: str, group: Mapping[str, Any], controls: Mapping[str, Any]
+) -> tuple[Cell, ...]:
     low, high = group["intervals"]["mean_normalised"]
     at_least = f"{group['num_at_least_50']} ({percent(group['share_at_least_50'])})"
     return (
@@ -116,6 +122,12 @@ def _suite_row(name: str, group: Mapping[str, Any]) -> tuple[Cell, ...]:
         Cell(text=at_least, key=group["share_at_least_50"]),
         Cell(text=percent(group["mean_normalised"]), key=group["mean_normalised"]),
         Cell(text=interval((low, high)), key=low),
+        *(_mean_cell(control["summary"]["by_suite"].get(name)) for control in controls.values()),
         Cell(text=percent(group["median_normalised"]), key=group["median_normalised"]),
         Cell(text=percent(group["interquartile_mean"]), key=group["interquartile_mean"]),
     )
+
+
+def _mean_cell(group: Mapping[str, Any] | None) -> Cell:
+    mean = None if group is None else group["mean_normalised"]
+    return Cell(text=percent(mean), key=mean)

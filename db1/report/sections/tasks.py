@@ -11,13 +11,15 @@ from db1.report.blocks import LEVELS, Bar, Cell, Column, Section, Table
 from db1.report.material import Material
 from db1.report.wording import interval, number, percent
 
-_COLUMNS = (
+_FIRST = (
     Column(title="task", is_text=True, is_main=True),
     Column(title="score", is_main=True),
     Column(title="95 % interval"),
+)
+_REST = (
     Column(title="mean return"),
-    Column(title="random"),
-    Column(title="expert"),
+    Column(title="random return"),
+    Column(title="expert return"),
     Column(title="success"),
     Column(title="steps", is_minor=True),
     Column(title="episodes", is_minor=True),
@@ -29,12 +31,15 @@ def tasks(material: Material) -> Section | None:
     entries = material.results["tasks"]
     if not entries:
         return None
-    names = sorted(entries)
+    names, controls = sorted(entries), material.controls
     table = Table(
         name="tasks",
-        caption="Every task: normalised score with its 95 % interval, and raw returns",
-        columns=_COLUMNS,
-        rows=tuple(_row(task, entries[task], task in material.recordings) for task in names),
+        caption=f"Every task: normalised score with its 95 % interval,{_beside(controls)} and raw "
+        "returns",
+        columns=(*_FIRST, *(Column(title=name) for name in controls), *_REST),
+        rows=tuple(
+            _row(task, entries[task], task in material.recordings, controls) for task in names
+        ),
         groups=tuple(task.split("/")[0] for task in names),
         levels=tuple(level(entries[task]["normalised"]) for task in names),
         is_searchable=True,
@@ -54,7 +59,20 @@ def anchor(task: str) -> str:
     return "films-" + "".join(c if c.isalnum() else "-" for c in task)
 
 
-def _row(task: str, entry: Mapping[str, Any], is_filmed: bool) -> tuple[Cell, ...]:
+def _beside(controls: Mapping[str, Any]) -> str:
+    return f" the scores of the controls ({', '.join(controls)})" if controls else ""
+
+
+def _control_cell(task: str, control: Mapping[str, Any]) -> Cell:
+    if task in control["failures"]:
+        return Cell(text="failed")
+    score = control["tasks"].get(task, {}).get("normalised")
+    return Cell(text=percent(score), key=score)
+
+
+def _row(
+    task: str, entry: Mapping[str, Any], is_filmed: bool, controls: Mapping[str, Any]
+) -> tuple[Cell, ...]:
     returns, score = entry["returns"], entry["normalised"]
     mean = float(np.mean(returns))
     ends = entry["interval"]
@@ -67,6 +85,7 @@ def _row(task: str, entry: Mapping[str, Any], is_filmed: bool) -> tuple[Cell, ..
         Cell(text=task, key=task, link=anchor(task) if is_filmed else None),
         Cell(text=score_text, key=score, bar=bar),
         Cell(text=interval(ends), key=None if ends is None else ends[0]),
+        *(_control_cell(task, control) for control in controls.values()),
         Cell(text=number(mean), key=mean),
         Cell(text=number(entry["random"]), key=entry["random"]),
         Cell(text=number(entry["expert"]), key=entry["expert"]),

@@ -95,7 +95,7 @@ class Reporter:
             peak_flops=self._peak,
         )
         self.event("train", step, record)
-        progress.report(step, record["loss"], record["tokens_per_second"], record["step_seconds"])
+        progress.report(step, record["loss"], record["tokens_per_second"])
 
     def evaluation(self, step: int, tallies: Mapping[str, Tally]) -> None:
         """Writes the record `evaluation`.

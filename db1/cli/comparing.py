@@ -1,0 +1,201 @@
+"""The verb `db1 compare`: two evaluations, two trainings, or published figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from db1.cli.console import Console
+from db1.cli.layout import fit_names, name_width, narrow_table
+from db1.errors import ConfigError
+from db1.runtime import METRICS_FILE, atomic_write_text
+
+_NAMES = {
+    "share_at_least_50": "tasks at or above 50 %",
+    "mean_normalised": "mean",
+    "median_normalised": "median",
+    "interquartile_mean": "interquartile mean",
+}
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="Folder with results.json, or a run folder: A.")],
+    second: Annotated[Path | None, typer.Argument(help="Another one: B.")] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Next to Gato's, DB1's and JAT's figures.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures here.")
+    ] = None,
+) -> None:
+    """Two evaluations or two trainings side by side: which is better, and how sure that is.
+
+    Differences of evaluations are B - A in normalised return, with 95 % bootstrap intervals and
+    p-values of permutation tests; episodes of equal seeds are pairs, and the p-values of tasks are
+    corrected for their number (Holm). A * marks differences at the 5 % level.
+
+    Of two run folders the losses at their last step in common, speeds, and the settings that differ
+    are shown.
+
+    Example: db1 compare runs/a/evaluation runs/b/evaluation
+
+    Example: db1 compare runs/db1_tiny/evaluation runs/db1_tiny/retrieval --json compare.json
+
+    Example: db1 compare runs/a runs/b
+
+    Example: db1 compare runs/db1_tiny/evaluation --published
+    """
+    if second is None and not published:
+        raise ConfigError("compare: name a second folder, or pass --published")
+    console = Console()
+    if second is not None and _is_training(first) and _is_training(second):
+        if published:
+            raise ConfigError("compare: --published goes with an evaluation, got run folders")
+        content = _compare_trainings(console, first, second)
+    else:
+        content = _compare_evaluations(console, first, second, published)
+    if json_file is not None:
+        atomic_write_text(json_file, json.dumps(content, indent=1) + "\n")
+        console.print(f"figures: {json_file}", highlight=False)
+
+
+def _is_training(folder: Path) -> bool:
+    """Whether a folder is a run's and no evaluation's."""
+    from db1.evaluation.results import RESULTS_FILE
+
+    return (folder / METRICS_FILE).is_file() and not (folder / RESULTS_FILE).is_file()
+
+
+def _compare_trainings(console: Console, first: Path, second: Path) -> dict[str, Any]:
+    from db1.training.metrics.comparison import compare_trainings
+
+    content = compare_trainings(first, second)
+    rows = {
+        name: [*(_figure(value) for value in pair), _difference(*pair)]
+        for name, pair in content["figures"].items()
+    }
+    _print_rows(console, f"at step {content['step']:,}", ("A", "B", "B - A"), rows)
+    console.print(f"A: {first}\nB: {second}", highlight=False)
+    a, b = content["last_steps"]
+    console.print(f"steps logged: A {a:,}, B {b:,}", highlight=False)
+    if not content["settings"]:
+        console.print("the settings are the same")
+    for key, (mine, other) in content["settings"].items():
+        console.print(f"{key}: A {mine}, B {other}", soft_wrap=True, highlight=False)
+    return content
+
+
+def _compare_evaluations(
+    console: Console, first: Path, second: Path | None, published: bool
+) -> dict[str, Any]:
+    from db1.evaluation.results import read_results
+    from db1.metrics.compare import compare_published, compare_results
+
+    content: dict[str, Any] = {}
+    a = read_results(first)
+    if second is not None:
+        content["a"], content["b"] = str(first), str(second)
+        content |= compare_results(a, read_results(second))
+        _print_comparison(console, content)
+    if published:
+        content["published"] = {"results": str(first), "figures": compare_published(a)}
+        _print_published(console, content["published"]["figures"])
+    return content
+
+
+def _print_comparison(console: Console, content: Mapping[str, Any]) -> None:
+    rows = {}
+    for task, row in content["tasks"].items():
+        mark = {"a": "A *", "b": "B *", None: ""}[row["better"]]
+        rows[task] = [
+            *(f"{score:.3f}" for score in row["normalised"]),
+            f"{row['difference']:+.3f}",
+            _interval(row["interval"]),
+            f"{row['p_corrected']:.3g}",
+            mark,
+        ]
+    _print_rows(console, "task", ("A", "B", "B - A", "95 % interval", "p", ""), rows)
+    console.print(
+        f"A: {content['a']}\nB: {content['b']}\np is corrected for the number of tasks",
+        highlight=False,
+    )
+    _print_overall(console, content["overall"])
+    better = content["better"]
+    console.print(
+        f"A is better on {better['a']}, B on {better['b']}, neither on {better['neither']} tasks",
+        highlight=False,
+    )
+    for key, where in (("only_a", "A"), ("only_b", "B")):
+        if content[key]:
+            console.print(f"only in {where}: {', '.join(content[key])}", highlight=False)
+    for why in content["not_comparable"].values():
+        console.print(f"left out: {why}", highlight=False)
+
+
+def _print_overall(console: Console, overall: Mapping[str, Any]) -> None:
+    rows = {
+        _NAMES.get(name, name): [
+            f"{row['a']:.3f}",
+            f"{row['b']:.3f}",
+            f"{row['difference']:+.3f}",
+            _interval(row["interval"]),
+        ]
+        for name, row in overall["statistics"].items()
+    }
+    heads = ("A", "B", "B - A", "95 % interval")
+    _print_rows(console, f"over {overall['num_tasks']} tasks", heads, rows)
+    console.print(
+        f"difference of the mean over tasks: p = {overall['p_value']:.3g}", highlight=False
+    )
+
+
+def _print_published(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
+    if not found:
+        console.print("no task in common with what others published a figure of")
+        return
+    rows = {}
+    for row in found:
+        name = f"{row['agent']}, {row['what']}: {_NAMES.get(row['statistic'], row['statistic'])}"
+        rows[name] = [
+            f"{row['theirs']:.3f}",
+            f"{row['ours']:.3f}",
+            _interval(row["our_interval"]),
+            f"{row['num_tasks']} of {row['their_num_tasks'] or '?'}",
+        ]
+    heads = ("published", "here", "95 % interval", "tasks")
+    _print_rows(console, "agent and figure", heads, rows)
+    for row in found:
+        note = f"{row['agent']}, {row['what']}: {row['source']}"
+        if row["note"]:
+            note += f"; here {row['note']}"
+        console.print(note, highlight=False)
+
+
+def _print_rows(
+    console: Console, head: str, heads: Sequence[str], rows: Mapping[str, Sequence[str]]
+) -> None:
+    columns = [[name, *(row[i] for row in rows.values())] for i, name in enumerate(heads)]
+    table = narrow_table(head, *heads)
+    names = fit_names(list(rows), name_width(console.width, columns))
+    for name, cells in zip(names, rows.values(), strict=True):
+        table.add_row(name, *cells)
+    console.print(table, highlight=False)
+
+
+def _interval(ends: Sequence[float]) -> str:
+    return f"{ends[0]:+.2f} .. {ends[1]:+.2f}"
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.4g}"
+
+
+def _difference(a: float | None, b: float | None) -> str:
+    return "-" if a is None or b is None else f"{b - a:+,.4g}"
+
+
+VERBS = {"compare": compare}
