@@ -69,6 +69,7 @@ EXTRAS = {
     "experts": ["stable-baselines3>=2.4"],
     "demo": ["starlette>=0.46", "uvicorn>=0.34"],
     "hub": ["huggingface_hub>=1.0"],
+    "docs": ["mkdocs-material>=9.6", "mkdocstrings-python>=1.16"],
     "dev": [
         "ruff>=0.9",
         "pytest>=8",

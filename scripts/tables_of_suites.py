@@ -1,6 +1,6 @@
-"""Writes the tables of docs/suites.md that follow from the score registry.
+"""Writes the tables of docs/suites.md and docs/suites/*.md that follow from the score registry.
 
-    python scripts/tables_of_suites.py            rewrites the blocks of docs/suites.md
+    python scripts/tables_of_suites.py            rewrites the blocks
     python scripts/tables_of_suites.py --check    exit status 1 where a block is out of date
 
 A block lies between `<!-- NAME: python scripts/tables_of_suites.py -->` and `<!-- end -->`.
@@ -25,7 +25,8 @@ from db1.suites.scores import (
 )
 from db1.suites.scores.standing import ENOUGH, RULES
 
-DOCS = Path(__file__).parents[1] / "docs" / "suites.md"
+FOLDER = Path(__file__).parents[1] / "docs"
+PAGES = (FOLDER / "suites.md", *sorted((FOLDER / "suites").glob("*.md")))
 _HEAD = r"(?P<head><!-- (?P<name>[a-z_]+): python scripts/tables_of_suites\.py -->\n)"
 BLOCK = re.compile(_HEAD + r".*?(?=<!-- end -->)", re.DOTALL)
 PIXELS = "-pixels"
@@ -144,15 +145,16 @@ def renewed(text: str) -> str:
 
 
 def main() -> None:
-    """Rewrites docs/suites.md, or tells whether it is out of date."""
+    """Rewrites the pages, or tells which are out of date."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="change nothing")
     arguments = parser.parse_args()
-    text = DOCS.read_text(encoding="utf-8")
-    new = renewed(text)
-    if arguments.check:
-        sys.exit(0 if new == text else f"{DOCS}: run python scripts/tables_of_suites.py")
-    DOCS.write_text(new, encoding="utf-8")
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        new = renewed(text)
+        if arguments.check and new != text:
+            sys.exit(f"{page}: run python scripts/tables_of_suites.py")
+        page.write_text(new, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ _PLANNED = (
     "hopper-stand point_mass-hard walker-stand walker-walk walker-run"
 )
 PLANNED = tuple(_PLANNED.split())
-"""Tasks whose planner reaches at least half of the reference (docs/suites.md)."""
+"""Tasks whose planner reaches at least half of the reference (docs/suites/dmc.md)."""
 EXPERTS = {
     "cartpole-balance": "dmc_cartpole",
     "cartpole-balance_sparse": "dmc_cartpole",

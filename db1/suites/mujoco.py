@@ -33,7 +33,7 @@ TASKS = {
 }
 _PLANNED = "HalfCheetah-v5 InvertedPendulum-v5 Pusher-v5 Reacher-v5 Swimmer-v5 Walker2d-v5"
 PLANNED = frozenset(_PLANNED.split())
-"""Tasks whose planner reaches at least half of the reference (docs/suites.md)."""
+"""Tasks whose planner reaches at least half of the reference (docs/suites/mujoco.md)."""
 
 
 class MujocoEnv(TaskEnv):

@@ -148,7 +148,9 @@ class Robotics(Suite):
     def _make_env(self, task_name: str) -> RoboticsEnv:
         import gymnasium
 
-        with contextlib.redirect_stderr(io.StringIO()):  # its notice at every start: docs/suites.md
+        with contextlib.redirect_stderr(
+            io.StringIO()
+        ):  # its notice at every start: docs/suites/robotics.md
             import gymnasium_robotics
 
         gymnasium.register_envs(gymnasium_robotics)
