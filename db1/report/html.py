@@ -173,7 +173,7 @@ def _picture(picture: Picture) -> str:
         for label, text in picture.lines
     )
     return (
-        f'<figure><img loading="lazy" alt="{escape(picture.description)}" '
+        f'<figure><img decoding="async" alt="{escape(picture.description)}" '
         f'src="{data_uri(picture.data, picture.media_type)}"><dl>{lines}</dl></figure>'
     )
 
@@ -207,7 +207,7 @@ def _film(card: FilmCard, film: Film) -> str:
     return (
         f'<figure><button type="button" class="film{small}" aria-pressed="false" '
         f'data-film="{name}" aria-label="Play the {said}">'
-        f'<img loading="lazy" alt="" width="{width}" height="{height}" '
+        f'<img decoding="async" alt="" width="{width}" height="{height}" '
         f'src="{data_uri(film.poster, "image/webp")}"></button>'
         f"<figcaption><b>{escape(film.role)}</b>{mark}{lines}</figcaption>"
         f'<script type="text/plain" id="{name}">{base64.b64encode(film.data).decode()}</script>'

@@ -85,7 +85,10 @@ function stop(button) {
 }
 const films = [...document.querySelectorAll(".film")];
 for (const film of films) {
-  film.addEventListener("click", () => stills.has(film) ? stop(film) : play(film));
+  film.addEventListener("click", () => {
+    film.parentElement.classList.toggle("large", !stills.has(film));
+    stills.has(film) ? stop(film) : play(film);
+  });
 }
 for (const form of document.querySelectorAll(".films-tools")) {
   const cards = [...form.nextElementSibling.children];
