@@ -71,7 +71,7 @@ def _parse(command: Any, words: list[str]) -> None:
 
     path = command.name or "db1"
     while True:
-        context = typer.Context(command, info_name=path, resilient_parsing=True)
+        context = typer.Context(command, info_name=path)
         parser = command.make_parser(context)
         _, rest, _ = parser.parse_args(args=list(words))
         if not hasattr(command, "commands") or not rest:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from db1.cli.console import Console
@@ -23,7 +23,10 @@ def test_names_are_shortened_in_the_middle() -> None:
         assert name.startswith(head) and name.endswith(tail) and head and tail
 
 
-@given(st.lists(st.text("abc/", min_size=1, max_size=30), unique=True), st.integers(5, 30))
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(st.text("ab/", min_size=1, max_size=20), unique=True, max_size=8), st.integers(5, 20)
+)
 def test_no_two_are_the_same(names: list[str], width: int) -> None:
     shown = fit_names(names, width)
     assert len(set(shown)) == len(names)
