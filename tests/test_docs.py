@@ -94,7 +94,7 @@ def test_a_shown_command_can_be_typed(page: str, command: str, root_command) -> 
         is_ours = place is not None and place.startswith(("scripts/", "examples/", "tests/"))
         assert not is_ours or (ROOT / place).is_file(), f"{page}: {command}"
         return
-    words = [word for word in words[1:] if word not in ("...", "\\")]
+    words = words[1:]
     plugin = words.index("--plugin") if "--plugin" in words else None
     if plugin is not None:
         del words[plugin : plugin + 2]
