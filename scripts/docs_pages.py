@@ -27,7 +27,11 @@ data:
   root: data/demonstrations
   tasks:
     classic_control/CartPole-v1: {}
-training: {num_steps: 300, global_batch_size: 8, micro_batch_size: 8, learning_rate: 3.0e-3}
+training:
+  num_steps: 300
+  global_batch_size: 8
+  micro_batch_size: 8
+  learning_rate: 3.0e-3
 """
 """An experiment with nothing but what has no default; `tests/test_docs.py` loads it."""
 
@@ -256,7 +260,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    parts = " ".join(text.split()).replace("|", "\\|").split("`")
+    return "`".join(p if i % 2 else p.replace("<", "&lt;") for i, p in enumerate(parts))
 
 
 if __name__ == "__main__":
