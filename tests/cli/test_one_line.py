@@ -185,6 +185,6 @@ def test_a_bug_is_one_line_with_its_place(db1, monkeypatch: pytest.MonkeyPatch) 
     def broken(*arguments: object, **options: object) -> None:
         raise KeyError("a")
 
-    monkeypatch.setattr("db1.suites.listing.task_rows", broken)
+    monkeypatch.setattr("db1.suites.listing.task_lines", broken)
     status, _, err = db1("tasks")
     assert status == 70 and "internal error: KeyError: 'a'" in err and "Traceback" not in err
