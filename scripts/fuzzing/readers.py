@@ -122,6 +122,7 @@ def _readers(folder: Path) -> Iterator[tuple[str, Callable[[], Any], list[Path],
 
     def documents() -> str:
         store = DocumentStore(folder / "data/text/words/train")
+        store.verify()
         return _digest(store.document(n).tobytes() for n in range(store.num_documents))
 
     def pairs() -> str:
@@ -134,7 +135,7 @@ def _readers(folder: Path) -> Iterator[tuple[str, Callable[[], Any], list[Path],
         return str(TextTokenizer.load(folder / "tokenizer.json").encode("the old cat"))
 
     yield "episodes", episodes, below("data/tsp"), True
-    yield "documents", documents, below("data/text/words", "train.*"), False
+    yield "documents", documents, below("data/text/words", "train.*"), True
     yield "pairs", pairs, below("pairs/train"), True
     yield "tokenizer", tokenizer, below("tokenizer.json"), False
     yield "configuration", lambda: load_yaml(folder / "tiny.yaml"), below("tiny.yaml"), False
