@@ -51,10 +51,10 @@ class EpisodeOptions(Checked):
     image_size: Annotated[int, Range(least=16, most=16_384)] | None = option(
         None, "Resize pictures to this many pixels a side; default: fill up with zeros to 16s."
     )
-    frames: str | None = option(
-        None,
-        "Several channels that are grey frames: keep the `newest` (the default), or `stack` three. "
-        "`grey` and `grey-max` (of two steps) are what db1's Atari tasks show of colours.",
+    frames: str = option(
+        FRAMES[0],
+        "Several channels that are grey frames: keep the `newest`, or `stack` three. `grey` and "
+        "`grey-max` (of two steps) are what db1's Atari tasks show of colours.",
     )
     channels: str | None = option(
         None,
@@ -70,11 +70,11 @@ class EpisodeOptions(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.frames not in (None, *FRAMES):
+        if self.frames not in FRAMES:
             raise ConfigError(f"--frames: got {self.frames!r}, expected one of {FRAMES}")
         if self.channels not in (None, *CHANNELS):
             raise ConfigError(f"--channels: got {self.channels!r}, expected one of {CHANNELS}")
-        if self.channels in ("colour", "rgba") and self.frames is not None:
+        if self.channels in ("colour", "rgba") and self.frames != FRAMES[0]:
             raise ConfigError(f"--frames and --channels {self.channels}: give one of them")
         if (self.action_low is None) != (self.action_high is None):
             raise ConfigError("--action-low and --action-high: give both or neither")
@@ -92,12 +92,13 @@ class EpisodeOptions(Checked):
         """What channels become, as `Picture.of` takes it; None: nobody said."""
         if self.channels in ("colour", "rgba"):
             return self.channels
-        return self.frames or (FRAMES[0] if self.channels == "grey" else None)
+        is_said = self.channels == "grey" or self.frames != FRAMES[0]
+        return self.frames if is_said else None
 
     def lasting(self) -> dict[str, Any]:
         """The options that shape the stored episodes, where they are not the default."""
         transient = {"task", "max_episodes", "clip_actions", "skip_bad", "image_format"}
-        default = asdict(type(self)()) | {"frames": None if self.frames is None else FRAMES[0]}
+        default = asdict(type(self)())
         return {
             key: str(value) if isinstance(value, Path) else value
             for key, value in asdict(self).items()

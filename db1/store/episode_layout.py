@@ -180,6 +180,8 @@ class StoreFiles:
             )
         if num_lost:
             logger.warning("%s: left out %d incomplete episode(s) at the end", self.path, num_lost)
+        elif self.records.file.size() % self.records.record_bytes:
+            logger.warning("%s: left out a part of a record at the end", self.path)
         if not num_records and not self.records.file.path.exists() and self._has_rows():
             raise DataError(
                 f"{self.path}: {self.records.file.path.name} is missing; make the store again"

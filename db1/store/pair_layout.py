@@ -192,6 +192,8 @@ class PairFiles:
                 "are complete; import them again, or open the store once with "
                 "PairWriter(repair=True) to keep those"
             )
+        if not num_lost and self.pair_records.size() % PAIR_RECORD.itemsize:
+            logger.warning("%s: left out a part of a record at the end", self.path)
         if num_lost:
             logger.warning("%s: left out %d incomplete pair(s) at the end", self.path, num_lost)
         return num_valid
