@@ -180,13 +180,20 @@ class StoreFiles:
             )
         if num_lost:
             logger.warning("%s: left out %d incomplete episode(s) at the end", self.path, num_lost)
-        elif self.records.file.size() % self.records.record_bytes:
-            logger.warning("%s: left out a part of a record at the end", self.path)
+        elif self._has_rest(num_records, int(lengths.sum())):
+            logger.warning("%s: left out steps without a record at the end", self.path)
         if not num_records and not self.records.file.path.exists() and self._has_rows():
             raise DataError(
                 f"{self.path}: {self.records.file.path.name} is missing; make the store again"
             )
         return lengths
+
+    def _has_rest(self, num_records: int, num_steps: int) -> bool:
+        """Whether a part of an episode lies behind the last record, and no writer is at work."""
+        size = self.records.file.size()
+        if size // self.records.record_bytes != num_records:
+            return False
+        return size % self.records.record_bytes > 0 or self.num_rows() > num_steps
 
     def num_rows(self) -> int:
         """Complete rows that every column has, with a record or without."""

@@ -192,8 +192,6 @@ class PairFiles:
                 "are complete; import them again, or open the store once with "
                 "PairWriter(repair=True) to keep those"
             )
-        if not num_lost and self.pair_records.size() % PAIR_RECORD.itemsize:
-            logger.warning("%s: left out a part of a record at the end", self.path)
         if num_lost:
             logger.warning("%s: left out %d incomplete pair(s) at the end", self.path, num_lost)
         return num_valid
@@ -208,8 +206,11 @@ class PairFiles:
         end, images = (int(last["line_end"]), int(last["num_images"])) if num_pairs else (0, 0)
         rest = self.lines.read(end, min(self.lines.size() - end, _CHUNK * 8))
         num_lines = rest.count(b"\n")
-        has_grown = self.pair_records.size() // PAIR_RECORD.itemsize > num_pairs  # a writer works
-        if (num_lines > 1 or num_images > images + 1) and not has_grown:
+        if self.pair_records.size() // PAIR_RECORD.itemsize > num_pairs:  # a writer is at work
+            return
+        if num_lines == 1 or num_images == images + 1:
+            logger.warning("%s: left out a pair without a record at the end", self.path)
+        if num_lines > 1 or num_images > images + 1:
             raise DataError(
                 f"{self.pair_records.path}: {num_pairs} pairs, and at least {num_lines} lines and "
                 f"{num_images - images} images lie behind them; it lost its end, make the store "
