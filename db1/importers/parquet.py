@@ -89,7 +89,7 @@ class ParquetRows:
             for number, batch in enumerate(batches):
                 if number >= first:
                     yield batch
-        except (OSError, pyarrow.ArrowException) as error:
+        except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
             raise DataError(
                 f"{file}: cannot be read, or truncated ({one_line(str(error))})"
             ) from None
@@ -103,9 +103,13 @@ class ParquetRows:
             if "://" in file:
                 import fsspec
 
-                return self._parquet.ParquetFile(fsspec.open(file, "rb").open(), pre_buffer=False)
-            return self._parquet.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
-        except (OSError, pyarrow.ArrowException) as error:
+                stream = fsspec.open(file, "rb").open()
+                opened = self._parquet.ParquetFile(stream, pre_buffer=False)
+            else:
+                opened = self._parquet.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
+            _ = opened.schema_arrow.names  # which may be no text
+            return opened
+        except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
             raise DataError(
                 f"{file}: no parquet file, or truncated ({one_line(str(error))})"
             ) from None

@@ -360,3 +360,15 @@ def test_one_broken_configuration_costs_itself_only(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="1 of 2 tasks failed: mujoco/Ant-v5: .*outside the space"):
         imported(tmp_path / "jat", tmp_path / "out", all_configs=True)
     assert EpisodeStore(tmp_path / "out" / "mujoco/Hopper-v5").num_episodes == 3
+
+
+def test_column_names_that_are_no_text(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path / "mujoco-ant",
+        continuous_observations=numbers((3,), -1, 1),
+        continuous_actions=numbers((2,), -1, 1),
+    )
+    (file,) = folder.glob("*.parquet")
+    file.write_bytes(file.read_bytes().replace(b"rewards", b"rew\xferds"))
+    with pytest.raises(DataError, match=r"\.parquet: no parquet file|expected rewards"):
+        imported(folder, tmp_path / "out")
