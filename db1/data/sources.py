@@ -6,6 +6,7 @@ T + 1 tokens. It pickles without its store, which a reader process opens when it
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,7 +33,7 @@ from db1.store.documents import DocumentStore
 from db1.store.episodes import EpisodeStore
 from db1.store.instructions import read_instruction
 from db1.tokens.instruction import EPISODE_KEY, Instruction
-from db1.tokens.number_patch import PatchSizes
+from db1.tokens.number_patch import NumberPatches, PatchSizes
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import Vocabulary
 
@@ -189,6 +190,21 @@ class EpisodeSource:
         if self.instruction is not None:
             sample = instruct(self._words(episode, start), sample)
         return fit(sample, self.config.length + 1, self._pad_id)
+
+    def number_patches(self, episodes: int) -> Iterator[NumberPatches]:
+        """Number patches of some episodes, spread evenly; none where numbers are tokens.
+
+        Raises:
+            DataError: An episode is broken.
+        """
+        if self.codec.patches.numbers == 1:
+            return
+        numbers = self.windows.numbers
+        chosen = np.unique(np.linspace(0, len(numbers) - 1, num=episodes).astype(int))
+        for index in chosen.tolist():
+            patches = self.codec.number_patches(self.store.read(numbers[index]).observations)
+            if patches is not None:
+                yield patches
 
     def _words(self, episode: int, step: int) -> np.ndarray:
         """Ids of what an episode (from 0) is to do, int32 (n,)."""

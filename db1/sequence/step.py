@@ -177,7 +177,7 @@ class StepCodec:
             local_positions=positions,
             action_mask=action_mask,
             images=self._images(observations),
-            numbers=self._number_patches(observations),
+            numbers=self.number_patches(observations),
         )
 
     def encode_instruction(self, text: str) -> np.ndarray:
@@ -200,7 +200,7 @@ class StepCodec:
         num_steps, width = rows.shape
         positions, _ = step_places(1, width, 0)
         images, num_images = self._images(observations), len(self._image)
-        numbers, num_numbers = self._number_patches(observations), self._num_numbers
+        numbers, num_numbers = self.number_patches(observations), self._num_numbers
         longest = max(text_lengths, default=0)
         lengths = [width - longest + n for n in text_lengths] or [width] * num_steps
         return [
@@ -307,8 +307,8 @@ class StepCodec:
             values = self._discrete.gather(observations, np.int32)
             out[:, self._discrete.columns] = self.vocabulary.discrete_ids(values)
 
-    def _number_patches(self, observations: Mapping[str, np.ndarray]) -> NumberPatches | None:
-        """Number patches of checked observations; None where each number is a token."""
+    def number_patches(self, observations: Mapping[str, np.ndarray]) -> NumberPatches | None:
+        """Number patches of checked observations of N steps; None where each number is a token."""
         return None if self._layout is None else self._layout.patches(observations)
 
     def _texts(self, observations: Mapping[str, np.ndarray]) -> list[np.ndarray]:

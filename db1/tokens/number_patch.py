@@ -33,7 +33,7 @@ MAX_DISCRETE = 1_024
 """Values that a discrete field can have at most (see `FieldSpec`)."""
 NUM_CHANNELS = 4
 NUM_CODES = FIRST_DISCRETE_CODE + NUM_CHANNELS * MAX_DISCRETE
-NUM_LAYOUTS = 1_024
+NUM_LAYOUTS = 4_096
 """Hash buckets of what the numbers of a patch stand for."""
 
 

@@ -13,10 +13,12 @@ from torch import nn
 from db1.checkpoint.bundle import CHOSEN_FILE, INSTRUCTIONS_FILE
 from db1.config import build, load_yaml, save_yaml, to_dict
 from db1.data.build import DataConfig, SourceFactory
+from db1.data.number_ranges import number_ranges
 from db1.data.sources import EpisodeSource
 from db1.data.stored import stored_sources
 from db1.errors import ConfigError
 from db1.model.config import ModelConfig
+from db1.model.numbers import NumberEncoder
 from db1.model.room import TRAINING_BYTES, check_room
 from db1.model.transformer_xl import TransformerXL
 from db1.runtime import current_rank
@@ -92,12 +94,26 @@ def load_experiment(
     return replace(config, training=resolve_precision(config.training, config.run_folder))
 
 
-def build_model(config: ExperimentConfig, vocabulary: Vocabulary) -> nn.Module:
-    """Builds the decoder with the weights that the run starts from."""
-    model = TransformerXL(config.model, vocabulary.size, vocabulary.bin_range())
-    if config.finetune is None:
-        return model
-    return start_model(model, config.finetune, config.run_folder)
+def build_model(
+    config: ExperimentConfig, vocabulary: Vocabulary, sources: Sequence[object] = ()
+) -> nn.Module:
+    """Builds the decoder with the weights that the run starts from.
+
+    Args:
+        config: The experiment.
+        vocabulary: Its id ranges.
+        sources: What it learns from; ranges of numbers that the weights do not know come from
+            there.
+    """
+    model: nn.Module = TransformerXL(config.model, vocabulary.size, vocabulary.bin_range())
+    if config.finetune is not None:
+        model = start_model(model, config.finetune, config.run_folder)
+    encoders = [module for module in model.modules() if isinstance(module, NumberEncoder)]
+    if encoders:
+        ranges = number_ranges(s for s in sources if isinstance(s, EpisodeSource))
+        for encoder in encoders:
+            encoder.set_ranges(ranges)
+    return model
 
 
 def run_experiment(path: Path | str | Mapping[str, Any], overrides: Sequence[str] = ()) -> Path:
@@ -118,7 +134,7 @@ def run_experiment(path: Path | str | Mapping[str, Any], overrides: Sequence[str
     heldout = factory.evaluation_sets()
     check_heldout(config.adaptive, (name for name, _ in factory.shares()), heldout)
     trainer = Trainer(
-        make_model=lambda: build_model(config, vocabulary),
+        make_model=lambda: build_model(config, vocabulary, mixture.planned.sources),
         dataset=mixture.planned,
         mixture=mixture,
         evaluation_sets=heldout,
