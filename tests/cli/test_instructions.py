@@ -83,6 +83,7 @@ def test_collect_train_inspect_act_and_convert(db1, spoken: Path) -> None:
 def test_patches_and_words_that_do_not_fit_are_one_line(db1, spoken: Path, experiment) -> None:
     root = spoken.parent
     collect(db1, spoken)
+    assert db1("train", spoken, "--processes", 1)[0] == 0
     status, _, err = db1("train", spoken, "--processes", 1, "model.number_patch=0")
     assert status == 2 and "number_patch: got 0, expected at least 1" in err
     status, _, err = db1("train", spoken, "--processes", 1, "model.number_patch=5")

@@ -13,6 +13,7 @@ from db1.data.build import SourceFactory
 from db1.data.config import DataConfig, TaskData
 from db1.data.instruction_tokenizer import train_instruction_tokenizer
 from db1.data.mixture import generator_of, sample_hash
+from db1.data.number_ranges import number_ranges
 from db1.data.sources import EpisodeSource, EpisodeWindows
 from db1.errors import ConfigError, DataError
 from db1.sequence.episode import SequenceConfig
@@ -167,3 +168,23 @@ def test_clipped_starts_draw_the_ends_of_an_episode_more_often(tmp_path: Path) -
     np.testing.assert_allclose(counts, expected, rtol=0.15)
     short = EpisodeWindows(store, range(6), 20, "clipped")
     assert {short.draw(rng)[1:] for _ in range(50)} == {(0, 12)}
+
+
+def test_ranges_of_numbers_are_measured_over_the_training_episodes(
+    tmp_path: Path, tokenizer: TextTokenizer
+) -> None:
+    first = source(write_task(tmp_path, "toy/a"), tokenizer)
+    second = source(write_task(tmp_path, "toy/b"), tokenizer)
+    alone, pooled = number_ranges([first]), number_ranges([first, second])
+    assert len(alone) == 2 and set(alone) == set(pooled), "two patches of three and two numbers"
+    state = np.arange(5)[:, None] + np.arange(12)  # the last of six episodes is held out
+    for means, deviations in alone.values():
+        held = deviations > 0
+        assert held.sum() in (2, 3)
+        np.testing.assert_allclose(means[held], state.mean())
+        np.testing.assert_allclose(deviations[held], state.std())
+    for layout, (means, deviations) in pooled.items():
+        np.testing.assert_allclose(means, alone[layout][0])
+        np.testing.assert_allclose(deviations, alone[layout][1])
+    plain = EpisodeSource(first.store.path, VOCABULARY, tokenizer, SPOKEN)
+    assert not number_ranges([plain])

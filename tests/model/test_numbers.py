@@ -78,12 +78,32 @@ def test_every_weight_learns(encoder: NumberEncoder, numbers: NumberGroup) -> No
     assert encoder.codes.num_embeddings == NUM_CODES
 
 
-def test_features_are_the_mu_law_of_the_bins_and_the_clipped_number() -> None:
+def test_features_are_the_mu_law_of_the_bins_the_standardised_number_and_its_waves() -> None:
     values = np.array([-256.0, -3.0, -0.01, 0.0, 0.2, 1.0, 4.0, 100.0], np.float32)
-    features = number_features(torch.from_numpy(values)).numpy()
+    scales = np.array([1, 1, 0, 1, 4, 4, 0.5, 1], np.float32)  # 0: unknown
+    arrays = (values, np.full(8, 0.2, np.float32), scales)
+    features = number_features(*(torch.from_numpy(array) for array in arrays)).numpy()
     squashed = ScalarTokenizer(VocabularyConfig()).squash(values)
     np.testing.assert_allclose(features[:, 0], squashed, atol=1e-6)
-    np.testing.assert_allclose(features[:, 1], np.clip(values / 4, -1, 1), atol=1e-6)
+    standard = [-5.0, -3.2, -0.21, -0.2, 0.0, 3.2, 1.9, 5.0]
+    np.testing.assert_allclose(features[:, 1], standard, atol=1e-5)
+    np.testing.assert_allclose(features[:, 2], np.sin(standard), atol=1e-5)
+    np.testing.assert_allclose(features[:, -1], np.cos(4 * features[:, 1]), atol=1e-4)
+
+
+def test_ranges_fill_in_what_is_unknown_and_are_part_of_the_weights(
+    encoder: NumberEncoder, numbers: NumberGroup
+) -> None:
+    before = encoder(numbers)
+    layout = int(numbers.layouts[-1])
+    means, deviations = np.arange(6.0), np.array([2.0, 2.0, 2.0, 2.0, 0.0, 0.0])
+    encoder.set_ranges({layout: (means, deviations)})
+    changed = (encoder(numbers) - before).abs().amax(dim=1) > 1e-4
+    assert torch.equal(changed, numbers.layouts == layout)
+    encoder.set_ranges({layout: (means + 1, deviations), 5: (means, deviations)})
+    weights = encoder.state_dict()
+    assert weights["means"][layout].tolist() == means.tolist(), "what was learned with stays"
+    assert weights["scales"][5].tolist() == [0.5, 0.5, 0.5, 0.5, 0.0, 0.0]
 
 
 def test_the_embedding_puts_patches_in_their_places(numbers: NumberGroup) -> None:
