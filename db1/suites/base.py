@@ -23,6 +23,7 @@ import numpy as np
 from db1.errors import ConfigError, DataError, MissingExtra, nearest
 from db1.registry import Registry
 from db1.suites.seeds import COLLECTION
+from db1.suites.task_words import TASK_WORDS
 from db1.tokens.instruction import Instruction, name_in_words
 from db1.tokens.spec import FieldSpec, StepSpec
 
@@ -233,8 +234,9 @@ class Suite(ABC):
         return None
 
     def words(self, task_name: str) -> str:
-        """Returns what the task is to do, in words; here those of its name."""
-        return name_in_words(f"{self.name}/{task_name}")
+        """Returns what the task is to do, in words; for one that db1 has none for, its name."""
+        task_id = f"{self.name}/{task_name}"
+        return TASK_WORDS.get(task_id) or name_in_words(task_id)
 
     def instruction(self, task_name: str) -> Instruction:
         """Returns the task in words, and the field in which its episodes say it themselves."""

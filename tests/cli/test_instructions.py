@@ -57,7 +57,7 @@ def test_collect_train_inspect_act_and_convert(db1, spoken: Path) -> None:
     assert db1("train", spoken, "--processes", 1)[0] == 0
     run = root / "runs/spoken"
     words = json.loads((run / "instructions.json").read_text())
-    expected = {"text": "classic control pendulum v1", "field": None}
+    expected = {"text": "swing the pendulum up", "field": None}
     assert words["classic_control/Pendulum-v1"] == expected
     status, out, _ = db1("inspect", run, "--step", 0, "--slot", 0)
     assert status == 0 and "instruction" in out and "number patch" in out
@@ -70,14 +70,14 @@ def test_collect_train_inspect_act_and_convert(db1, spoken: Path) -> None:
         assert db1("convert", run, folder)[0] == 0
         assert json.loads((folder / "instructions.json").read_text()) == words
         shared = evaluated(db1, folder, root / "b")
-        told = evaluated(db1, run, root / "c", "--instruction", "classic control pole pole")
+        told = evaluated(db1, run, root / "c", "--instruction", "swing the pole")
     finally:
         demonstrations.rename(root / "data")
     tasks = own["tasks"]
     assert len(tasks) == 2
     for task, entry in tasks.items():
         assert entry["returns"] == shared["tasks"][task]["returns"]
-    assert told["settings"]["instruction"] == "classic control pole pole"
+    assert told["settings"]["instruction"] == "swing the pole"
 
 
 def test_patches_and_words_that_do_not_fit_are_one_line(db1, spoken: Path, experiment) -> None:

@@ -95,7 +95,7 @@ def test_collect_fills_a_store_and_measures_references(tmp_path):
     assert store.header.environment["id"] == CART
     assert (summary.episodes, summary.new_episodes, summary.steps) == (3, 3, store.num_steps)
     words = json.loads((tmp_path / CART / "instruction.json").read_text())
-    assert words == {"text": "classic control cart pole v1", "field": None}
+    assert words == {"text": "balance the pole on the cart", "field": None}
     references, is_whole = unseal(json.loads((tmp_path / CART / "references.json").read_text()))
     assert is_whole and references == summary.references
     assert references["task"] == CART
