@@ -99,7 +99,9 @@ class Agent:
         self.prompt_of = dict(prompt_of or {})
         self._model = model
         self._device = next(model.parameters()).device
-        self._decode = DecodeConfig(greedy=greedy, temperature=temperature)
+        is_continuous = codec.spec.action.kind == "continuous"
+        median = is_continuous and model.config.continuous_choice == "median"
+        self._decode = DecodeConfig(greedy=greedy, median=median, temperature=temperature)
         self._seed = seed
         self._action_ids = torch.tensor(list(codec.action_ids), device=self._device)
         num_tokens = memory_length if prompt_tokens is None else prompt_tokens

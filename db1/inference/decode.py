@@ -22,6 +22,8 @@ class DecodeConfig(Checked):
 
     Args:
         greedy: Take the best allowed id (the lowest of equals); the rest is then unused.
+        median: Greedy takes the median of the allowed ids in their order in place of the best one,
+            which means something where they are bins of a continuous number.
         temperature: Divides the scores before the softmax; below 1 sharpens.
         top_k: Keep only the k best ids; None keeps all.
         top_p: Keep the smallest set of best ids whose probability reaches p (nucleus sampling,
@@ -29,6 +31,7 @@ class DecodeConfig(Checked):
     """
 
     greedy: bool = True
+    median: bool = False
     temperature: Positive = 1.0
     top_k: Count | None = None
     top_p: Annotated[float, Range(above=0, most=1)] | None = None
@@ -66,6 +69,9 @@ def choose(
         logits_BN = logits_BN.masked_fill(~allowed_BN, float("-inf"))
     if torch.isnan(logits_BN).any():
         raise DataError("the model's scores are not numbers; the weights are broken")
+    if config.greedy and config.median:
+        halves_B = logits_BN.new_full((len(logits_BN),), 0.5, dtype=torch.float64)
+        return _inverse_cdf(logits_BN.softmax(dim=1), halves_B)
     if config.greedy:
         return logits_BN.argmax(dim=1)
     kept_BN = _restrict(logits_BN / config.temperature, config)

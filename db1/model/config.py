@@ -16,6 +16,7 @@ _CHOICES = {
     "memory_start": ("empty", "zeros"),
     "attention": ("auto", "reference", "sdpa", "blocked", "fused"),
     "bin_init": ("normal", "smooth"),
+    "continuous_choice": ("best", "median"),
     "stochastic_depth_rule": ("constant", "linear"),
     "pixels": ("standardized", "scaled"),
 }
@@ -62,6 +63,9 @@ class ModelConfig(Checked):
         number_patch: Consecutive numbers of an observation that are one token (see
             `db1.tokens.number_patch`); 1: every number is a token of its own (Gato, DB1).
         number_width: Width of a single number inside the encoder of number patches.
+        continuous_choice: What acting takes for the best value of a continuous action: `best`, the
+            most likely bin (Gato, DB1), or `median`, the bin with half of the probability on either
+            side. A model that is not sure often has its likeliest bin at an end of the range.
         image_channels: Channels of every image.
         pixels: `standardized` by patch and channel (the released model), or `scaled` from 0..255
             to [-1, 1] (Gato), both over sqrt(patch_size). Standardizing hides which of two darker
@@ -106,6 +110,7 @@ class ModelConfig(Checked):
     patch_size: Annotated[int, Range(least=1, most=4_096)] = 16
     number_patch: Annotated[int, Range(least=1, most=4_096)] = 1
     number_width: Annotated[int, Range(least=1, most=2**16)] = 32
+    continuous_choice: str = "best"
     image_channels: Annotated[int, Range(least=1, most=4_096)] = 3
     pixels: str = "standardized"
     num_image_positions: Annotated[int, Range(least=1, most=2**24)] = 128

@@ -425,6 +425,18 @@ def test_probabilities_for_people_who_watch(
     assert np.array_equal(silent.act([observation])[0], action)
     assert silent.last_probabilities is None
 
+    middle = Agent(
+        make_model(continuous_choice="median"), codec, memory_length=0, batch_size=1,
+        keep_probabilities=True,
+    )  # fmt: skip
+    middle.reset(np.ones(1, bool))
+    chosen = middle.act([observation])[0]
+    place = kept.argmax(axis=2)
+    if codec.spec.action.kind == "continuous":
+        place = (middle.last_probabilities.cumsum(axis=2) <= 0.5).sum(axis=2)
+    ids = np.array(codec.action_ids)[place].astype(np.int32)
+    np.testing.assert_array_equal(codec.decode_action(ids)[0], chosen)
+
 
 def test_refuses_what_it_cannot_do(make_model: Callable, vocabulary: Vocabulary) -> None:
     spec = make_env(TASKS[0]).step_spec

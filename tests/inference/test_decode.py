@@ -42,6 +42,16 @@ def test_greedy_takes_the_best_allowed() -> None:
     assert choose(logits, allowed, DecodeConfig(), []).tolist() == [2, 0]
 
 
+def test_the_median_has_half_of_the_probability_on_either_side() -> None:
+    """An unsure model has its likeliest bin at an end of the range."""
+    weights = torch.tensor([[4.0, 2.0, 3.0, 3.0, 1.0], [4.0, 2.0, 3.0, 3.0, 1.0]])
+    allowed = torch.tensor([[True] * 5, [False, True, False, False, True]])
+    config = DecodeConfig(median=True)
+    assert choose(weights.log(), allowed, config, generators(2)).tolist() == [2, 1]
+    best = choose(weights.log(), allowed, DecodeConfig(), generators(2))
+    assert best.tolist() == [0, 1]
+
+
 def test_sampling_follows_the_softmax() -> None:
     logits = torch.log(torch.tensor([0.5, 0.3, 0.2])).repeat(4_000, 1)
     config = DecodeConfig(greedy=False)
