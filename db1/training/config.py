@@ -36,6 +36,7 @@ NEUTRAL_KEYS = frozenset(
         "hang_timeout",
         "allow_changed_data",
         "verify_data",
+        "callbacks",
     }
 )
 """Keys of `TrainingConfig` that may change when a run is resumed."""
@@ -91,6 +92,8 @@ class TrainingConfig(Checked):
             training.
         watch: Where records go.
         rollouts: Acting during training.
+        callbacks: Names of further callbacks (`db1.training.callbacks.protocol`), which plug-ins
+            register.
     """
 
     num_steps: Count
@@ -128,6 +131,7 @@ class TrainingConfig(Checked):
     verify_data: bool = True
     watch: WatchConfig = field(default_factory=WatchConfig)
     rollouts: RolloutConfig = field(default_factory=RolloutConfig)
+    callbacks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,11 +1,11 @@
-"""The training loop: data, engine, reports, checkpoints, and going on after an interruption."""
+"""The training loop: data, engine, and callbacks for everything else."""
 
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,31 +17,23 @@ from db1.checkpoint.adapter import ModelFiles
 from db1.checkpoint.run import Checkpoint, find_checkpoint, tidy_checkpoints
 from db1.data.loader import SampleDataset
 from db1.errors import DataError
-from db1.runtime import (
-    deterministic_algorithms,
-    random_states,
-    restore_random_states,
-    seed_everything,
-)
+from db1.runtime import deterministic_algorithms, seed_everything
+from db1.training.callbacks.protocol import StepOutcome, Stream, TrainingRun, first_fault
+from db1.training.callbacks.standard import standard_callbacks
 from db1.training.config import TrainingConfig
 from db1.training.engines import make_engine
-from db1.training.engines.engine import TrainingEngine, read_losses
-from db1.training.evaluate import evaluate_sets
-from db1.training.faults.guard import EVENT as EVENT_SKIPPED
-from db1.training.faults.guard import Slot, StepGuard, faulty_sources, skip_record, slots_of
+from db1.training.engines.engine import read_losses
+from db1.training.faults.guard import slots_of
 from db1.training.faults.stopping import StopRequest
-from db1.training.faults.watchdog import Watchdog
 from db1.training.metrics.context import Watch
-from db1.training.metrics.progress import TrainingProgress
-from db1.training.metrics.reporter import Reporter
 from db1.training.metrics.tally import Tally
-from db1.training.mixture import EVENT, RunMixture
+from db1.training.mixture import RunMixture
 from db1.training.processes import Processes
 from db1.training.schedule import learning_rate_at
-from db1.training.state.resume import config_hash, prepare_folder
+from db1.training.state.resume import prepare_folder
 from db1.training.state.run_data import RunData
 from db1.training.state.run_lock import RunLock
-from db1.training.state.saving import Saver, check_resumable, restore_training
+from db1.training.state.saving import check_resumable, restore_training
 from db1.training.step_loader import BatchDrawer
 
 logger = logging.getLogger(__name__)
@@ -103,22 +95,17 @@ class Trainer:
             )
         self._make_model = make_model
         self._dataset = dataset
-        self._evaluation_sets = evaluation_sets
         self._training = training
         self._run_folder = Path(run_folder)
         self._lock = RunLock(self._run_folder)
         self._config = config
         self._run_files = run_files
-        self._mixture = mixture
         self._files = files or ModelFiles()
-        self._settled: dict[str, Any] | None = None
-        self._measured: tuple[int, dict[str, Tally]] | None = None
         self._stop = StopRequest()
-        self._engine: TrainingEngine | None = None
-        self._reporter: Reporter | None = None
-        self._watch = watch or Watch()
         self._complete = complete
-        self._run_data = run_data
+        self._callbacks = standard_callbacks(
+            training.callbacks, watch or Watch(), mixture, evaluation_sets, run_data
+        )
 
     def run(self) -> TrainingResult:
         """Trains to the last step, or to a SIGTERM, from the newest valid checkpoint if any.
@@ -133,239 +120,154 @@ class Trainer:
         training = self._training
         if training.num_threads is not None:
             torch.set_num_threads(training.num_threads)
-        self._processes = processes = Processes(training.engine)
+        processes = Processes(training.engine)
         training.check_processes(processes.world_size, processes.device.type)
+        run = TrainingRun(
+            training=training,
+            processes=processes,
+            folder=self._run_folder,
+            config=self._config,
+            stream=Stream(dataset=self._dataset, stop=training.num_steps),
+            callbacks=self._callbacks,
+        )
+        for callback in run.callbacks:
+            callback.run = run
         try:
-            return self._run()
+            return self._run(run)
         finally:
             self._lock.release()
 
-    def _run(self) -> TrainingResult:
-        training, processes = self._training, self._processes
-        found = self._prepare()
-        start = found.step if found else 0
-        if start >= training.num_steps:
-            logger.info("%s: already at step %d, nothing to do", self._run_folder, start)
-            return TrainingResult(step=start, stopped=False)
+    def _run(self, run: TrainingRun) -> TrainingResult:
+        self._prepare(run)
+        if run.start >= run.training.num_steps:
+            logger.info("%s: already at step %d, nothing to do", run.folder, run.start)
+            return TrainingResult(step=run.start, stopped=False)
+        ended = False
         try:
-            with (
-                Watchdog(self._run_folder, processes, training.hang_timeout) as self._watchdog,
-                deterministic_algorithms(training.deterministic),
-            ):
-                self._set_up(start, found)
+            with ExitStack() as around:
+                for callback in run.callbacks:
+                    around.enter_context(callback.around())
+                around.enter_context(deterministic_algorithms(run.training.deterministic))
+                self._build_engine(run)
+                for callback in run.callbacks:
+                    callback.opened()
                 with self._stop:
-                    result = self._train(start)
-        except BaseException:
-            self._close(ended=False)
-            raise
-        self._close(ended=not result.stopped)
-        return result
-
-    def _set_up(self, start: int, found: Checkpoint | None) -> None:
-        self._watchdog.now("building the model")
-        self._engine = self._build_engine(found)
-        self._guard = StepGuard(self._training, found.trainer.get("guard") if found else None)
-        self._reporter = self._open_reporter(start)
-
-    def _close(self, *, ended: bool) -> None:
-        """Closes what is open.
-
-        Args:
-            ended: The last step is done: wait for what is still at work beside the training.
-        """
-        if self._engine:
-            self._engine.close()
-        if self._reporter:
-            self._reporter.close(finish=ended)
-
-    def _prepare(self) -> Checkpoint | None:
-        """The first process checks the run folder and finds the checkpoint for all."""
-
-        def work() -> tuple[Checkpoint | None, dict[str, Any] | None]:
-            if self._processes.rank:
-                return None, None
-            self._lock.acquire()
-            prepare_folder(self._run_folder, self._config, self._run_files, self._complete)
-            found = find_checkpoint(self._run_folder)
-            start = found.step if found else 0
-            if self._run_data:
-                self._run_data.settle(self._run_folder)
-            tidy_checkpoints(self._run_folder, start)
-            return found, self._mixture.settle(start) if self._mixture else None
-
-        _, told = self._processes.together(work, lambda result: result)
-        found, self._settled = told[0]
-        if found:
-            logger.info("%s: going on from step %d", self._run_folder, found.step)
-        if self._mixture and self._settled:
-            self._dataset = self._mixture.begin(self._settled)
-        return found
-
-    def _open_reporter(self, start: int) -> Reporter:
-        place = (self._training, self._processes, self._run_folder, self._config)
-        reporter = Reporter(self._watch, *place, after_step=start)
-        if self._mixture and self._settled:
-            event = self._mixture.event(self._settled, start)
-            if event:
-                reporter.event(EVENT, start, event)
-        return reporter
-
-    def _build_engine(self, found: Checkpoint | None) -> TrainingEngine:
-        processes, training = self._processes, self._training
-        seed_everything(training.seed)  # the same weights in every process
-        if found:
-            check_resumable(found)
-        self._watchdog.now("building the engine")
-        engine = make_engine(
-            self._make_model(), training, processes, resumes=found, files=self._files
-        )
-        seed_everything(training.seed, processes.rank)
-        if found:
-            self._watchdog.now(f"loading {found.folder.name}")
-            restore_training(found, engine, processes)
-        return engine
-
-    def _train(self, start: int) -> TrainingResult:
-        training, processes = self._training, self._processes
-        drawer = self._open_drawer(start)
-        saver = Saver(
-            self._run_folder,
-            self._engine,
-            processes,
-            training,
-            config_hash(self._config),
-            self._reporter.saved,
-        )
-        if self._run_data and processes.rank == 0:
-            self._run_data.watch()
-        try:
-            result = self._take_steps(start, drawer, saver)
-            self._watchdog.now("waiting for the last checkpoint")
-            saver.finish()
+                    result = self._take_steps(run)
+                    for callback in run.callbacks:
+                        callback.finish()
+            ended = not result.stopped
         finally:
-            if self._run_data:
-                self._run_data.close()
-            saver.abandon()
+            if run.engine:
+                run.engine.close()
+            for callback in reversed(run.callbacks):
+                callback.close(ended=ended)
         if result.stopped:
             logger.info("SIGTERM: saved at step %d, the same command goes on", result.step)
         return result
 
-    def _take_steps(self, start: int, drawer: BatchDrawer, saver: Saver) -> TrainingResult:
-        training, processes = self._training, self._processes
-        visible = processes.rank == 0
-        with TrainingProgress(training.num_steps, start, visible=visible) as progress:
-            for step in range(start, training.num_steps):
-                if self._mixture and self._mixture.is_due(step):
-                    drawer = self._open_drawer(step)
-                stop = self._take_step(step, drawer)
-                done = step + 1
-                last = stop or done == training.num_steps
-                progress.step(done)
-                self._watchdog.is_under_way = True
-                saver.look()
-                if last or done % training.log_every == 0:
-                    self._watchdog.now(f"step {done}: writing records")
-                    self._reporter.log(done, progress)
-                if (last and not stop) or _is_due(done, training.eval_every):
-                    self._evaluate(done)
-                if last or _is_due(done, training.checkpoint_every):
-                    self._watchdog.now(f"step {done}: saving")
-                    saver.save(done, {"guard": self._guard.state()})
-                if stop and done < training.num_steps:
-                    return TrainingResult(step=done, stopped=True)
-        return TrainingResult(step=training.num_steps, stopped=False)
+    def _prepare(self, run: TrainingRun) -> None:
+        """The first process checks the run folder and finds the checkpoint for all."""
 
-    def _open_drawer(self, step: int) -> BatchDrawer:
-        """The batches from `step` to where the shares may change next."""
-        mixture, processes = self._mixture, self._processes
-        if mixture and mixture.is_due(step):
-            losses = {name: tally.loss for name, tally in self._measure(step).items()}
-            losses = {name: loss for name, loss in losses.items() if math.isfinite(loss)}
-            self._dataset, change = mixture.adapt(step, losses, write=processes.rank == 0)
-            self._reporter.event(EVENT, step, change)
-        stop = mixture.next_change(step) if mixture else None
-        return BatchDrawer(self._dataset, self._training, processes, step, stop)
+        def work() -> tuple[Checkpoint | None, list[Any]] | None:
+            if run.processes.rank:
+                return None
+            self._lock.acquire()
+            prepare_folder(run.folder, self._config, self._run_files, self._complete)
+            found = find_checkpoint(run.folder)
+            run.start = found.step if found else 0
+            prepared = [callback.prepare() for callback in run.callbacks]
+            tidy_checkpoints(run.folder, run.start)
+            return found, prepared
 
-    def _take_step(self, step: int, drawer: BatchDrawer) -> bool:
-        """One optimizer step, or a skipped batch; returns whether to stop behind it."""
+        _, told = run.processes.together(work, lambda result: result)
+        run.resumed, prepared = told[0]
+        if run.resumed:
+            run.start = run.resumed.step
+            logger.info("%s: going on from step %d", run.folder, run.start)
+        for callback, word in zip(run.callbacks, prepared, strict=True):
+            callback.prepared(word)
+
+    def _build_engine(self, run: TrainingRun) -> None:
+        run.doing("building the model")
+        seed_everything(run.training.seed)  # the same weights in every process
+        found = run.resumed
+        if found:
+            check_resumable(found)
+        run.doing("building the engine")
+        run.engine = make_engine(
+            self._make_model(), run.training, run.processes, resumes=found, files=self._files
+        )
+        seed_everything(run.training.seed, run.processes.rank)
+        if found:
+            run.doing(f"loading {found.folder.name}")
+            restore_training(found, run.engine, run.processes)
+
+    def _take_steps(self, run: TrainingRun) -> TrainingResult:
+        stream: Stream | None = None
+        for step in range(run.start, run.training.num_steps):
+            for callback in run.callbacks:
+                callback.before_step(step)
+            if stream is not run.stream:
+                stream = run.stream
+                drawer = BatchDrawer(stream.dataset, run.training, run.processes, step, stream.stop)
+            outcome = self._take_step(run, step, drawer)
+            for callback in run.callbacks:
+                callback.after_step(outcome)
+            if outcome.is_stopped and outcome.done < run.training.num_steps:
+                return TrainingResult(step=outcome.done, stopped=True)
+        return TrainingResult(step=run.training.num_steps, stopped=False)
+
+    def _take_step(self, run: TrainingRun, step: int, drawer: BatchDrawer) -> StepOutcome:
+        """One optimizer step, or a skipped batch."""
         started = time.perf_counter()
-        self._watchdog.now(f"step {step}: reading")
+        run.doing(f"step {step}: reading")
         drawn = drawer.draw(step)
         waited = time.perf_counter() - started
-        scale = self._engine.loss_scale(drawn.total_targets)
+        scale = run.engine.loss_scale(drawn.total_targets)
         losses = []
         for batch in drawn.micro_batches:
-            self._watchdog.now(f"step {step}: forward and backward")
-            losses.append(self._engine.train_micro_batch(batch, scale))
+            run.doing(f"step {step}: forward and backward")
+            losses.append(run.engine.train_micro_batch(batch, scale))
         tally, slots = Tally(), []
         for batch, values, first_slot in zip(
             drawn.micro_batches, read_losses(losses), drawn.first_slots, strict=True
         ):
             tally.add(values, batch.sources, batch.ids.numel())
             slots += slots_of(values, batch.sources, first_slot)
-        self._watchdog.now(f"step {step}: summing losses")
-        damaged = self._run_data is not None and self._run_data.is_damaged
-        loss, stop, damages = self._processes.sum(
-            [sum(tally.losses.values()), float(self._stop.asked), float(damaged)]
+        run.doing(f"step {step}: summing losses")
+        alarms = [float(callback.alarm()) for callback in run.callbacks]
+        total, stop, *alarms = run.processes.sum(
+            [sum(tally.losses.values()), float(self._stop.asked), *alarms]
         )
-        if damages and self._run_data:
-            self._processes.together(self._run_data.raise_found, lambda nothing: None)
-        norm, fault = self._step_or_skip(step, loss / drawn.total_targets)
-        if fault:
-            self._tell_of_skip(step, fault, slots)
-            tally = Tally(tokens=tally.tokens)
-        self._reporter.step(tally, norm, time.perf_counter() - started, waited)
-        return stop > 0
-
-    def _step_or_skip(self, step: int, loss: float) -> tuple[float, str | None]:
-        """Returns the gradient norm and what was wrong with the batch."""
-        guard = self._guard
-        fault = guard.loss_fault(loss)
-
-        def accept(norm: float) -> bool:
-            nonlocal fault
-            fault = fault or guard.norm_fault(norm)
-            return fault is None
-
-        self._watchdog.now(f"step {step}: optimizer")
-        norm = self._engine.step(learning_rate_at(step, self._training), accept)
-        if fault:
-            guard.skip()
-        else:
-            guard.accept(loss, norm)
-        return norm, fault
-
-    def _tell_of_skip(self, step: int, fault: str, slots: list[Slot]) -> None:
-        """Logs a skipped batch; ends the run in all processes when there were too many."""
-        told = self._processes.gather(slots)
-        slots = sorted((slot for part in told for slot in part), key=lambda slot: slot.slot)
-        record = skip_record(step, fault, slots, self._guard, self._training.global_batch_size)
-        self._reporter.event(EVENT_SKIPPED, step + 1, record)
-        logger.warning(
-            "step %d: %s (sources %s); batch skipped, %d so far",
-            step,
-            fault,
-            ", ".join(faulty_sources(slots)),
-            self._guard.skipped,
+        for callback, alarm in zip(run.callbacks, alarms, strict=True):
+            if alarm:
+                callback.alarmed()
+        loss = total / drawn.total_targets
+        run.doing(f"step {step}: optimizer")
+        norm, fault = _step_or_skip(run, step, loss)
+        is_stopped = stop > 0
+        return StepOutcome(
+            step=step,
+            is_last=is_stopped or step + 1 == run.training.num_steps,
+            is_stopped=is_stopped,
+            loss=loss,
+            norm=norm,
+            fault=fault,
+            tally=Tally(tokens=tally.tokens) if fault else tally,
+            slots=slots,
+            seconds=time.perf_counter() - started,
+            wait_seconds=waited,
         )
-        self._guard.check_limits(step, fault, slots, self._run_folder)
-
-    def _evaluate(self, step: int) -> None:
-        if self._evaluation_sets:
-            self._reporter.evaluation(step, self._measure(step))
-
-    def _measure(self, step: int) -> dict[str, Tally]:
-        """Held-out losses after `step` steps, measured once a step.
-
-        Leaves the random states as they are: evaluating more often changes no training.
-        """
-        if self._measured is None or self._measured[0] != step:
-            self._watchdog.now(f"step {step}: evaluating")
-            states = random_states()
-            self._measured = step, evaluate_sets(self._engine, self._evaluation_sets)
-            restore_random_states(states)
-        return self._measured[1]
 
 
-def _is_due(step: int, every: int) -> bool:
-    return bool(every) and step % every == 0
+def _step_or_skip(run: TrainingRun, step: int, loss: float) -> tuple[float, str | None]:
+    """Takes the optimizer step unless a callback objects; returns gradient norm and objection."""
+    fault = first_fault(callback.loss_fault(loss) for callback in run.callbacks)
+
+    def accept(norm: float) -> bool:
+        nonlocal fault
+        fault = fault or first_fault(callback.norm_fault(norm) for callback in run.callbacks)
+        return fault is None
+
+    norm = run.engine.step(learning_rate_at(step, run.training), accept)
+    return norm, fault

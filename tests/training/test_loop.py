@@ -206,9 +206,10 @@ def test_other_data_files_are_refused(tmp_path):
 def test_too_small_a_dataset_is_refused(tmp_path):
     trainer = make_trainer(tmp_path)
     arguments = {name[1:]: value for name, value in vars(trainer).items()}
-    names = ("make_model", "evaluation_sets", "training", "run_folder", "config", "run_files")
+    names = ("make_model", "training", "run_folder", "config", "run_files")
+    given = {name: arguments[name] for name in names} | {"evaluation_sets": {}}
     with pytest.raises(DataError, match=r"dataset of 47 samples, expected .* = 6 \* 8 = 48"):
-        type(trainer)(dataset=RandomSamples(47), **{name: arguments[name] for name in names})
+        type(trainer)(dataset=RandomSamples(47), **given)
 
 
 def test_a_batch_without_targets_stops(tmp_path):

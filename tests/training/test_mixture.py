@@ -101,10 +101,10 @@ def _stop_at(monkeypatch: pytest.MonkeyPatch, step: int | None) -> None:
     """Lets the training die at the end of a step, before anything of it is saved."""
     real = loop.Trainer._take_step
 
-    def take_step(self, at, drawer):
+    def take_step(self, run, at, drawer):
         if at == step:
             raise _Stopped
-        return real(self, at, drawer)
+        return real(self, run, at, drawer)
 
     monkeypatch.setattr(loop.Trainer, "_take_step", take_step)
 

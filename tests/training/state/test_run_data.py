@@ -17,6 +17,7 @@ from db1.inspection.store_lints import lost_records
 from db1.store.documents import DocumentStore, DocumentWriter
 from db1.store.episodes import EpisodeStore, EpisodeWriter, StoreHeader
 from db1.tokens.spec import Episode, FieldSpec, StepSpec
+from db1.training.callbacks.standard import WholeData
 from db1.training.state.run_data import DATA_FILE, RunData
 
 SPEC = StepSpec(
@@ -121,7 +122,7 @@ def test_damage_is_found_beside_the_training_and_ends_it(root: Path, tmp_path: P
     with pytest.raises(DataError, match=r"episode 8: checksum .* the store is damaged"):
         data.raise_found()
     trainer = tiny_training.make_trainer(tmp_path / "train")
-    trainer._run_data = data
+    trainer._callbacks.insert(1, WholeData(data))
     with pytest.raises(DataError, match="the store is damaged|its checksum"):
         trainer.run()
     assert not list((tmp_path / "train/checkpoints").glob("step-*"))
