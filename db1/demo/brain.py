@@ -14,7 +14,8 @@ from PIL import Image
 
 from db1.errors import CheckpointError, DataError, Db1Error
 from db1.evaluation.settings import EvaluationConfig, as_trained
-from db1.evaluation.task import make_agent
+from db1.evaluation.task import instruction_of, make_agent
+from db1.inference.agent import Agent
 from db1.inference.decode import DecodeConfig
 from db1.inference.generate import Writer
 from db1.inference.image_text import ImageTextWriter, WritingConfig
@@ -22,13 +23,12 @@ from db1.inference.load import LoadedRun
 from db1.inference.pair_sets import learned_sets, settings_of
 from db1.pages import image_uri
 from db1.ranges import Checked, Positive, Range
-from db1.rollout.episode import Transition
 from db1.rollout.loop import watch
 from db1.rollout.policies import ModelPolicy
 from db1.store.pair_layout import CAPTION, QUESTION
-from db1.suites import TaskEnv, parse_task_id
+from db1.suites import parse_task_id
 from db1.suites.seeds import EVALUATION, seed_for
-from db1.viewer.picture import Painter
+from db1.viewer.scene import Scene, Spectator
 
 MAX_CHARACTERS = 20_000
 """Of a conversation that is sent."""
@@ -154,8 +154,11 @@ class Brain:
         Args:
             task: One that the run learned.
             number: Of the evaluation seed.
-            emit: Takes {"starting"}, {"started", "primed"}, then {"frame", "step", "reward",
-                "return"} for every state, and at last {"over", ...}.
+            emit: Takes {"starting"}, {"started", "primed", "instruction"}, then {"frame", "step",
+                "reward", "return", "mission", "likely"} for every state, and at last {"over",
+                ...}. `mission` is what the task says in words, None where it says nothing;
+                `likely` has [action in words, probability] pairs, likeliest first, and is empty
+                where the actions are numbers.
 
         Raises:
             DataError: Another task or number, or an environment that fails.
@@ -166,20 +169,21 @@ class Brain:
             raise DataError(f"episode {number}, expected 0..{len(EVALUATION) - 1}")
         with self._acting:
             emit({"starting": task})
-            painter, pace = Painter(), _Pace(self._config.frames_per_second)
-
+            pace = _Pace(self._config.frames_per_second)
             figures: dict[str, Any] = {}
 
-            def look(env: TaskEnv, moment: Transition) -> None:
-                frame = frame_uri(painter.picture(env, moment.observation))
-                figures.update(_figures(moment))
-                emit({"frame": frame, **figures})
+            def show(scene: Scene) -> None:
+                figures.update(_figures(scene))
+                emit({"frame": frame_uri(scene.frame), **figures, **_words(scene)})
                 pace.wait()
 
-            policy, primed = self._policy(task)
-            emit({"started": task, "primed": primed})
-            last = watch(task, policy, [seed_for("evaluation", number)], look)[0]
-            emit({"over": True, "success": last.success, "note": painter.reason, **figures})
+            agent, primed = self._agent(task)
+            words = instruction_of(task, self._run)
+            told = None if words is None else words.text
+            emit({"started": task, "primed": primed, "instruction": told})
+            look = Spectator(task, show, agent)
+            last = watch(task, ModelPolicy(agent), [seed_for("evaluation", number)], look)[0]
+            emit({"over": True, "success": last.success, "note": look.reason, **figures})
 
     def check_idle(self) -> None:
         """Raises DataError while an episode runs."""
@@ -191,17 +195,17 @@ class Brain:
             raise CheckpointError(f"this run learned no {what}")
         return self._seers[kind]
 
-    def _policy(self, task: str) -> tuple[ModelPolicy, bool]:
+    def _agent(self, task: str) -> tuple[Agent, bool]:
         """The run as the task's agent, and whether a demonstration primes it."""
         config = as_trained(EvaluationConfig(), self._run)
         root = self._config.data or (self._run.config.get("data") or {}).get("root")
         if config.prompt and root is not None:
             try:
-                return ModelPolicy(make_agent(task, config, Path(root) / task, self._run, 1)), True
+                return make_agent(task, config, Path(root) / task, self._run, 1), True
             except Db1Error:
                 pass  # no demonstrations here; the page says that it acts without one
         bare = replace(config, prompt=False)
-        return ModelPolicy(make_agent(task, bare, Path(task), self._run, 1)), False
+        return make_agent(task, bare, Path(task), self._run, 1), False
 
 
 class _Pace:
@@ -232,9 +236,18 @@ def frame_uri(pixels: np.ndarray) -> str:
     return image_uri(picture.convert("RGB"), "JPEG", quality=_JPEG_QUALITY)
 
 
-def _figures(moment: Transition) -> dict[str, Any]:
+def _figures(scene: Scene) -> dict[str, Any]:
     return {
-        "step": moment.step,
-        "reward": round(float(moment.reward), 6),
-        "return": round(float(moment.total_reward), 6),
+        "step": scene.step,
+        "reward": round(float(scene.reward), 6),
+        "return": round(float(scene.total_reward), 6),
     }
+
+
+def _words(scene: Scene) -> dict[str, Any]:
+    """What the task says, and the likeliest actions where they have names or numbers of a list."""
+    said = [str(field.value) for field in scene.seen if field.kind == "text"]
+    single = scene.choices[0] if len(scene.choices) == 1 else None
+    named = single is not None and single.columns is None
+    likely = [[word, round(share, 4)] for word, share in single.likely] if named and single else []
+    return {"mission": " ".join(said) or None, "likely": likely}

@@ -27,10 +27,16 @@ async function eachLine(address, body, signal, take) {
   }
 }
 
+// Marks the card of an element as at work.
+function busy(element, is) {
+  element.closest("section").classList.toggle("busy", is);
+}
+
 // Runs work with a stop button; shows its error in one place.
 async function stoppable(start, stop, error, work) {
   const control = new AbortController();
   start.disabled = true;
+  busy(start, true);
   stop.disabled = false;
   error.textContent = "";
   stop.onclick = () => control.abort();
@@ -41,6 +47,7 @@ async function stoppable(start, stop, error, work) {
   } finally {
     start.disabled = false;
     stop.disabled = true;
+    busy(start, false);
   }
 }
 
@@ -65,6 +72,14 @@ byId("chat-form").addEventListener("submit", event => {
     await eachLine("/api/chat", asked, signal, piece => { if (piece.text) say(piece.text, "written"); });
   });
 });
+for (const example of byId("chat-examples").children) {
+  example.addEventListener("click", () => {
+    if (byId("chat-send").disabled) return;
+    byId("chat-new").click();
+    byId("chat-text").value = example.textContent;
+    byId("chat-form").requestSubmit();
+  });
+}
 byId("chat-new").addEventListener("click", () => {
   conversation = "";
   byId("chat-log").replaceChildren();
@@ -92,6 +107,7 @@ async function take(file) {
     return;
   }
   image = file;
+  busy(error, true);
   try {
     if (abilities.caption) {
       byId("caption").textContent = "...";
@@ -108,7 +124,36 @@ async function take(file) {
     byId("caption").textContent = "";
     error.textContent = problem.message;
     image = null;
+  } finally {
+    busy(error, false);
   }
+}
+
+// Three pictures to begin with, drawn here: nothing is fetched.
+const SHAPES = {
+  "a red circle": pen => { pen.fillStyle = "#d81e1e"; pen.beginPath(); pen.arc(32, 32, 17, 0, 7); pen.fill(); },
+  "a blue rectangle": pen => { pen.fillStyle = "#1e40d8"; pen.fillRect(14, 20, 36, 24); },
+  "a green triangle": pen => {
+    pen.fillStyle = "#1e9c3a"; pen.beginPath(); pen.moveTo(32, 12); pen.lineTo(52, 50); pen.lineTo(12, 50); pen.fill();
+  },
+};
+for (const [name, draw] of Object.entries(SHAPES)) {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 64;
+  const pen = canvas.getContext("2d");
+  pen.fillStyle = "#ffffff";
+  pen.fillRect(0, 0, 64, 64);
+  draw(pen);
+  const button = byId("image-examples").appendChild(document.createElement("button"));
+  button.type = "button";
+  const picture = button.appendChild(document.createElement("img"));
+  picture.src = canvas.toDataURL();
+  picture.alt = name;
+  button.addEventListener("click", () => canvas.toBlob(blob => {
+    byId("image-file").value = "";
+    byId("question").value = "what color is the shape?";
+    take(new File([blob], `${name}.png`, { type: "image/png" }));
+  }));
 }
 byId("image-file").addEventListener("change", event => take(event.target.files[0]));
 const drop = byId("drop");
@@ -127,6 +172,7 @@ byId("ask-form").addEventListener("submit", async event => {
   byId("image-error").textContent = "";
   if (!image || !question) return;
   byId("ask-send").disabled = true;
+  busy(byId("question"), true);
   try {
     const found = await send("/api/answer?question=" + encodeURIComponent(question));
     const [term, text] = ["dt", "dd"].map(name => document.createElement(name));
@@ -138,14 +184,34 @@ byId("ask-form").addEventListener("submit", async event => {
     byId("image-error").textContent = problem.message;
   } finally {
     byId("ask-send").disabled = false;
+    busy(byId("question"), false);
   }
 });
 
 // Act
+function show_likely(pairs) {
+  byId("likely").replaceChildren(...pairs.map(([word, share]) => {
+    const [line, name, track, bar, number] = ["li", "span", "span", "i", "b"].map(n => document.createElement(n));
+    name.textContent = word;
+    bar.style.width = `${Math.max(1, 100 * share)}%`;
+    track.append(bar);
+    number.textContent = `${Math.round(100 * share)} %`;
+    line.append(name, track, number);
+    return line;
+  }));
+}
+byId("task").addEventListener("change", () => { byId("act-error").textContent = ""; });
+byId("act-next").addEventListener("click", () => {
+  byId("episode").value = Number(byId("episode").value) + 1;
+  byId("act-form").requestSubmit();
+});
 byId("act-form").addEventListener("submit", event => {
   event.preventDefault();
   const asked = { task: byId("task").value, episode: Number(byId("episode").value) };
-  byId("act-note").textContent = byId("figures").textContent = "";
+  byId("act-note").textContent = byId("figures").textContent = byId("told").textContent = "";
+  byId("act-next").disabled = true;
+  show_likely([]);
+  let told = "";
   stoppable(byId("act-start"), byId("act-stop"), byId("act-error"), signal =>
     eachLine("/api/act", asked, signal, piece => {
       if (piece.frame) {
@@ -153,6 +219,11 @@ byId("act-form").addEventListener("submit", event => {
         byId("frame").hidden = false;
       }
       if (piece.step !== undefined) byId("figures").textContent = `step ${piece.step}, return ${piece.return}`;
+      if (piece.instruction) told = piece.instruction;
+      if (piece.likely) {
+        show_likely(piece.likely);
+        byId("told").textContent = piece.mission || told;
+      }
       if (piece.starting) byId("figures").textContent = "starting";
       if (piece.started && !piece.primed) byId("act-note").textContent = "without a demonstration in its memory";
       if (piece.over) {
@@ -160,7 +231,7 @@ byId("act-form").addEventListener("submit", event => {
         byId("figures").textContent = `over after ${piece.step} steps, return ${piece.return}${success}`;
         if (piece.note) byId("act-note").textContent = piece.note;
       }
-    }));
+    })).finally(() => { byId("act-next").disabled = false; });
 });
 
 // What the run can do

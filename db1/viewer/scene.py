@@ -99,6 +99,11 @@ class Spectator:
         if agent is not None:
             agent.keep_probabilities = True
 
+    @property
+    def reason(self) -> str | None:
+        """Why bars are drawn in place of pictures; None: pictures are."""
+        return self._painter.reason
+
     def __call__(self, env: TaskEnv, moment: Transition) -> None:
         self._show(
             Scene(

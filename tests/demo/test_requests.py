@@ -74,7 +74,8 @@ def test_writing_is_streamed(address: str) -> None:
 def test_an_episode_is_streamed(address: str) -> None:
     status, pieces = ask(address, "/api/act", {"task": TASK, "episode": 3})
     assert status == 200
-    assert pieces[:2] == [{"starting": TASK}, {"started": TASK, "primed": False}]
+    started = {"started": TASK, "primed": False, "instruction": None}
+    assert pieces[:2] == [{"starting": TASK}, started]
     frames, last = pieces[2:-1], pieces[-1]
     assert last["over"] and last["step"] == last["return"] == len(frames) - 1
     assert all(frame["frame"].startswith("data:image/jpeg;base64,") for frame in frames)
