@@ -71,7 +71,7 @@ def address(run: Path) -> Iterator[str]:
         env=dict(os.environ, PYTHONUNBUFFERED="1", OMP_NUM_THREADS="1"), text=True,
     ) as process:  # fmt: skip
         try:
-            yield _first_line(process, seconds=120).split()[1]
+            yield _first_line(process, seconds=600).split()[1]
         finally:
             process.kill()
 

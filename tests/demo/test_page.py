@@ -24,7 +24,7 @@ READY = "return document.body && document.body.dataset.ready"
 @pytest.fixture
 def page(browser: Any, address: str) -> Any:
     browser.open(address)
-    browser.wait_until(READY, seconds=60)
+    browser.wait_until(READY, seconds=240)
     return browser
 
 
@@ -40,20 +40,20 @@ def test_one_writes_asks_and_watches(page: Any, tmp_path: Path) -> None:
     page.find("#chat-send").click()
     page.wait_until(
         "return document.querySelector('#chat-log .written') && "
-        "!document.getElementById('chat-send').disabled", seconds=60,
+        "!document.getElementById('chat-send').disabled", seconds=240,
     )  # fmt: skip
     assert page.script(TEXT, "chat-log").startswith("Look at")
     (tmp_path / "a.png").write_bytes(picture())
     page.find("#image-file").send_keys(str(tmp_path / "a.png"))
-    page.wait_until("return !document.getElementById('image').hidden", seconds=60)
+    page.wait_until("return !document.getElementById('image').hidden", seconds=240)
     assert page.script(TEXT, "caption") not in ("...",)
     page.find("#question").send_keys("what is it?")
     page.find("#ask-send").click()
-    page.wait_until("return document.querySelector('#answers dd')", seconds=60)
+    page.wait_until("return document.querySelector('#answers dd')", seconds=240)
     assert page.find("#answers dt").text == "what is it?"
     page.find("#act-start").click()
     page.wait_until(
-        "return document.getElementById('figures').textContent.startsWith('over')", seconds=60
+        "return document.getElementById('figures').textContent.startsWith('over')", seconds=240
     )
     assert page.script("return document.getElementById('frame').naturalWidth") >= 200
     page.check()
@@ -63,10 +63,10 @@ def test_a_dropped_image_and_a_bad_one(page: Any) -> None:
     import base64
 
     page.script(DROP, base64.b64encode(picture()).decode(), "dropped.png")
-    page.wait_until("return !document.getElementById('image').hidden", seconds=60)
+    page.wait_until("return !document.getElementById('image').hidden", seconds=240)
     page.check()
     page.script(DROP, base64.b64encode(b"no picture").decode(), "bad.png")
-    page.wait_until("return document.getElementById('image-error').textContent", seconds=60)
+    page.wait_until("return document.getElementById('image-error').textContent", seconds=240)
     assert "none of the image formats" in page.script(TEXT, "image-error")
     assert page.script("return document.getElementById('image').hidden")
     assert page.foreign_requests() == []
@@ -75,7 +75,7 @@ def test_a_dropped_image_and_a_bad_one(page: Any) -> None:
 @pytest.mark.parametrize(("width", "dark"), [(360, True), (1280, False)])
 def test_fits_phones_and_desks(browser: Any, address: str, width: int, dark: bool) -> None:
     browser.open(address, width=width, dark=dark)
-    browser.wait_until(READY, seconds=60)
+    browser.wait_until(READY, seconds=240)
     assert browser.overflow() == 0
     unnamed = browser.script(
         "return [...document.querySelectorAll('input, textarea, select, img')].filter("
