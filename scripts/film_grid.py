@@ -30,7 +30,8 @@ def films(evaluation: Path, role: str) -> list[tuple[str, Path]]:
     by_suite: dict[str, list[tuple[str, Path]]] = {}
     for path in sorted((evaluation / "videos").glob("*/*/recording.json")):
         entry = json.loads(path.read_text(encoding="utf-8"))
-        episode = entry.get("episodes", {}).get(role)
+        episodes = entry.get("episodes", {})
+        episode = episodes.get(role, episodes.get("best"))  # one episode has one role
         if episode is not None and episode.get("same"):
             suite = entry["task"].split("/")[0]
             by_suite.setdefault(suite, []).append((entry["task"], path.parent / episode["file"]))
@@ -67,8 +68,16 @@ def grid(chosen: Sequence[tuple[str, Path]], columns: int, size: int) -> Iterato
             x = GAP + place % columns * (size + GAP)
             y = GAP + place // columns * (size + LABEL + GAP)
             page.paste(reel[number], (x, y))
-            draw.text((x + 2, y + size + 1), task[: size // 6], fill=INK)
+            draw.text((x + 2, y + size + 1), fitted(draw, task, size - 4), fill=INK)
         yield page
+
+
+def fitted(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
+    """A task's name that fits below its film; without its suite where it is too long."""
+    shown = text if draw.textlength(text) <= width else text.split("/")[-1]
+    while draw.textlength(shown) > width:
+        shown = shown[:-1]
+    return shown
 
 
 def main() -> None:
