@@ -1,4 +1,4 @@
-"""Writes the figures of README.md and docs/benchmarks.md from results files.
+"""Writes the figures of README.md, docs/benchmarks.md and the model card from results files.
 
     python scripts/figures.py             rewrites the blocks
     python scripts/figures.py --check     exit status 1 where one is out of date
@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
+CARD = ROOT / "models" / "db1_base" / "README.md"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md", CARD)
 RESULTS = {
     "quickstart": ROOT / "docs" / "results" / "quickstart.json",
     "base": ROOT / "models" / "db1_base" / "results.json",
@@ -183,6 +184,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 BLOCKS: Mapping[str, tuple[frozenset[str], Callable[[Mapping[str, Any]], str]]] = {
     "results": (frozenset(), headlines),
     "quickstart_tasks": (frozenset({"quickstart"}), tasks),
+    "base": (frozenset({"base"}), lambda known: headlines({"base": known["base"]})),
 }
 """By name: the results that a block needs (any will do where it names none), and its maker."""
 
