@@ -16,7 +16,7 @@ from db1.errors import MissingExtra
 
 PACKAGE = Path(db1.__file__).parent
 BASE = {
-    "errors", "failures", "json_shape", "locks", "options", "pages", "ranges", "config",
+    "errors", "failures", "json_shape", "locks", "options", "pages", "pickles", "ranges", "config",
     "registration", "registry", "runtime", "splits", "untrusted",
 }  # fmt: skip
 MAY_IMPORT = {
@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "locks": set(),
     "options": set(),
     "pages": set(),
+    "pickles": {"errors"},
     "ranges": {"errors"},
     "config": {"errors", "ranges"},
     "registration": set(),

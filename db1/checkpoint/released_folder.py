@@ -5,7 +5,7 @@
         <tag>/mp_rank_00_model_states.pt  weights under `module`, float16, with the released names
         tokenizer/                        GPT-2's files, where somebody put them
 
-The file is a pickle; `db1.checkpoint.pickles` reads it without running anything.
+The file is a pickle; `db1.pickles` reads it without running anything.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from db1.checkpoint.pickles import load_pickled
 from db1.checkpoint.released import (
     FREQUENCIES,
     StateDict,
@@ -31,6 +30,7 @@ from db1.checkpoint.released import (
 from db1.checkpoint.weights import cast_weight
 from db1.errors import CheckpointError
 from db1.model.config import ModelConfig
+from db1.pickles import load_pickled
 from db1.runtime import atomic_write_text
 from db1.tokens.vocabulary import VocabularyConfig
 

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch._tensor import _rebuild_from_type_v2
 
-from db1.checkpoint.pickles import RestrictedUnpickler, load_pickled
 from db1.errors import CheckpointError
+from db1.pickles import RestrictedUnpickler, load_pickled
 
 _HOLDERS = {
     ("deepspeed.runtime.fp16.loss_scaler", "LossScaler"),

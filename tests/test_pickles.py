@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from db1.checkpoint.pickles import Inert, load_pickled
 from db1.errors import CheckpointError
+from db1.pickles import Inert, load_pickled
 
 
 class Calls:

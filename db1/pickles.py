@@ -11,6 +11,7 @@ from __future__ import annotations
 import pickle
 import zipfile
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -124,12 +125,23 @@ def _begins_as_zip(path: Path) -> bool:
 
 
 class RestrictedUnpickler(pickle._Unpickler):  # in Python: what BUILD sets can be looked at
-    """Knows what rebuilds tensors and plain containers; other names of `stands_in`."""
+    """Knows what rebuilds tensors and plain containers; other names of `stands_in`.
 
+    Attributes:
+        content: What the file holds, for messages.
+        names: Further names, (module, name), and what stands for them.
+        keepers: Classes whose objects take the state that the pickle gives them.
+    """
+
+    content: ClassVar[str] = "a checkpoint"
+    names: ClassVar[Mapping[tuple[str, str], Any]] = {}
+    keepers: ClassVar[tuple[type, ...]] = (OrderedDict, torch.Tensor, Inert)
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
     def find_class(self, module: str, name: str) -> Any:
         """Returns what a name in the pickle stands for; CheckpointError outside the list."""
+        if (module, name) in self.names:
+            return self.names[module, name]
         if (module, name) in _ALLOWED:
             return _ALLOWED[module, name]
         if module == "torch" and name in _TORCH_DTYPES:
@@ -137,7 +149,7 @@ class RestrictedUnpickler(pickle._Unpickler):  # in Python: what BUILD sets can 
         if self.stands_in(module, name):
             return Inert
         raise CheckpointError(
-            f"its pickle asks for {module}.{name}, which a checkpoint has no use for; refused, "
+            f"its pickle asks for {module}.{name}, which {self.content} has no use for; refused, "
             "nothing was run"
         )
 
@@ -147,7 +159,7 @@ class RestrictedUnpickler(pickle._Unpickler):  # in Python: what BUILD sets can 
 
     def load_build(self) -> None:
         """Sets the state of an object; never that of a class or function, which all share."""
-        if not isinstance(self.stack[-2], OrderedDict | torch.Tensor | Inert):  # type: ignore[attr-defined]
+        if not isinstance(self.stack[-2], self.keepers):  # type: ignore[attr-defined]
             kind = type(self.stack[-2]).__name__  # type: ignore[attr-defined]
             raise CheckpointError(
                 f"its pickle sets the state of a {kind}; refused, nothing was run"
