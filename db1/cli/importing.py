@@ -149,4 +149,33 @@ def export_minari_(
     )
 
 
+@export_app.command("lerobot", cls=Verb)
+def export_lerobot_(
+    store: Annotated[Path, typer.Argument(help="Folder of an episode store.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the new data set.")],
+    fps: Annotated[int, typer.Option(help="Steps a second.", min=1)] = 10,
+    instruction: Annotated[
+        str | None,
+        typer.Option(help="Task text of episodes that bring none; default: the store's."),
+    ] = None,
+) -> None:
+    """Writes a store as a LeRobot data set (v3.0), which `db1 import lerobot` reads back.
+
+    Example: db1 export lerobot data/metaworld/reach-v3 lerobot/reach --fps 80
+    """
+    from db1.importers.lerobot_export import export_lerobot
+
+    console = Console()
+    with task_bars(console) as report:
+        summary = export_lerobot(
+            store, out, fps=fps, instruction=instruction, progress=typing.cast(Progress, report)
+        )
+    console.print(
+        f"{out}: LeRobot v3.0, {summary.num_episodes:,} episodes of {summary.num_steps:,} steps, "
+        f"{summary.num_tasks:,} task texts",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
 APPS = {"import": app, "export": export_app}

@@ -165,11 +165,15 @@ class LerobotSource(EpisodeSource):
         return [*inside, ACTION, *flags, "episode_index", "task_index"]
 
     def _key(self, name: str) -> str:
-        return name.removeprefix(PREFIX)
+        known = self.layout.features[name].get("db1")
+        key = known.get("key") if isinstance(known, Mapping) else None
+        return key if isinstance(key, str) and key else name.removeprefix(PREFIX)
 
     def _field(self, name: str, options: LerobotOptions) -> SourceField:
         feature = self.layout.features[name]
         where = f"{self.name}: {name}"
+        if (known := _of_db1(feature)) is not None:
+            return known
         if feature["dtype"] in _PICTURES:
             return image_field(
                 _picture_shape(feature, where),
@@ -240,6 +244,7 @@ class LerobotSource(EpisodeSource):
             terminated=rows.has(DONE) and bool(rows.numbers(DONE)[-1:].any()),
             truncated=rows.has(DONE) and not rows.numbers(DONE)[-1:].any(),
             success=bool(rows.numbers(SUCCESS).any()) if rows.has(SUCCESS) else entry.success,
+            seed=entry.seed,
             metadata=_described(entry, texts),
         )
 
@@ -308,6 +313,23 @@ class _Rows:
         column = self.table.column(name)
         entries = [column[step].as_py() or {} for step in kept.tolist()]
         return decode_all([entry.get("bytes") for entry in entries], f"{self._where}: {name}")
+
+
+def _of_db1(feature: Mapping[str, Any]) -> SourceField | None:
+    """The numbers that `db1 export lerobot` describes; None for features of others."""
+    known = feature.get("db1")
+    if not isinstance(known, Mapping) or known.get("kind") not in ("continuous", "discrete"):
+        return None
+    kind, shape, count = str(known["kind"]), known.get("shape"), known.get("num_values")
+    is_shape = isinstance(shape, list) and all(isinstance(n, int) and n > 0 for n in shape)
+    if not is_shape or (tuple(shape) or (1,)) != feature["shape"]:
+        return None
+    if kind == "discrete" and not (isinstance(count, int) and 0 < count <= MAX_DISCRETE):
+        return None
+    num_values = count if kind == "discrete" else None
+    return SourceField(
+        kind=kind, shape=tuple(shape), num_values=num_values, dtype=str(feature["dtype"])
+    )
 
 
 def _picture_shape(feature: Mapping[str, Any], where: str) -> tuple[int, int, int]:

@@ -163,6 +163,7 @@ class EpisodeEntry:
         first_row: Its first row there.
         videos: Span by feature.
         success: Where its entry has such a key.
+        seed: Likewise, of the environment's reset; -1 elsewhere.
     """
 
     index: int
@@ -172,6 +173,7 @@ class EpisodeEntry:
     first_row: int
     videos: Mapping[str, Span] = field(default_factory=dict)
     success: bool | None = None
+    seed: int = -1
 
 
 class Layout:
@@ -297,7 +299,7 @@ class Layout:
                 names |= {n: row[f"{prefix}/{n}"] for n in ("chunk_index", "file_index")}
             place = _filled(self._video_path, names | {"video_key": key}, self.folder.name)
             videos[key] = Span(file=place, start=start)
-        success = row.get("success")
+        success, seed = row.get("success"), row.get("seed")
         return EpisodeEntry(
             index=index,
             length=length,
@@ -306,13 +308,14 @@ class Layout:
             first_row=ends.get(file, 0),
             videos=videos,
             success=success if isinstance(success, bool) else None,
+            seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else -1,
         )
 
     def _rows_v3(self) -> Iterator[dict[str, Any]]:
         names = self.folder.files("meta/episodes/*/*.parquet")
         if not names:
             raise DataError(f"{self.folder.name}: no meta/episodes/*/*.parquet")
-        wanted = ["episode_index", "length", "tasks", "success", "data/"]
+        wanted = ["episode_index", "length", "tasks", "success", "seed", "data/"]
         wanted += [f"videos/{key}/" for key in self.video_keys]
         for name in names:
             table = _table(self.folder, name, wanted)
