@@ -47,6 +47,7 @@ def convert(
     config: Path | None = None,
     tokenizer: Path | None = None,
     progress: BytesWritten | None = None,
+    scores: hub.CardScores | None = None,
 ) -> Bundle:
     """Reads a model in any layout and writes it in another.
 
@@ -60,12 +61,14 @@ def convert(
         config: See `read_bundle`.
         tokenizer: See `read_bundle`.
         progress: Told how far the writing of a run or a safetensors folder is.
+        scores: What the model reached, for its page on the hub.
 
     Returns:
         What was written.
 
     Raises:
-        ConfigError: Unknown layout or precision, or a destination that exists.
+        ConfigError: Unknown layout or precision, a destination that exists, or scores of another
+            checkpoint.
         CheckpointError: Weights that cannot be read, do not fit, or cannot be written.
     """
     _check_arguments(destination, to, dtype)
@@ -73,9 +76,14 @@ def convert(
         bundle = read_bundle(folder, tag=tag, config=config, tokenizer=tokenizer)
         kind = None if dtype is None else DTYPES[dtype]
         if hub.is_address(destination):
+            if scores is not None and scores.tag != bundle.tag:
+                raise ConfigError(
+                    f"{source}: the results are those of {scores.tag}, the model is {bundle.tag}; "
+                    "evaluate it, or name its results with --results"
+                )
             with hub.pushing(destination) as staging:
                 _write_safetensors(bundle, staging, kind, progress)
-                hub.write_card(staging, bundle.config, destination)
+                hub.write_card(staging, bundle.config, destination, scores)
             return bundle
         layout = to or ("safetensors" if bundle.kind == "run" else "run")
         _write_whole(

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,22 @@ _PATTERNS = [
     "specs.json",
     "instructions.json",
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardScores:
+    """What a model reached, for its page.
+
+    Args:
+        groups: `num_tasks`, `share_at_least_50`, `mean_normalised` and `interquartile_mean` by name
+            of a group of tasks.
+        command: Of the evaluation, the program first.
+        tag: Checkpoint that was evaluated.
+    """
+
+    groups: Mapping[str, Mapping[str, Any]]
+    command: Sequence[str]
+    tag: str | None
 
 
 def is_address(place: str) -> bool:
@@ -104,8 +122,20 @@ def pushing(place: str) -> Iterator[Path]:
             raise CheckpointError(_message(place, "pushed", error)) from error
 
 
-def write_card(folder: Path, config: Mapping[str, Any], place: str) -> None:
-    """Writes README.md, the model's page on the hub."""
+def write_card(
+    folder: Path,
+    config: Mapping[str, Any],
+    place: str,
+    scores: CardScores | None = None,
+) -> None:
+    """Writes README.md, the model's page on the hub.
+
+    Args:
+        folder: Where it is written.
+        config: Of the run.
+        place: Address on the hub.
+        scores: What the model reached; None: nobody says.
+    """
     model = config.get("model", {})
     sizes = "\n".join(f"- {key}: {model[key]}" for key in sorted(model))
     text = (
@@ -114,8 +144,28 @@ def write_card(folder: Path, config: Mapping[str, Any], place: str) -> None:
         "A generalist agent of [db1](https://pypi.org/project/db1): one TransformerXL decoder for "
         "text, images and control.\n\n"
         f"    db1 convert {place} runs/{place.split('/')[-1]}\n\n## Model\n\n{sizes}\n"
+        f"{'' if scores is None else _scores(scores)}"
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def _scores(scores: CardScores) -> str:
+    """The card's section of scores: a row a group of tasks, and the command."""
+    rows = [
+        f"| {name} | {group['num_tasks']} | {_percent(group['share_at_least_50'])} | "
+        f"{_percent(group['mean_normalised'])} | {_percent(group['interquartile_mean'])} |"
+        for name, group in scores.groups.items()
+    ]
+    command = shlex.join(["db1", *scores.command[1:]])
+    return (
+        "\n## Scores\n\n(mean return - random) / (expert - random): 0 % is uniform random, 100 % "
+        "the expert.\n\n| tasks of | tasks | at least 50 % | mean | interquartile mean |\n"
+        "| --- | --- | --- | --- | --- |\n" + "\n".join(rows) + f"\n\nBy\n\n    {command}\n"
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
 
 
 def _parse(place: str) -> tuple[str, str | None]:

@@ -123,7 +123,9 @@ def _print_comparison(console: Console, content: Mapping[str, Any]) -> None:
         f"A: {content['a']}\nB: {content['b']}\np is corrected for the number of tasks",
         highlight=False,
     )
-    _print_overall(console, content["overall"])
+    _print_overall(console, content["overall"], "tasks")
+    for name, group in content["by_seen"].items():
+        _print_overall(console, group, f"{name} tasks")
     better = content["better"]
     console.print(
         f"A is better on {better['a']}, B on {better['b']}, neither on {better['neither']} tasks",
@@ -136,7 +138,7 @@ def _print_comparison(console: Console, content: Mapping[str, Any]) -> None:
         console.print(f"left out: {why}", highlight=False)
 
 
-def _print_overall(console: Console, overall: Mapping[str, Any]) -> None:
+def _print_overall(console: Console, overall: Mapping[str, Any], which: str) -> None:
     rows = {
         _NAMES.get(name, name): [
             f"{row['a']:.3f}",
@@ -147,7 +149,7 @@ def _print_overall(console: Console, overall: Mapping[str, Any]) -> None:
         for name, row in overall["statistics"].items()
     }
     heads = ("A", "B", "B - A", "95 % interval")
-    _print_rows(console, f"over {overall['num_tasks']} tasks", heads, rows)
+    _print_rows(console, f"over {overall['num_tasks']} {which}", heads, rows)
     console.print(
         f"difference of the mean over tasks: p = {overall['p_value']:.3g}", highlight=False
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from db1.cli.console import Console
+
+if TYPE_CHECKING:
+    from db1.checkpoint.hub import CardScores
 
 
 def convert(
@@ -28,6 +31,12 @@ def convert(
     dtype: Annotated[
         str | None, typer.Option(help="float32, bfloat16 or float16; default: as stored.")
     ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of `db1 eval`, whose scores and command stand on the page on the hub."
+        ),
+    ] = None,
 ) -> None:
     """Turns a model into another layout; a model is a run folder, a safetensors folder
     (model.safetensors, config.json), or the published DB1 checkpoint.
@@ -39,7 +48,7 @@ def convert(
 
     Example: db1 convert runs/db1_tiny shared/db1_tiny && db1 convert shared/db1_tiny runs/copy
 
-    Example: db1 convert runs/db1_tiny hf://user/db1_tiny
+    Example: db1 convert runs/db1_tiny hf://user/db1_tiny --results runs/db1_tiny/evaluation
     """
     from db1.checkpoint.convert import convert as run
     from db1.cli.progress import task_bars
@@ -55,12 +64,28 @@ def convert(
             config=config,
             tokenizer=tokenizer,
             progress=lambda done, total: report("MB written", done >> 20, total >> 20),
+            scores=None if results is None else _scores(results),
         )
     weights = bundle.weights or {}
     count = sum(tensor.numel() for tensor in weights.values())
     text = "with its tokenizer" if bundle.tokenizer else "no tokenizer found (give --tokenizer)"
     console.print(
         f"{destination}: {len(weights)} weights, {count:,} numbers, {text}", soft_wrap=True
+    )
+
+
+def _scores(folder: Path) -> CardScores:
+    """What results.json says, suite by suite, of the tasks learned and not, and of all."""
+    from db1.checkpoint.hub import CardScores
+    from db1.evaluation.results import read_results
+    from db1.metrics.seen import summarise_seen
+
+    results = read_results(folder)
+    summary, provenance = results["summary"], results["provenance"]
+    return CardScores(
+        groups={**summary["by_suite"], **summarise_seen(results), "all": summary},
+        command=provenance.get("command", ["db1"]),
+        tag=(provenance.get("checkpoint") or {}).get("tag"),
     )
 
 

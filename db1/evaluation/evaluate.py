@@ -306,6 +306,7 @@ def _begin(
         "provenance": {
             "checkpoint": weights,
             "config": dict(plan.parts.config),
+            "learned": _learned(plan, config),
             "few_shot": {task: list(known) for task, known in plan.parts.chosen.items()},
             "versions": found,
             "command": command_line(),
@@ -313,6 +314,12 @@ def _begin(
     }
     write_results(out, _summarised(results, plan))
     return results
+
+
+def _learned(plan: Plan, config: EvaluationConfig) -> list[str] | None:
+    """The tasks that the model learned; None without a model, or where it does not say."""
+    names = sorted(plan.parts.specs)
+    return names if names and config.policy == "model" and not config.random_weights else None
 
 
 def _finished(queue: TaskQueue) -> dict[str, Any]:

@@ -78,6 +78,7 @@ RESULTS_SHAPE = {
         "versions?": _NOTES,
         "command?": [str],
         "few_shot?": {str: list},
+        "learned?": ([str], type(None)),
     },
 }
 """What readers of results.json count on."""

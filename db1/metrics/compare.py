@@ -19,6 +19,7 @@ from db1.metrics.scores import (
     resampled_means,
     task_statistics,
 )
+from db1.metrics.seen import seen_groups
 from db1.metrics.significance import (
     difference_interval,
     holm,
@@ -37,9 +38,10 @@ def compare_results(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any
 
     Returns:
         `tasks` (by id: episodes, means, scores, `difference` and its `interval`, `p_value`,
-        `p_corrected`, `better`: "a", "b" or None), `overall` and `by_suite` (for each statistic a,
-        b, difference and interval; `p_value` of the mean), `better` (counts), `only_a`, `only_b`,
-        `not_comparable` (task -> why).
+        `p_corrected`, `better`: "a", "b" or None), `overall`, `by_suite` and `by_seen` (for each
+        statistic a, b, difference and interval; `p_value` of the mean), `better` (counts),
+        `only_a`, `only_b`, `not_comparable` (task -> why). What B's model learned decides which
+        tasks are `seen`, or A's where B does not say.
 
     Raises:
         DataError: When there is no task to compare.
@@ -57,10 +59,13 @@ def compare_results(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any
         row["better"] = ("b" if row["difference"] > 0 else "a") if sure else None
     suites = sorted({task.split("/", 1)[0] for task in shared})
     by_suite = {s: {t: pairs[t] for t in shared if t.split("/", 1)[0] == s} for s in suites}
+    groups = seen_groups(b) or seen_groups(a)
+    by_seen = {name: {t: pairs[t] for t in group if t in pairs} for name, group in groups.items()}
     counts = [row["better"] for row in tasks.values()]
     return {
         "overall": _overall(pairs),
         "by_suite": {suite: _overall(group) for suite, group in by_suite.items()},
+        "by_seen": {name: _overall(group) for name, group in by_seen.items() if group},
         "tasks": tasks,
         "better": {"a": counts.count("a"), "b": counts.count("b"), "neither": counts.count(None)},
         "only_a": sorted(set(a["tasks"]) - set(b["tasks"])),

@@ -94,10 +94,10 @@ def summarise(scores: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, Any]
         interquartile_mean, intervals (name -> [low, high]), threshold_curve and by_suite. With no
         task, the statistics are None.
     """
-    summary = _summarise_group(scores, seed)
+    summary = summarise_group(scores, seed)
     suites = sorted({task.split("/", 1)[0] for task in scores})
     summary["by_suite"] = {
-        suite: _summarise_group(
+        suite: summarise_group(
             {task: v for task, v in scores.items() if task.split("/", 1)[0] == suite}, seed
         )
         for suite in suites
@@ -105,7 +105,8 @@ def summarise(scores: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, Any]
     return summary
 
 
-def _summarise_group(scores: Mapping[str, np.ndarray], seed: int) -> dict[str, Any]:
+def summarise_group(scores: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, Any]:
+    """As `summarise`, without `by_suite`."""
     tasks = sorted(scores)
     means = np.array([np.mean(scores[task], dtype=np.float64) for task in tasks])
     summary: dict[str, Any] = {

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +17,7 @@ from toy_checkpoint import CONFIG, draw
 
 from db1.checkpoint.bundle import read_bundle
 from db1.checkpoint.convert import convert
+from db1.checkpoint.hub import CardScores
 from db1.checkpoint.released_folder import write_released
 from db1.errors import CheckpointError, ConfigError
 
@@ -124,6 +126,24 @@ def test_push_then_pull_gives_the_same_model(endpoint, run: Path, tmp_path: Path
     ours, theirs = read_bundle(run), read_bundle(tmp_path / "copy")
     assert ours.model_config == theirs.model_config
     assert all(torch.equal(ours.weights[n], theirs.weights[n]) for n in ours.weights)
+
+
+def test_the_page_has_the_scores_and_the_command(endpoint, run: Path) -> None:
+    group = {"num_tasks": 3, "share_at_least_50": 2 / 3, "mean_normalised": 0.5}
+    group |= {"interquartile_mean": None}
+    scores = CardScores(
+        groups={"tsp": group, "unseen": group},
+        command=["/usr/bin/db1", "eval", "my run", "--episodes", "50"],
+        tag=read_bundle(run).tag,
+    )
+    convert(str(run), "hf://lab/model", scores=scores)
+    page = Hub.files["README.md"].decode()
+    assert "| tsp | 3 | 66.7 % | 50.0 % | - |\n| unseen | 3 |" in page
+    assert "    db1 eval 'my run' --episodes 50\n" in page
+    Hub.files = {}
+    with pytest.raises(ConfigError, match=r"those of step-9, the model is .* --results"):
+        convert(str(run), "hf://lab/model", scores=replace(scores, tag="step-9"))
+    assert Hub.files == {}
 
 
 def test_what_is_not_there(endpoint, tmp_path: Path) -> None:

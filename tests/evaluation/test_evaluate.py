@@ -49,7 +49,7 @@ def test_results_have_the_documented_keys(run_folder: Path, data_root: Path, tmp
         "interquartile_mean", "intervals", "threshold_curve",
     } <= set(results["summary"])  # fmt: skip
     assert set(results["provenance"]) == {
-        "checkpoint", "config", "few_shot", "versions", "command",
+        "checkpoint", "config", "few_shot", "learned", "versions", "command",
     }  # fmt: skip
     assert results["provenance"]["checkpoint"]["tag"] == "step-00000002"
     assert {"db1", "torch", "numpy", "python", "gymnasium"} <= set(

@@ -13,6 +13,7 @@ import pytest
 from db1.errors import DataError
 from db1.metrics.compare import compare_published, compare_results
 from db1.metrics.scores import summarise
+from db1.metrics.seen import summarise_seen
 from db1.metrics.significance import holm, paired_p_value, two_sample_p_value
 from db1.suites.scores.agents import published_agents
 
@@ -52,6 +53,27 @@ def test_equal_evaluations_do_not_differ() -> None:
     for row in found["overall"]["statistics"].values():
         assert row["difference"] == 0.0 and row["interval"] == [0.0, 0.0]
     assert found["overall"]["p_value"] == 1.0
+
+
+def test_learned_tasks_beside_the_others() -> None:
+    tasks = ["metaworld/reach-v3", "metaworld/bin-picking-v3", "metaworld/push-v3"]
+    scores = {task: np.full(4, 0.2 * i) for i, task in enumerate(tasks)}
+    a = results_of({task: values + 0.1 for task, values in scores.items()})
+    b = results_of(scores) | {"provenance": {"learned": tasks[:1]}}
+    found = compare_results(a, b)["by_seen"]
+    assert {name: group["num_tasks"] for name, group in found.items()} == {
+        "seen": 1, "unseen": 2, "unseen: ml45-test": 1, "unseen: regent-12": 1,
+        "unseen: vintix-test": 1,
+    }  # fmt: skip
+    mean = found["unseen"]["statistics"]["mean_normalised"]
+    assert mean["b"] == pytest.approx(0.3) and mean["difference"] == pytest.approx(-0.1)
+    summaries = summarise_seen(b)
+    assert summaries["seen"]["mean_normalised"] == 0.0
+    assert summaries["unseen"]["mean_normalised"] == pytest.approx(0.3)
+    assert compare_results(b, a)["by_seen"].keys() == found.keys(), "A says it, too"
+    for learned in (tasks, None):
+        everything = a | {"provenance": {"learned": learned}}
+        assert summarise_seen(everything) == {} == compare_results(a, everything)["by_seen"]
 
 
 def test_a_shift_of_one_task_is_found_there_alone() -> None:

@@ -52,6 +52,17 @@ def test_latex_tables(folder: Path) -> None:
     assert text.count(r"\toprule") == text.count(r"\bottomrule") == 4
 
 
+def test_learned_tasks_beside_the_others(folder: Path) -> None:
+    path = folder / "results.json"
+    results = json.loads(path.read_text())
+    results["provenance"]["learned"] = ["toy/best", "toy/half"]
+    path.write_text(json.dumps(results))
+    text = write_report(folder, folder / "page.html").read_text()
+    assert "Seen tasks are those that the model learned" in text
+    assert "Seen and unseen tasks" in (folder / "page.html").read_text()
+    assert re.search(r"\| seen +\| +2 \|", text) and re.search(r"\| unseen +\| +1 \|", text)
+
+
 def test_a_report_without_tasks(folder: Path) -> None:
     path = folder / "results.json"
     results = json.loads(path.read_text())

@@ -83,8 +83,11 @@ def _against(material: Material, other: Material, place: int) -> list[Block]:
         return [Prose(text=text, is_warning=True)]
     blocks: list[Block] = [
         Prose(text=_told(material, other, compared)),
-        _statistics(compared["overall"], place),
+        _statistics(compared["overall"], f"overall-{place}", "Over the tasks in common"),
     ]
+    for row, (name, group) in enumerate(compared["by_seen"].items()):
+        caption = f"Over the {count(group['num_tasks'], 'task')} in common that are {name}"
+        blocks.append(_statistics(group, f"seen-{place}-{row}", caption))
     if compared["not_comparable"]:
         left_out = "; ".join(compared["not_comparable"].values())
         blocks.append(Prose(text=f"Left out: {left_out}.", is_warning=True))
@@ -104,20 +107,20 @@ def _told(material: Material, other: Material, compared: Mapping[str, Any]) -> s
     )
 
 
-def _statistics(overall: Mapping[str, Any], place: int) -> Table:
+def _statistics(overall: Mapping[str, Any], name: str, caption: str) -> Table:
     rows = tuple(
         (
-            Cell(text=STATISTICS[name]),
+            Cell(text=STATISTICS[statistic]),
             Cell(text=percent(entry["b"])),
             Cell(text=percent(entry["a"])),
             Cell(text=_signed(entry["difference"])),
             Cell(text=interval(entry["interval"])),
         )
-        for name, entry in overall["statistics"].items()
+        for statistic, entry in overall["statistics"].items()
     )
     return Table(
-        name=f"overall-{place}",
-        caption="Over the tasks in common",
+        name=name,
+        caption=caption,
         columns=(
             Column(title="figure", is_text=True, is_main=True),
             Column(title="first"),

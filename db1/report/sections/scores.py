@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from db1.metrics.seen import summarise_seen
 from db1.report.blocks import (
     Bar,
+    Block,
     Cell,
     Chart,
     Column,
@@ -66,27 +68,47 @@ def suites(material: Material) -> Section | None:
         title="Mean normalised score of each suite; every dot is a task",
         rows=tuple(_strip(name, groups[name], results["tasks"]) for name in ordered),
     )
-    columns = (
-        Column(title="suite", is_text=True, is_main=True),
-        Column(title="tasks"),
-        Column(title="at least 50 %"),
-        Column(title="mean", is_main=True),
-        Column(title="95 % interval"),
-        *(Column(title=name) for name in material.controls),
-        Column(title="median"),
-        Column(title="interquartile mean"),
-    )
     table = Table(
         name="suites",
         caption="Normalised scores by suite",
-        columns=columns,
+        columns=_columns("suite", material.controls),
         rows=tuple(_suite_row(name, groups[name], material.controls) for name in ordered),
     )
     explained = Prose(
         text="A score is (mean return - random) / (expert - random): 0 % is uniform random, 100 % "
         "the expert. Intervals are 95 % bootstrap over episodes."
     )
-    return Section(name="suites", title="Suites", blocks=(explained, strips, table))
+    return Section(
+        name="suites", title="Suites", blocks=(explained, strips, table, *_seen(results))
+    )
+
+
+def _seen(results: Mapping[str, Any]) -> tuple[Block, ...]:
+    """The tasks that were learned beside those that were not; nothing where all were."""
+    groups = summarise_seen(results)
+    if not groups:
+        return ()
+    table = Table(
+        name="seen",
+        caption="Seen and unseen tasks",
+        columns=_columns("tasks of", {}),
+        rows=tuple(_suite_row(name, group, {}) for name, group in groups.items()),
+    )
+    told = "Seen tasks are those that the model learned, unseen ones those that it did not."
+    return Prose(text=told), table
+
+
+def _columns(first: str, controls: Mapping[str, Any]) -> tuple[Column, ...]:
+    return (
+        Column(title=first, is_text=True, is_main=True),
+        Column(title="tasks"),
+        Column(title="at least 50 %"),
+        Column(title="mean", is_main=True),
+        Column(title="95 % interval"),
+        *(Column(title=name) for name in controls),
+        Column(title="median"),
+        Column(title="interquartile mean"),
+    )
 
 
 def _curve(results: Mapping[str, Any]) -> tuple[tuple[float, float], ...]:
