@@ -367,7 +367,7 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
         WriteError: When it cannot be written; nothing is left behind then.
     """
     given = Path(path)
-    path = Path(os.path.realpath(given)) if given.is_symlink() else given
+    path = Path(os.path.realpath(given)) if os.path.islink(given) else given
     temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
     with writing(given):
         mkdir(path.parent)
