@@ -21,6 +21,7 @@ import shutil
 import sys
 import tempfile
 import time
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 
@@ -69,7 +70,8 @@ def _load() -> None:
     """Imports once what the commands need, in one thread: forks then start at once."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["DB1_CACHE"] = tempfile.mkdtemp(prefix="db1-fuzz-cache-")
-    import deepspeed  # noqa: F401
+    with redirect_stdout(sys.stderr):  # where its logger writes from then on
+        import deepspeed  # noqa: F401
     import elkai  # noqa: F401
     import h5py  # noqa: F401
     import matplotlib.figure  # noqa: F401

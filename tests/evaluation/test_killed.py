@@ -36,8 +36,9 @@ def evaluation(run: Path, out: Path, *more: str) -> list[str]:
 
 
 def lasting(out: Path) -> dict[str, Any]:
-    """results.json without what tells of the run itself: times and the command."""
+    """results.json without what tells of the run itself: times, the command, the checksum."""
     results = json.loads((out / RESULTS_FILE).read_text())
+    del results["checksum"]
     del results["provenance"]["command"]
     for entry in results["tasks"].values():
         del entry["seconds"]
