@@ -21,7 +21,6 @@ import shutil
 import sys
 import tempfile
 import time
-from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 
@@ -44,6 +43,8 @@ COUNTS = {
 def main() -> int:
     """Runs the storms that are named; returns the exit status."""
     options = _arguments()
+    result = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # libraries and processes that write there on their own
     _load()
     folder = Path(options.keep or tempfile.mkdtemp(prefix="db1-fuzz-")) / "material"
     try:
@@ -51,7 +52,9 @@ def main() -> int:
     finally:
         if options.keep is None:
             shutil.rmtree(folder.parent, ignore_errors=True)
-    print(json.dumps([{**asdict(t), "faults": len(t.faults)} for t in tallies], indent=1))
+    with result:
+        json.dump([{**asdict(t), "faults": len(t.faults)} for t in tallies], result, indent=1)
+        result.write("\n")
     return int(any(tally.faults for tally in tallies))
 
 
@@ -70,8 +73,7 @@ def _load() -> None:
     """Imports once what the commands need, in one thread: forks then start at once."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["DB1_CACHE"] = tempfile.mkdtemp(prefix="db1-fuzz-cache-")
-    with redirect_stdout(sys.stderr):  # where its logger writes from then on
-        import deepspeed  # noqa: F401
+    import deepspeed  # noqa: F401
     import elkai  # noqa: F401
     import h5py  # noqa: F401
     import matplotlib.figure  # noqa: F401

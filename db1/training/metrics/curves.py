@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from db1.errors import DataError
 from db1.failures import make_folder
+from db1.json_shape import check_shape
 from db1.runtime import METRICS_FILE, atomic_write_bytes, read_metrics
 from db1.training.callbacks.rollouts import EVENT as ROLLOUTS
 
@@ -28,6 +29,18 @@ MAX_LINES = 10
 _STYLES = ("-", "--", ":", "-.")
 
 Points = list[tuple[int, float]]
+
+_NUMBER = (int, float, type(None))
+_RECORD = {
+    "step": int,
+    **{
+        f"{name}?": _NUMBER
+        for name in ("loss", "gradient_norm", "gradient_norm_max", "learning_rate", "mean_score",
+                     "step_seconds", "tokens_per_second", "mfu")
+    },
+    **{f"{name}?": ({str: _NUMBER}, type(None)) for name in ("loss_by_suite", "score")},
+}  # fmt: skip
+"""What is drawn or compared of a record."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +70,8 @@ def read_run_records(folder: Path) -> RunRecords:
         kinds = [read_metrics(folder, kind) for kind in ("train", "evaluation", ROLLOUTS)]
     except (ValueError, KeyError) as error:
         raise DataError(f"{folder / METRICS_FILE}: a line is no record ({error})") from error
+    for record in (record for records in kinds for record in records):
+        check_shape(record, _RECORD, folder / METRICS_FILE)
     if not kinds[0]:
         raise DataError(f"{folder / METRICS_FILE}: no training step was logged yet")
     return RunRecords(name=folder.resolve().name, train=kinds[0], heldout=kinds[1], acting=kinds[2])

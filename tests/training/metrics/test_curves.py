@@ -80,5 +80,10 @@ def test_refuses(tmp_path):
     with pytest.raises(DataError, match="no training step was logged yet"):
         write_curves([tmp_path / "new"], tmp_path / "x.png")
     (tmp_path / "new" / "metrics.jsonl").write_text("{}\nno json\n")
+    record = '{"kind": "train", "step": 1, "loss_by_suite": {"tsp": "low"}}'
+    (tmp_path / "new" / "metrics.jsonl").write_text(record + "\n")
+    with pytest.raises(DataError, match=r"metrics.jsonl: loss_by_suite\.tsp is .*low.*expected"):
+        write_curves([tmp_path / "new"], tmp_path / "x.png")
+    (tmp_path / "new" / "metrics.jsonl").write_text("{}\nno json\n")
     with pytest.raises(DataError, match=r"metrics.jsonl line 1: kind is missing, expected a text"):
         write_curves([tmp_path / "new"], tmp_path / "x.png")
