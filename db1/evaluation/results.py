@@ -42,6 +42,12 @@ TASK_SHAPE = {
     "seconds?": _MAYBE_NUMBER,
 }
 _SCORED = ({str: dict}, type(None))
+_GROUP_SHAPE = {
+    "num_tasks": int,
+    "num_at_least_50?": int,
+    "share_at_least_50": _MAYBE_NUMBER,
+    "mean_normalised": _MAYBE_NUMBER,
+}
 SUMMARY_SHAPE = {
     "num_tasks": int,
     "num_at_least_50?": int,
@@ -50,7 +56,7 @@ SUMMARY_SHAPE = {
     "median_normalised": _MAYBE_NUMBER,
     "interquartile_mean": _MAYBE_NUMBER,
     "intervals?": {str: ([Number], type(None))},
-    "by_suite": {str: dict},
+    "by_suite": {str: _GROUP_SHAPE},
     "threshold_curve?": {"thresholds": [Number], "num_tasks": [int]},
 }
 CONTROL_SHAPE = {
@@ -105,6 +111,9 @@ def read_results(folder: Path) -> dict[str, Any]:
     if missing:
         raise DataError(f"{path}: no results file of db1, it lacks {sorted(missing)}")
     check_shape(results, RESULTS_SHAPE, path)
+    for group in (results["summary"], *results["summary"]["by_suite"].values()):
+        share = group["share_at_least_50"] or 0.0
+        group.setdefault("num_at_least_50", round(share * group["num_tasks"]))  # of older versions
     for task in results["tasks"]:
         check_relative(task, f"{path}: tasks")
     for section in ("captions", "questions"):

@@ -86,6 +86,12 @@ def readers(folder: Path) -> list[Reader]:
         Reader(kind="episodes", files=below("data/tsp"), command=("inspect", "data/tsp/uniform20")),
         Reader(kind="documents", files=below("data/text"), command=("inspect", "data/text/words")),
         Reader(kind="pairs", files=below("pairs"), command=("inspect", "pairs/train")),
+        Reader(  # before a training goes on: results are of one checkpoint
+            kind="finished tasks",
+            files=below("ev/finished", "*.json"),
+            command=("eval", "runs/tiny", "--out", "ev", *EVALUATION),
+            is_own=False,
+        ),
         Reader(
             kind="checkpoint",
             files=below(f"runs/tiny/checkpoints/{checkpoint}"),
@@ -119,12 +125,6 @@ def readers(folder: Path) -> list[Reader]:
             kind="results",
             files=("ev/results.json",),
             command=("report", "ev", "--html", "page.html"),
-            is_own=False,
-        ),
-        Reader(
-            kind="finished tasks",
-            files=below("ev/finished", "*.json"),
-            command=("eval", "runs/tiny", "--out", "ev", *EVALUATION),
             is_own=False,
         ),
         *(

@@ -199,7 +199,8 @@ def _damaged_run(
     finally:
         material.clear([place.name], folder)
         shutil.move(kept, place)
-    silent = reader.is_own and outcome.status == 0 and outcome.out != whole.out
+    is_told = " W " in outcome.err  # a warning, such as of steps behind the last record
+    silent = reader.is_own and outcome.status == 0 and outcome.out != whole.out and not is_told
     return outcome, f"{reader.kind}: {path.relative_to(folder)} {how}", silent
 
 
