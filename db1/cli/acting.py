@@ -25,6 +25,21 @@ if TYPE_CHECKING:
     from db1.evaluation.evaluate import TaskProgress, TaskResult
 
 
+_Preset = Annotated[
+    str,
+    typer.Option(
+        "--preset", help="Settings to start from: default, released (DB1's) or publication."
+    ),
+]
+_Controls = Annotated[
+    str,
+    typer.Option(
+        help="Play these, too, and set them beside the scores: retrieval (the nearest "
+        "demonstrations), random, no-prompt, no-memory, random-weights; commas between."
+    ),
+]
+
+
 @from_dataclasses
 def eval_(
     run: Run,
@@ -32,23 +47,12 @@ def eval_(
     settings: Annotated[Given, Of(EvaluationConfig)],
     data: EvaluationData,
     execution: ExecutionConfig,
-    start: Annotated[
-        str,
-        typer.Option(
-            "--preset", help="Settings to start from: default, released (DB1's) or publication."
-        ),
-    ] = "default",
+    start: _Preset = "default",
     checkpoint: Checkpoint = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace other results in --out.")] = False,
     log: Annotated[bool, typer.Option("--log", help="One line a task instead of bars.")] = False,
-    controls: Annotated[
-        str,
-        typer.Option(
-            help="Play these, too, and set them beside the scores: retrieval (the nearest "
-            "demonstrations), random, no-prompt, no-memory, random-weights; commas between."
-        ),
-    ] = "",
+    controls: _Controls = "",
 ) -> None:
     """Lets a model act in its tasks on unseen seeds and scores it between random and expert.
 

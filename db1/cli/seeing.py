@@ -11,7 +11,7 @@ import typer
 
 from db1.cli.device import checked_device
 from db1.cli.images import NamedImage, image_files, is_store, seen_images
-from db1.cli.model_argument import Run
+from db1.cli.model_argument import Checkpoint, Run
 from db1.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -69,7 +69,6 @@ _SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave out broken images and count them.")
 ]
 _MaxRows = Annotated[int, typer.Option(help="Texts (times beams) at once.", min=1)]
-_Checkpoint = Annotated[str | None, typer.Option(help="Tag; default: the newest.")]
 _Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; default: a GPU.")]
 
 
@@ -95,7 +94,7 @@ def caption(
     limit: _Limit = None,
     skip_bad: _SkipBad = False,
     max_rows: _MaxRows = 64,
-    checkpoint: _Checkpoint = None,
+    checkpoint: Checkpoint = None,
     device: _Device = None,
 ) -> None:
     """Describes images.
@@ -166,7 +165,7 @@ def answer(
     limit: _Limit = None,
     skip_bad: _SkipBad = False,
     max_rows: _MaxRows = 64,
-    checkpoint: _Checkpoint = None,
+    checkpoint: Checkpoint = None,
     device: _Device = None,
 ) -> None:
     """Answers questions about images, freely or with the likeliest of a closed list.

@@ -249,16 +249,6 @@ def _version_difference(stored: Mapping[str, Any], now: Mapping[str, Any]) -> st
     )
 
 
-_CHECKS = (
-    empty_store,
-    lost_records,
-    one_step,
-    weak_expert,
-    duplicate_episodes,
-    returns_not_finite,
-)
-
-
 def _of(
     store: EpisodeStore, severity: str, code: str, what: str, fix: str, field: str | None = None
 ) -> Finding:

@@ -115,4 +115,5 @@ def test_the_attacks_work_where_nothing_restricts_them(tmp_path: Path) -> None:
         lambda: yaml.unsafe_load(found["yaml"]),
     ):
         read()
+        assert (tmp_path / "ran").is_dir()
         (tmp_path / "ran").rmdir()

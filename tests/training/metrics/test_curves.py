@@ -69,6 +69,7 @@ def test_old_records_without_groups_are_drawn(tmp_path):
     writer.write("train", 10, {"loss": 2.0, "gradient_norm": 1.0, "learning_rate": 0.1})
     writer.close()
     write_curves([tmp_path / "old"], tmp_path / "old.png")
+    assert (tmp_path / "old.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_refuses(tmp_path):
