@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.util
 import secrets
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,8 +72,10 @@ class TensorBoardTracker(Tracker):
     def __init__(self, run_folder: Path, after_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        folder = run_folder / TENSORBOARD_FOLDER
+        _wait_for_a_later_second(folder)
         self._board = SummaryWriter(
-            str(run_folder / TENSORBOARD_FOLDER),
+            str(folder),
             purge_step=after_step + 1 if after_step else None,
         )
 
@@ -82,6 +85,16 @@ class TensorBoardTracker(Tracker):
 
     def close(self) -> None:
         self._board.close()
+
+
+def _wait_for_a_later_second(folder: Path) -> None:
+    """Wait, at most a second, until a new event file sorts behind those in `folder`.
+
+    TensorBoard reads event files by name: `events.out.tfevents.<second>.<host>.<process>.<count>`. Of
+    two files of one second and process the tenth would come before the ninth.
+    """
+    while any(folder.glob(f"events.out.tfevents.{int(time.time()):010d}.*")):
+        time.sleep(0.05)
 
 
 class WandbTracker(Tracker):

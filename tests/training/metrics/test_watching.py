@@ -126,9 +126,12 @@ def test_tags_are_grouped():
     }
 
 
-def test_tensorboard(tmp_path):
+def test_tensorboard(tmp_path, monkeypatch):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.summary.writer import event_file_writer
 
+    # Names of event files end in a count of the process: "9" and "10" sort as text.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(9))
     for after, steps in ((0, (1, 2, 3)), (2, (3, 4))):
         tracker = TensorBoardTracker(tmp_path, after)
         for step in steps:
