@@ -90,8 +90,9 @@ class TensorBoardTracker(Tracker):
 def _wait_for_a_later_second(folder: Path) -> None:
     """Wait, at most a second, until a new event file sorts behind those in `folder`.
 
-    TensorBoard reads event files by name: `events.out.tfevents.<second>.<host>.<process>.<count>`. Of
-    two files of one second and process the tenth would come before the ninth.
+    TensorBoard reads event files in the order of their names,
+    `events.out.tfevents.<second>.<host>.<process>.<count>`: of two files of one second and process
+    the tenth would come before the ninth.
     """
     while any(folder.glob(f"events.out.tfevents.{int(time.time()):010d}.*")):
         time.sleep(0.05)
