@@ -24,7 +24,7 @@ from db1.errors import Db1Error
 
 
 class ServerError(Db1Error):
-    """What a server refused, in its own words.
+    """A server's refusal, in its own words.
 
     Args:
         message: What is wrong.
@@ -53,7 +53,7 @@ class Client:
             self._http.headers["Authorization"] = f"Bearer {token}"
 
     def health(self) -> dict[str, Any]:
-        """What the server says of itself."""
+        """The server's account of itself."""
         return self.request("GET", "/health")
 
     def agent(

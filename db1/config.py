@@ -128,7 +128,7 @@ def _set(config: Any, override: str, shapes: Sequence[type]) -> None:
 
 
 def _is_as_typed(text: str, hint: Any) -> bool:
-    """Whether a value is a text as it stands; else YAML says what it is.
+    """Tells whether a value is a text as it stands; else YAML decides what it is.
 
     Raises:
         ConfigError: YAML would cut it off.

@@ -23,7 +23,7 @@ _KEY = "db1_option"
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """How a field shows on the command line.
+    """Presentation of a field on the command line.
 
     Args:
         help: One sentence for `--help`.

@@ -61,7 +61,7 @@ _DAMAGE = (
     ValueError,
     pickle.UnpicklingError,
 )
-"""What reading a damaged file raises, all over torch and pickle."""
+"""Exceptions that torch and pickle raise on a damaged file."""
 _INERT = {("collections", "Counter"), ("collections", "defaultdict"), ("datetime", "datetime")}
 
 
@@ -119,7 +119,7 @@ def load_pickled(
 
 
 def _begins_as_zip(path: Path) -> bool:
-    """Whether torch takes the file for a zip archive, too: it looks at the beginning."""
+    """Tells whether torch would take the file for a zip archive, by its first bytes."""
     with open(path, "rb") as file:
         return file.read(4) == b"PK\x03\x04"
 
@@ -154,7 +154,7 @@ class RestrictedUnpickler(pickle._Unpickler):  # in Python: what BUILD sets can 
         )
 
     def stands_in(self, module: str, name: str) -> bool:
-        """Whether a name is known that is not needed."""
+        """Tells whether a name is known and not needed."""
         return False
 
     def load_build(self) -> None:
@@ -177,7 +177,7 @@ class ReleasedUnpickler(RestrictedUnpickler):
 
 
 def _module(unpickler: type[pickle._Unpickler]) -> ModuleType:
-    """What torch.load takes in place of the module pickle."""
+    """Module that torch.load takes in place of pickle."""
     module = ModuleType("db1_restricted_pickle")
     module.Unpickler = unpickler
     module.load = lambda file, **options: unpickler(file, **options).load()

@@ -1,4 +1,4 @@
-"""What a process needs around its work: its rank, seeds, logging, metrics and safe file writes.
+"""Surroundings of a process: its rank, seeds, logging, metrics and safe file writes.
 
 The only module below the command line that reads or sets environment variables.
 """
@@ -75,7 +75,7 @@ def current_rank() -> Rank:
 
 
 RENDERERS = {"egl": "EGL", "osmesa": "OSMesa"}
-"""What MuJoCo can draw with where there is no display, and the library that it needs."""
+"""Renderers of MuJoCo that work without a display, and the library that each needs."""
 
 
 def choose_renderer() -> str | None:
@@ -147,7 +147,7 @@ def free_memory() -> int:
 
 
 def is_launched() -> bool:
-    """Whether a launcher (deepspeed, torchrun) started this process, and said which one it is."""
+    """Tells whether a launcher (deepspeed, torchrun) started this process and set its rank."""
     return "RANK" in os.environ
 
 
@@ -165,7 +165,7 @@ def publish_rank(rank: Rank, device_type: str) -> None:
 
 
 def has_display() -> bool:
-    """Whether windows can be opened."""
+    """Tells whether windows can be opened."""
     if sys.platform != "linux":
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
@@ -197,7 +197,7 @@ def launch_environment(processes: int | None = None) -> dict[str, str]:
 
 
 def master_address() -> str:
-    """Where the processes of a training meet, for messages: `host:port`."""
+    """Rendezvous address of a training's processes, for messages: `host:port`."""
     return f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
 
 
@@ -214,7 +214,7 @@ def add_plugin_place(place: str) -> None:
 
 
 def cache_folder() -> Path:
-    """Where to keep what can be computed again: DB1_CACHE, or ~/.cache/db1; may not exist yet."""
+    """Folder for what can be computed again: DB1_CACHE, or ~/.cache/db1; may not exist yet."""
     given = os.environ.get("DB1_CACHE")
     return Path(given) if given else Path.home() / ".cache" / "db1"
 
@@ -388,7 +388,7 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
 
 
 def _is_special(path: Path) -> bool:
-    """Whether a path leads to something that is no file, or is one of the system's own links."""
+    """True for a path that leads to something that is no file, and for the system's own links."""
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -412,7 +412,7 @@ def sync_folder(folder: Path | str) -> None:
 
 
 class MetricsTracker(Protocol):
-    """Whatever else shows the records of a run."""
+    """Another sink for the records of a run."""
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None: ...
 

@@ -26,7 +26,7 @@ NUM_PROMPTS = 16
 
 
 class Translator(Protocol):
-    """What an environment shows and takes, in the fields of a step and back."""
+    """Translation between an environment's own spaces and the fields of a step, both ways."""
 
     spec: StepSpec
 

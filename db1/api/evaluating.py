@@ -136,7 +136,7 @@ def _evaluate(
 
 
 def _is_run(folder: Path) -> bool:
-    """Whether a model has several checkpoints to choose from."""
+    """Tells whether a model has several checkpoints to choose from."""
     from db1.checkpoint.bundle import kind_of
 
     return kind_of(folder) == "run"

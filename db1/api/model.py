@@ -68,7 +68,7 @@ class Model:
 
     @property
     def folder(self) -> Path:
-        """Where it was loaded from."""
+        """Folder that it was loaded from."""
         return self.parts.folder
 
     @property

@@ -24,7 +24,7 @@ REFERENCE = ".npy files"
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSizes:
-    """How much is measured.
+    """Sizes of the measurement.
 
     Args:
         num_batches: Batches of each contender in a round.

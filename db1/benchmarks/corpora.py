@@ -32,7 +32,7 @@ IMAGES = StepSpec(
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSize:
-    """How much of a task there is."""
+    """Size of a synthetic task."""
 
     num_episodes: int
     num_steps: int

@@ -30,7 +30,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class DataSizes:
-    """How much is measured.
+    """Sizes of the measurement.
 
     Args:
         control: Episodes of numbers.

@@ -136,7 +136,7 @@ def run(config: DecodeBenchmark, progress: Progress | None = None) -> Comparison
 
 
 def _bytes(config: DecodeBenchmark, model: TransformerXL) -> dict[str, float]:
-    """What a token has to read at least: the layers, and keys, values and positions of a memory."""
+    """Least bytes read for a token: the layers, and a memory's keys, values and positions."""
     size = _DTYPES[config.precision].itemsize
     weights = sum(parameter.numel() for parameter in model.layers.parameters())
     positions = config.num_layers * config.width * config.memory_length

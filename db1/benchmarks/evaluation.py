@@ -52,7 +52,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationBenchmark:
-    """What is measured.
+    """Settings of the measurement.
 
     Args:
         run: The model folder.
@@ -255,7 +255,7 @@ class NaiveAgent(Agent):
 
 @dataclass(frozen=True)
 class Past:
-    """What an episode's agent knows of it; has what `Agent` asks of a memory.
+    """An agent's knowledge of an episode; has what `Agent` asks of a memory.
 
     Args:
         inputs: Of every layer at the last tokens, (L, 1, M, D); None: an episode's start.

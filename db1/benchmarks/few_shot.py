@@ -45,7 +45,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class FewShotBenchmark(Checked):
-    """What is swept, and how a point is evaluated.
+    """Axes of the sweep, and the evaluation of each point.
 
     Args:
         config: A fine-tuning experiment (see `db1.training.state.finetune`).

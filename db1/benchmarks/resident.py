@@ -1,4 +1,4 @@
-"""What opening data costs a fresh process. Imports nothing that would fill its memory before."""
+"""Cost of opening data in a fresh process. Imports nothing that would fill its memory before."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from db1.tokens.vocabulary import Vocabulary, VocabularyConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
-    """What it took.
+    """Cost of one opening.
 
     Args:
         open_seconds: Opening all stores.

@@ -26,7 +26,7 @@ from db1.suites import make_env
 
 @dataclass(frozen=True, kw_only=True)
 class ServingBenchmark:
-    """What is timed.
+    """Settings of the measurement.
 
     Args:
         run: The model folder.

@@ -43,7 +43,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """How a size is trained on this machine.
+    """Batch with which a size is trained on this machine.
 
     Args:
         micro_batch_size: Sequences at once.
@@ -162,7 +162,7 @@ def bench_sizes(
 
 
 def _job(size: str, precision: str, overrides: Sequence[str], seconds: float) -> Job:
-    """What is measured of a size, its batch apart; raises ConfigError for what cannot be."""
+    """Job that measures a size, its batch apart; raises ConfigError for what cannot be measured."""
     path = config_of(size)
     training = load_experiment(path, overrides).training
     settings = [*overrides, f"training.precision={precision}"]

@@ -1,4 +1,4 @@
-"""What a layer asks of a device, counted without one: operations, bytes, host waits, graphs.
+"""Demands of a layer on a device, counted without one: operations, bytes, host waits, graphs.
 
 The model runs on the meta device, where tensors have shapes and no values, on the path that a GPU
 takes without its fused kernels. Operations that only give another view of their input are left out.

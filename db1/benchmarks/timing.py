@@ -38,7 +38,7 @@ class Contender:
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """What one contender took.
+    """Times of one contender.
 
     Args:
         name: Of the contender.
@@ -71,7 +71,7 @@ class Comparison:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def ratio(self, name: str) -> float:
-        """How many times longer than db1 the contender `name` takes; above 1: db1 is faster."""
+        """Time of the contender `name` in units of db1's; above 1: db1 is faster."""
         medians = {timing.name: timing.median for timing in self.timings}
         return medians[name] / medians[OURS]
 
@@ -137,7 +137,7 @@ def clock_of(device: str) -> Callable[[], float]:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Description of the machine and the versions behind the figures."""
     return {
         "platform": platform.platform(),
         "processor": _processor(),

@@ -130,7 +130,7 @@ def merged_weights(weights: Mapping[str, Tensor], scale: float) -> dict[str, Ten
 
 
 class ModelFiles:
-    """What a checkpoint holds of a model: all its weights, under their names."""
+    """A model's part of a checkpoint: all its weights, under their names."""
 
     def write(self, folder: Path, weights: Mapping[str, Tensor]) -> None:
         """Writes the model's state dict into a checkpoint; the first process calls it."""

@@ -40,7 +40,7 @@ CONFIG_FILE = "config.yaml"
 JSON_CONFIG_FILE = "config.json"
 SPECS_FILE = "specs.json"
 INSTRUCTIONS_FILE = "instructions.json"
-"""What each learned task is to do, in words, of models that learned with instructions."""
+"""Instruction of each learned task, of models that learned with instructions."""
 TOKENIZER_FILE = "tokenizer.json"
 CHOSEN_FILE = "few_shot.json"
 """Numbers of the stored episodes that a run learned from, by task (few-shot tasks only)."""
@@ -152,7 +152,7 @@ def meta_model(config: ModelConfig, vocabulary: Vocabulary) -> TransformerXL:
 
 
 def run_data_root(folder: Path, config: Mapping[str, Any]) -> Path | None:
-    """Where the data of a run lie, seen from the present folder; None where it names none.
+    """Folder of a run's data, seen from the working folder; None where the run names none.
 
     A relative `data.root` counts from the folder that the training was started in. Where it is not
     below the present one, it is looked for beside the run: `runs/NAME` was written there, too.
@@ -333,7 +333,7 @@ def _tokenizer(given: Path | None, *places: Path) -> TextTokenizer | None:
 
 
 def tokenizer_place(folder: Path) -> Path | None:
-    """Where the tokenizer of a model folder lies (see `read_bundle`); None where there is none."""
+    """Folder of a model's tokenizer (see `read_bundle`); None where there is none."""
     places = [folder / TOKENIZER_FILE]
     if kind_of(folder) == "released":
         file = find_states(folder)

@@ -30,7 +30,7 @@ _PATTERNS = [
 
 @dataclass(frozen=True, kw_only=True)
 class CardScores:
-    """What a model reached, for its page.
+    """Scores of a model, for its page.
 
     Args:
         groups: `num_tasks`, `share_at_least_50`, `mean_normalised` and `interquartile_mean` by name
@@ -45,7 +45,7 @@ class CardScores:
 
 
 def is_address(place: str) -> bool:
-    """Whether `place` names the hub and no folder."""
+    """Tells whether `place` names the hub rather than a folder."""
     return place.startswith(SCHEME)
 
 
@@ -71,7 +71,7 @@ def resolve_model_name(place: str | Path) -> Path:
 
 
 def results_folder(run: Path) -> Path:
-    """Where results about a model go unless somebody says where: into it, or `runs/<name>`.
+    """Default folder for results about a model: the model's own, or `runs/<name>`.
 
     Args:
         run: As `resolve_model_name` returns it.

@@ -37,7 +37,7 @@ Parts = Iterator[tuple[str, Tensor, Tensor]]
 
 @dataclass(frozen=True, kw_only=True)
 class SectionResult:
-    """How far one section is off.
+    """Deviation of one section.
 
     Args:
         name: Section, such as `text` or `memory/segment0`.

@@ -106,7 +106,7 @@ def start_checkpoint(run_folder: Path, step: int) -> Path:
 
 
 def partial_folder(run_folder: Path, step: int) -> Path:
-    """Where a checkpoint lies until it is whole."""
+    """Folder of a checkpoint that is still being written."""
     return run_folder / FOLDER / (tag_of(step) + PARTIAL)
 
 

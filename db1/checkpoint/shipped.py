@@ -39,7 +39,7 @@ def shipped_model(name: str) -> Path:
 
 
 def is_read_only_place(folder: Path) -> bool:
-    """Whether a model lies where nothing is to be written: shipped, or the hub's cache."""
+    """Tells whether a model's folder must not be written to: shipped, or the hub's cache."""
     whole = folder.absolute()
     shipped = any(whole.is_relative_to(root) for root in shipped_roots())
     return shipped or "snapshots" in whole.parts

@@ -26,7 +26,7 @@ _HOLDERS = {
     ("deepspeed.runtime.zero.config", "ZeroStageEnum"),
     ("deepspeed.utils.tensor_fragment", "fragment_address"),
 }
-"""What DeepSpeed 0.19 pickles beside tensors: settings and places without behaviour."""
+"""Classes that DeepSpeed 0.19 pickles beside tensors: settings and places without behaviour."""
 
 _SUBCLASSED = {
     ("torch", "Tensor"): torch.Tensor,

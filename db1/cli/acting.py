@@ -105,7 +105,7 @@ def eval_(
 
 @dataclass(frozen=True, kw_only=True)
 class _Shown:
-    """What an evaluation is told to call while it goes on; see `evaluate`."""
+    """Callbacks of an evaluation that show its progress; see `evaluate`."""
 
     progress: TaskProgress | None = None
     on_result: TaskResult | None = None

@@ -64,7 +64,7 @@ def compare(
 
 
 def _is_training(folder: Path) -> bool:
-    """Whether a folder is a run's and no evaluation's."""
+    """Tells a training's run folder from an evaluation's."""
     from db1.evaluation.results import RESULTS_FILE
 
     return (folder / METRICS_FILE).is_file() and not (folder / RESULTS_FILE).is_file()

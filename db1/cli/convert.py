@@ -75,7 +75,7 @@ def convert(
 
 
 def _scores(folder: Path) -> CardScores:
-    """What results.json says, suite by suite, of the tasks learned and not, and of all."""
+    """Scores of results.json by suite, by tasks seen and unseen, and over all tasks."""
     from db1.checkpoint.hub import CardScores
     from db1.evaluation.results import read_results
     from db1.metrics.seen import summarise_seen

@@ -1,4 +1,4 @@
-"""What `db1 caption` and `db1 answer` do with a store of images with texts."""
+"""`db1 caption` and `db1 answer` over a store of images with texts."""
 
 from __future__ import annotations
 

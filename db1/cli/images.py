@@ -26,7 +26,7 @@ class NamedImage:
 
 
 def is_store(path: Path) -> bool:
-    """Whether a path is a store of images with texts."""
+    """Tells whether a path is a store of images with texts."""
     return (path / HEADER_FILE).is_file()
 
 

@@ -72,7 +72,7 @@ def open_task(task: str) -> OpenTask:
 
 
 def import_context(report: Callable[..., None]) -> ImportContext:
-    """What the command line gives every importer."""
+    """Services of the command line for every importer."""
     from db1.suites.seeds import EVALUATION
 
     return ImportContext(

@@ -25,7 +25,7 @@ class LazyVerbs(VerbGroup):
         return list(VERBS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """What the help shows of a verb: its line of the table."""
+        """Stand-in for a verb in the help: its line of the table."""
         entry = VERBS.get(cmd_name)
         if entry is None:
             return None

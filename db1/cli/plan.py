@@ -1,4 +1,4 @@
-"""How `db1 train --dry-run` shows a plan: tables of parameters, memory, work and sources."""
+"""Output of `db1 train --dry-run`: tables of parameters, memory, work and sources."""
 
 from __future__ import annotations
 

@@ -251,7 +251,7 @@ def _summary_cells(s: CollectSummary, cut: bool) -> list[str]:
 
 
 def is_cut(task: str, request: CollectRequest) -> bool:
-    """Whether demonstrations may end before the task lets them, so that their return is smaller."""
+    """Tells whether demonstrations may end before the task does, which lowers their return."""
     if request.max_steps is None:
         return False
     suite, name = parse_task_id(task)

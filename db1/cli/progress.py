@@ -17,7 +17,7 @@ from rich.progress import (
 from db1.cli.console import Console
 
 PAIR_SETS = ("captions/", "questions/")
-"""How the names of sets of images begin, of which nobody says that they are finished."""
+"""Prefixes of the names of image sets, whose end is not reported."""
 
 
 @contextmanager

@@ -62,7 +62,7 @@ class _Checked:
         return rest
 
     def _texts(self, ctx: Any, args: list[str]) -> dict[str, Any]:
-        """What was typed, by parameter."""
+        """Typed texts by parameter."""
         typed, _, _ = self.make_parser(ctx).parse_args(args=list(args))  # type: ignore[attr-defined]
         return dict(typed)
 
@@ -119,7 +119,7 @@ def _check_together(ctx: Any, by_name: dict[str, Any]) -> None:
 
 
 def _is_given(ctx: Any, name: str) -> bool:
-    """Whether an option was typed; typer's enum or click's, the name tells."""
+    """Tells whether an option was typed; by name, as both typer and click have the enum."""
     return getattr(ctx.get_parameter_source(name), "name", "DEFAULT") != "DEFAULT"
 
 

@@ -111,7 +111,7 @@ class _Demonstrator:
 
 
 class _Disturbance:
-    """What is executed in place of the expert's actions in one episode.
+    """Actions executed in place of the expert's in one episode.
 
     Continuous noise is correlated in time (an Ornstein-Uhlenbeck process, as in Lillicrap et al.
     2016), for white noise averages out before it leads the state anywhere.

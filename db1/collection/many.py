@@ -21,7 +21,7 @@ TIMEOUT = 1800.0
 
 
 class CollectManySummary(NamedTuple):
-    """What `collect_many` has done.
+    """Outcome of `collect_many`.
 
     Args:
         summaries: One for each task that is complete, in the order in which they were given.
@@ -34,7 +34,7 @@ class CollectManySummary(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class CollectRequest(Checked):
-    """What is wanted of one task; see `db1.collection.collect`."""
+    """Order for the demonstrations of one task; see `db1.collection.collect`."""
 
     episodes: Count
     action_noise: NonNegative = 0.0
@@ -44,7 +44,7 @@ class CollectRequest(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class CollectJob:
-    """What one worker does."""
+    """Job of one worker."""
 
     task_id: str
     request: CollectRequest

@@ -27,7 +27,7 @@ POLICIES = ("random", "expert", "both", PLANNER)
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureRequest(Checked):
-    """What is wanted of every task.
+    """Order for a measurement, the same for every task.
 
     Args:
         episodes: Reference seeds to play.
@@ -47,7 +47,7 @@ class MeasureRequest(Checked):
 
 
 class MeasureSummary(NamedTuple):
-    """What `measure_many` has done.
+    """Outcome of `measure_many`.
 
     Args:
         measured: The policies that were measured now, by task id.
@@ -151,7 +151,7 @@ def _wanted(
 def _is_enough(
     entry: Measured | None, policy: str, name: str | None, request: MeasureRequest
 ) -> bool:
-    """Whether a measurement by the same expert has the episodes, or had at least the time."""
+    """Tells whether a measurement by the same expert has the episodes, or had at least the time."""
     found = None if entry is None else getattr(entry, policy)
     if found is None or found.get("policy") != name:
         return False
@@ -188,7 +188,7 @@ def _measure_task(task: _Task, report: Report) -> None:
 
 
 def _player(task_id: str, policy: str) -> tuple[Expert, str]:
-    """Who plays for a policy, and its name in the registry."""
+    """Policy that plays, and its name in the registry."""
     suite, name = parse_task_id(task_id)
     if policy == "random":
         return UniformExpert(), RANDOM_POLICY

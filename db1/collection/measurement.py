@@ -1,4 +1,4 @@
-"""What a policy earns in a task on the reference seeds, with all that is needed to judge it."""
+"""Return of a policy in a task on the reference seeds, with all that is needed to judge it."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class CollectSummary:
-    """What `collect` has done.
+    """Outcome of `collect`.
 
     Args:
         task: Task id.
@@ -224,7 +224,7 @@ def summary_of(
     seconds: float,
     references: dict[str, Any],
 ) -> CollectSummary:
-    """What was done, with the figures of the whole store; nan for the return of an empty one."""
+    """Outcome with the figures of the whole store; the return of an empty store is nan."""
     store = EpisodeStore(path)
     known = store.successes[~np.isnan(store.successes)]
     return CollectSummary(

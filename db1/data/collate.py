@@ -20,7 +20,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def pack(samples: Sequence[Sample]) -> PackedBatch:
-    """What `collate` makes, in one block of memory."""
+    """Packs the batch that `collate` makes into one block of memory."""
     packing = Packing(samples)
     block = torch.empty(packing.layout.num_bytes, dtype=torch.uint8)
     packed = PackedBatch(block=block, layout=packing.layout)

@@ -15,7 +15,7 @@ from db1.splits import tasks_of_splits
 from db1.untrusted import check_name, check_relative
 
 MODALITIES = ("control", "text", "pairs")
-"""What `modalities` may name: tasks and suites; corpora; images with texts."""
+"""Names that `modalities` may have: tasks and suites; corpora; images with texts."""
 
 WEIGHTS_BY = ("given", "size")
 
@@ -77,7 +77,7 @@ class TextData(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Checked):
-    """Where the data lies and how it is mixed; weights.py says what the weights mean.
+    """Location of the data and their mixture; weights.py says what the weights mean.
 
     Args:
         root: Folder of the stores: `<root>/<suite>/<task>/`, `<root>/text/<name>/` and
@@ -195,7 +195,7 @@ class DataConfig(Checked):
         return self.root / "pairs" / name
 
     def tokenizer_path(self) -> Path | None:
-        """Where the tokenizer lies; None when the mixture has none.
+        """Path of the tokenizer; None when the mixture has none.
 
         A mixture of control tasks alone has one where its instructions were learned from.
         """

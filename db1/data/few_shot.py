@@ -1,4 +1,4 @@
-"""Which episodes a few-shot training learns from: some of a store's, fixed by a seed.
+"""Episodes that a few-shot training learns from: some of a store's, fixed by a seed.
 
 The first k elements of a shuffle of the store's training episodes, so that with one seed the
 episodes of a smaller number are among those of a larger one: points of a learning curve differ by

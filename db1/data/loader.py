@@ -1,4 +1,4 @@
-"""Which samples a process sees, and when: the same for any number of processes.
+"""Assignment of samples to processes and steps: the same for any number of processes.
 
 Sample n = step * global_batch_size + slot. With 2 processes, micro-batches of 2 and a global batch
 of 8, the slots of a step are taken as
@@ -192,7 +192,7 @@ def _received(loader: DataLoader, slots: SharedSlots, pin: bool) -> Iterator[Pac
 
 
 def _next(iterator: Iterator[_Received]) -> _Received | None:
-    """What comes next, None at the end; a dead reader becomes a DataError."""
+    """Next batch, None at the end; a dead reader becomes a DataError."""
     try:
         return next(iterator, None)
     except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:

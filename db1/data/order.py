@@ -1,4 +1,4 @@
-"""Which dataset each sample of a run comes from, while the shares change at some samples."""
+"""Dataset of each sample of a run, while the shares change at some samples."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ class PairSource:
         return store.pair(number)
 
     def _index(self, place: int) -> int:
-        """Which pair stands at a place of the endless stream."""
+        """Index of the pair at a position of the endless stream."""
         epoch, place = divmod(place, self._num_pairs)
         if self._order[0] != epoch:
             self._order = (epoch, Permutation(self._seed, epoch, self._num_pairs))
@@ -183,7 +183,7 @@ class PairSource:
         )
 
     def _fitting_pairs(self) -> int:
-        """How many pairs fill a sequence: their mean length and three deviations of the sum."""
+        """Number of pairs that fill a sequence, with three deviations of the sum to spare."""
         size = self.config.image_size
         image = np.zeros((size, size, 3), dtype=np.uint8)
         lengths = []
@@ -200,7 +200,7 @@ class PairSource:
 
 
 def names_a_side(pair: Pair) -> bool:
-    """Whether question, caption or answer say left or right, which a mirrored picture belies."""
+    """Tells whether question, caption or answer say left or right, wrong in a mirrored image."""
     return any(_SIDE.search(text) is not None for text in (pair.question or "", *pair.texts))
 
 

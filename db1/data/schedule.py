@@ -138,7 +138,7 @@ class MixtureSchedule:
     def order(
         self, num_samples: int, samples_per_step: int, cache: IndexCache | None = None
     ) -> SampleOrder:
-        """Which dataset each of the run's samples comes from."""
+        """Order of datasets over the samples of the run."""
         stretches = [
             (stretch.first_step * samples_per_step, list(stretch.parts.values()))
             for stretch in self.stretches

@@ -1,4 +1,4 @@
-"""What a mixture draws from: the episodes of one task, or the documents of one corpus.
+"""Sources of a mixture: the episodes of one task, or the documents of one corpus.
 
 A source turns (sample number inside the source, random generator) into one `Sample` of exactly
 T + 1 tokens. It pickles without its store, which a reader process opens when it first needs it.
@@ -164,7 +164,7 @@ class EpisodeSource:
 
     @property
     def windows(self) -> EpisodeWindows:
-        """What is drawn from."""
+        """Windows that are drawn from."""
         return self._windows()
 
     @property

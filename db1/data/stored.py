@@ -52,7 +52,7 @@ class StoredSource:
 
     @property
     def is_checkable(self) -> bool:
-        """Whether there are checksums that are not compared at every read anyway."""
+        """Tells whether there are checksums that are not compared at every read anyway."""
         return any(not isinstance(store, PairStore) for store in self.stores)
 
     def check_one(self, rng: np.random.Generator) -> None:

@@ -1,4 +1,4 @@
-"""What the page asks of a run: write, describe, answer, act. One request of a kind at a time."""
+"""Session behind the page: write, describe, answer, act. One request of a kind at a time."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ Emit = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig(Checked):
-    """How the page's run writes and acts.
+    """Settings of the page's model: how it writes and acts.
 
     Args:
         data: Folder of demonstrations that prime acting; None: the run's.
@@ -76,7 +76,7 @@ class Brain:
         }
 
     def about(self) -> dict[str, Any]:
-        """What the run is and can do; tasks that do not run here say why."""
+        """Describes the run and its abilities; tasks that do not run here say why."""
         tasks = []
         for task in self._run.specs:
             suite, name = parse_task_id(task)
@@ -245,7 +245,7 @@ def _figures(scene: Scene) -> dict[str, Any]:
 
 
 def _words(scene: Scene) -> dict[str, Any]:
-    """What the task says, and the likeliest actions where they have names or numbers of a list."""
+    """The task's words, and the likeliest actions where they have names or numbers of a list."""
     said = [str(field.value) for field in scene.seen if field.kind == "text"]
     single = scene.choices[0] if len(scene.choices) == 1 else None
     named = single is not None and single.columns is None

@@ -69,7 +69,7 @@ async def json_lines(
 
 
 def message_of(error: Exception) -> str:
-    """What the page shows of an error: db1's own words, or the name of a bug that is logged."""
+    """Message of an error for the page: db1's own words, or the name of a bug that is logged."""
     if isinstance(error, Db1Error):
         return str(error)
     logger.error("a request failed", exc_info=error)

@@ -337,13 +337,13 @@ def _finished(queue: TaskQueue) -> dict[str, Any]:
 def _merged(
     earlier: Mapping[str, Any], key: str, plan: Plan, now: Mapping[str, str]
 ) -> dict[str, str]:
-    """What an earlier evaluation noted about other tasks, and this one about its own."""
+    """Merges the notes of an earlier evaluation on other tasks with this one's on its own."""
     others = {t: why for t, why in earlier.get(key, {}).items() if t not in plan.environments}
     return others | dict(now)
 
 
 def _is_kept(entry: Mapping[str, Any], references: References | None) -> bool:
-    """Whether an earlier entry of a task stands: it was scored by today's references."""
+    """Tells whether an earlier entry of a task still holds: it was scored by today's references."""
     return entry["reference"] == (None if references is None else dict(references.details))
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation is given besides its settings: tasks, data, and what of the machine."""
+"""Inputs of an evaluation besides its settings: tasks, data, and resources of the machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Processes = Annotated[int, Range(least=1, most=4_096)]
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSelection:
-    """Which tasks are evaluated or shown.
+    """Selection of the tasks that are evaluated or shown.
 
     Args:
         tasks: Task ids; None: those that the run learned.
@@ -41,7 +41,7 @@ class TaskSelection:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationData:
-    """Where demonstrations and references lie, and what may be missing.
+    """Folders of demonstrations and references, and what may be missing.
 
     Args:
         data: Folder of the demonstration stores; None: the run's `data.root`.
@@ -75,7 +75,7 @@ class EvaluationData:
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionConfig(Checked):
-    """What an evaluation may use of this machine; no result depends on it.
+    """Resources of this machine that an evaluation may use; no result depends on them.
 
     Args:
         num_environments: The most episodes of a task at once.
@@ -112,7 +112,7 @@ class ExecutionConfig(Checked):
         return 2 if (self.workers or 0) > 1 else 1
 
     def shared(self, num_processes: int) -> ExecutionConfig:
-        """What one of `num_processes` on this machine takes, with everything filled in."""
+        """Share of one of `num_processes` processes on this machine, with everything filled in."""
         share = max(1, usable_cores() // num_processes)
         filled = replace(self, workers=share if self.workers is None else self.workers)
         return replace(filled, threads=self.threads or max(1, share // filled.num_lanes))

@@ -1,4 +1,4 @@
-"""What an evaluation is going to do, and all that is wrong with it before anything runs."""
+"""Plan of an evaluation; finds all that is wrong with it before anything runs."""
 
 from __future__ import annotations
 
@@ -96,13 +96,13 @@ def make_plan(
 
 
 def _speaks(parts: RunParts) -> bool:
-    """Whether a run learned text or images with texts, which are scored without a task."""
+    """Tells whether a run learned text or images with texts, which are scored without a task."""
     data = parts.config.get("data") or {}
     return bool(data.get("text") or data.get("pairs"))
 
 
 def data_root(parts: RunParts, data: Path | str | None) -> Path:
-    """Where demonstrations and references lie."""
+    """Folder of demonstrations and references."""
     root = data if data is not None else (parts.config.get("data") or {}).get("root")
     if root is None:
         raise ConfigError(

@@ -54,11 +54,11 @@ class TaskQueue:
         atomic_write_text(self._path(task, "json"), text + "\n")
 
     def is_finished(self, task: str) -> bool:
-        """Whether the task has been written."""
+        """Tells whether the task has been written."""
         return self._path(task, "json").is_file()
 
     def read(self, task: str) -> dict[str, Any] | None:
-        """What a task came to; None while it is not finished.
+        """Outcome of a task; None while it is not finished.
 
         Raises:
             DataError: When its file is broken.

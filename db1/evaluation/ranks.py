@@ -49,12 +49,12 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes results.json."""
+        """True in the process that writes results.json."""
         return self.place.is_main
 
     @property
     def is_alone(self) -> bool:
-        """Whether there is no other process."""
+        """True when there is no other process."""
         return self.place.world_size == 1
 
     def first_does(self, work: Callable[[], T]) -> T | None:

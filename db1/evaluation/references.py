@@ -56,7 +56,7 @@ class References:
 
 
 def reference_choices() -> tuple[str, ...]:
-    """What `EvaluationConfig.reference` can name."""
+    """Names that `EvaluationConfig.reference` may have."""
     return (STORE, *reference_names(), NO_REFERENCE)
 
 
@@ -189,7 +189,7 @@ def _checked(task_id: str, references: References) -> References:
 
 
 def _others(task_id: str) -> str:
-    """What a user can do: the references that there are, and how to make some."""
+    """Advice for a task without references: those that exist, and how to measure some."""
     usable = [name for name, found in references_of(task_id).items() if _spans(found)]
     there = f"choose --reference {' or '.join(usable)}, " if usable else ""
     return (

@@ -87,7 +87,7 @@ RESULTS_SHAPE = {
         "learned?": ([str], type(None)),
     },
 }
-"""What readers of results.json count on."""
+"""Shape of results.json that readers rely on."""
 
 
 def read_results(folder: Path) -> dict[str, Any]:

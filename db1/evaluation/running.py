@@ -147,7 +147,7 @@ class TaskRunner:
             self._pool.stop()
 
     def _attempt(self, task: str) -> dict[str, Any] | None:
-        """What a task came to; None when the evaluation is being stopped."""
+        """Outcome of a task; None when the evaluation is being stopped."""
         why = ""
         for number in range(TRIES):
             try:

@@ -1,4 +1,4 @@
-"""What decides an evaluation's numbers."""
+"""Settings that decide an evaluation's numbers."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ class EvaluationConfig(Checked):
 
     @property
     def needs_demonstrations(self) -> bool:
-        """Whether a task can only be evaluated with demonstrations at hand."""
+        """Tells whether a task can only be evaluated with demonstrations at hand."""
         return self.policy == "retrieval" or (
             self.policy == "model"
             and self.prompt is not False

@@ -156,7 +156,7 @@ def make_prompted_agent(
 
 
 def instruction_of(task_id: str, parts: RunParts) -> Instruction | None:
-    """What a task is to do, in words: those learned with, else the suite's own.
+    """Instruction of a task: the one that it was learned with, else the suite's own.
 
     Returns:
         None for a model that learned without instructions.

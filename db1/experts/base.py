@@ -1,4 +1,4 @@
-"""What an expert is: a controller, planner or solver that shows how a task is done."""
+"""Experts: controllers, planners and solvers that demonstrate a task."""
 
 from __future__ import annotations
 

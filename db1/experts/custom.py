@@ -117,7 +117,7 @@ def _made(found: Any, name: str) -> Policy:
 
 
 def _attribute(source: str) -> Any:
-    """What `module:name` or `file.py:name` names."""
+    """Object that `module:name` or `file.py:name` names."""
     place, colon, name = source.rpartition(":")
     if not colon or not place:
         raise ConfigError(

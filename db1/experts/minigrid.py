@@ -190,7 +190,7 @@ GOALS: dict[str, Callable[[Any], Goal]] = {
     "UnlockPickup": _pick_up_target,
     "Unlock": _unlock,
 }
-"""What each family of tasks wants, from the simulator's state; longer names before their starts."""
+"""Goal of each family of tasks, from the simulator's state; longer names before their prefixes."""
 
 EXPERTS.register("minigrid_planner")(MiniGridPlanner)
 EXPERTS.register("minigrid_memory_planner")(MemoryPlanner)

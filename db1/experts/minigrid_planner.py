@@ -40,7 +40,7 @@ class NoWay(DataError):
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """Where to get, and what to do there.
+    """Cell to reach, and what to do there.
 
     Args:
         accept: Whether a pose is one of the goal's.
@@ -235,7 +235,7 @@ class GridPlanner:
         return self._grid.get(*cell) is None and cell != self._start[:2]
 
     def _is_spare(self, cell: Cell) -> bool:
-        """Whether the cells around `cell` stay connected around it when it is full."""
+        """Tells whether the cells around `cell` stay connected around it when it is full."""
         around = [self._is_open((cell[0] + dc, cell[1] + dr)) for dc, dr in _RING]
         gaps = sum(
             one and not other for one, other in zip(around, [*around[1:], around[0]], strict=True)

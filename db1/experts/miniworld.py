@@ -26,7 +26,7 @@ LATER = 1.5
 
 Points = np.ndarray
 IsDone = Callable[[Points, Points], np.ndarray]
-"""Whether the agent has got there in poses (N, 2), (N, 2): places, unit vectors; bool (N,)."""
+"""Test of success in poses (N, 2), (N, 2): positions and unit vectors; returns bool (N,)."""
 
 
 class Navigator:
@@ -155,7 +155,7 @@ def _pose(simulator: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _gets_hold(plan: FloorPlan, points: Points, ways: Points, wanted: list[Any]) -> np.ndarray:
-    """Whether `pick up` gets hold of a thing in poses (N, 2), (N, 2); bool (N,)."""
+    """Tells whether `pick up` gets hold of a thing in poses (N, 2), (N, 2); bool (N,)."""
     hands = points + 1.5 * plan.radius * ways
     reach = 1.2 * plan.radius
     centres = np.array([thing.pos[[0, 2]] for thing in wanted])
@@ -165,7 +165,7 @@ def _gets_hold(plan: FloorPlan, points: Points, ways: Points, wanted: list[Any])
 
 
 def _can_reach(plan: FloorPlan, points: Points, wanted: list[Any]) -> np.ndarray:
-    """Whether a thing can be picked up from points (N, 2), facing the nearest; bool (N,)."""
+    """Tells whether a thing can be picked up from points (N, 2), facing the nearest; bool (N,)."""
     centres = np.array([thing.pos[[0, 2]] for thing in wanted])
     nearest = centres[np.linalg.norm(points[:, None] - centres, axis=-1).argmin(axis=1)]
     ways = nearest - points

@@ -67,7 +67,7 @@ class PlannerExpert:
         return action
 
     def _disturbed(self, env: TaskEnv) -> bool:
-        """Whether something else was executed than the plan wanted."""
+        """Tells whether another action was executed than the planned one."""
         if self._next == 0 or env.unwrapped.last_action is None:
             return False
         wanted = self._plan[self._next - 1].astype(np.float32)

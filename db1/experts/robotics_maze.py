@@ -70,7 +70,7 @@ class PointMazeController:
         return way
 
     def _is_clear(self, start: np.ndarray, end: np.ndarray) -> bool:
-        """Whether the line keeps clear of walls."""
+        """Tells whether the line keeps clear of walls."""
         count = max(2, int(np.linalg.norm(end - start) / _LOOKS))
         line = start + np.linspace(0.0, 1.0, count)[1:, None] * (end - start)
         corners = np.array([(-1, -1), (-1, 1), (1, -1), (1, 1)]) * CLEARANCE

@@ -185,7 +185,7 @@ class _Search:
         return min(best.values())
 
     def _is_stuck(self, boxes: tuple[int, ...], moved: int) -> bool:
-        """Whether the box on cell `moved` is in a full 2x2 block with a box off its target."""
+        """True when the box on cell `moved` is in a full 2x2 block with a box off its target."""
         for square in self._squares:
             cells = [moved, *(moved + offset for offset in square)]
             if all(self._is_wall[cell] or cell in boxes for cell in cells) and any(

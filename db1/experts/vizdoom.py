@@ -25,7 +25,7 @@ IDLE = "IDLE"
 
 
 class Scene:
-    """Who is where, in map units and degrees.
+    """Positions of everything in the scene, in map units and degrees.
 
     Args:
         simulator: ViZDoom's gymnasium environment, with the list of objects enabled.

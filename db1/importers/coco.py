@@ -82,7 +82,7 @@ class _Captioned:
 
     @property
     def image_name(self) -> str:
-        """What the image is called in the store."""
+        """Name of the image in the store."""
         return self.label or self.name
 
 

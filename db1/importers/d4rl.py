@@ -192,7 +192,7 @@ class D4rlSource(EpisodeSource):
         )
 
     def _find_ends(self, options: D4rlOptions, max_steps: int | None) -> tuple[np.ndarray, str]:
-        """Whether each step is the last of its episode, bool (N,), and what to tell the user."""
+        """Ends of episodes, bool (N,), True at each last step, and what to tell the user."""
         is_last = self._terminals & (options.terminals != "none")
         has_timeouts = self._timeouts is not None
         if has_timeouts:

@@ -1,4 +1,4 @@
-"""What every reader of foreign episodes gives to `import_episodes`, and the options they share."""
+"""Interface between readers of foreign episodes and `import_episodes`; the options they share."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class EpisodeOptions(Checked):
 
     @property
     def pictures(self) -> str | None:
-        """What channels become, as `Picture.of` takes it; None: nobody said."""
+        """Treatment of channels, as `Picture.of` takes it; None: not specified."""
         if self.channels in ("colour", "rgba"):
             return self.channels
         is_said = self.channels == "grey" or self.frames != FRAMES[0]

@@ -55,7 +55,7 @@ class SourceField:
 
     @property
     def spec(self) -> FieldSpec:
-        """What is stored."""
+        """Spec of the stored field."""
         if self.picture is not None:
             return FieldSpec(kind="image", shape=self.picture.stored_shape)
         return FieldSpec(kind=self.kind, shape=self.shape, num_values=self.num_values)
@@ -133,7 +133,7 @@ def infer_field(
 
 
 def is_picture(shape: tuple[int, ...]) -> bool:
-    """Whether uint8 arrays of this shape are pictures, see `Picture.of`."""
+    """Tells whether uint8 arrays of this shape are images, see `Picture.of`."""
     if len(shape) == 4:
         return shape[0] <= 16 and is_picture(shape[1:])
     if len(shape) == 3:

@@ -22,7 +22,7 @@ from db1.tokens.spec import KINDS, FieldSpec, StepSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Fitting:
-    """How the observations of a source become those of a step spec.
+    """Mapping from the observations of a source to those of a step spec.
 
     Args:
         observation: Source field by key, its pictures already with the stored size.

@@ -52,7 +52,7 @@ _ROWS_FILE, _EPISODES_FILE = "file-{:03d}.parquet", "meta/episodes/chunk-000/fil
 
 @dataclass(frozen=True, kw_only=True)
 class LerobotSummary:
-    """What an export wrote: episodes, steps, and task texts."""
+    """Content of an export: episodes, steps, and task texts."""
 
     num_episodes: int
     num_steps: int

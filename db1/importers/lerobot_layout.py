@@ -1,4 +1,4 @@
-"""Where LeRobot keeps what: versions 2.0, 2.1 and 3 of its folders, on disk or on the hub.
+"""File layouts of LeRobot: versions 2.0, 2.1 and 3 of its folders, on disk or on the hub.
 
     meta/info.json       version, frames a second, features (dtype, shape), templates of the paths
 
@@ -153,7 +153,7 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeEntry:
-    """Where one episode lies.
+    """Location of one episode.
 
     Args:
         index: LeRobot's number of it.
@@ -177,7 +177,7 @@ class EpisodeEntry:
 
 
 class Layout:
-    """What the folder `meta` says.
+    """Content of the folder `meta`.
 
     Args:
         folder: The data set.

@@ -238,7 +238,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
 def final_observation(
     fields: Mapping[str, SourceField], flat: Mapping[str, Any], num_steps: int
 ) -> dict[str, Any]:
-    """What stands behind the last step, by key, JSON-able; without pictures and large arrays."""
+    """Observation after the last step, by key, JSON-able; without images and large arrays."""
     final: dict[str, Any] = {}
     for key, field in fields.items():
         values = flat[key]

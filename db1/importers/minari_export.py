@@ -38,7 +38,7 @@ FORMATS = ("hdf5", "arrow")
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSummary:
-    """What an export wrote: its id, episodes, steps, and how many final observations it repeats."""
+    """Content of an export: its id, episodes, steps, and how many final observations it repeats."""
 
     dataset_id: str
     num_episodes: int

@@ -1,4 +1,4 @@
-"""What every reader of images with texts gives to `import_pairs`, and the options they share."""
+"""Interface between readers of images with texts and `import_pairs`; the options they share."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ _CHANNELS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """How one picture is stored.
+    """Storage of one image.
 
     Args:
         height: Of the source in pixels.
@@ -103,14 +103,14 @@ class Picture:
 
     @property
     def is_reversible(self) -> bool:
-        """Whether the source's picture can be made from the stored one."""
+        """Tells whether the source's image can be restored from the stored one."""
         is_grey = self.frames in GREY and self.channels == _CHANNELS
         is_one = self.channels in (1, _CHANNELS) and not self.is_stack
         return is_one and not self.is_resized and not is_grey
 
 
 def _checked_frames(frames: str | None, channels: int, channels_first: bool, where: str) -> str:
-    """What channels become; DataError where that must be said, or cannot be."""
+    """Decides about channels; raises DataError where that must be said, or cannot be."""
     needed = {"stack": channels >= _CHANNELS, "rgba": channels == 4, "colour": channels % 3 == 0}
     if not needed.get(frames or "", True):
         raise DataError(

@@ -46,7 +46,7 @@ def load_plain(path: Path) -> Any:
 
 class _PlainUnpickler(pickle._Unpickler):  # in Python: it checks what BUILD sets
     def find_class(self, module: str, name: str) -> Any:
-        """What a name stands for; BadEpisode outside the list."""
+        """Class of a name; raises BadEpisode for names outside the list."""
         if (module, name) == ("numpy", "ndarray"):
             return np.ndarray
         if (module, name) == ("numpy", "dtype"):

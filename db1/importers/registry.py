@@ -77,7 +77,7 @@ def no_task(task: str) -> OpenTask:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportContext:
-    """What the caller gives every importer.
+    """Services of the caller for every importer.
 
     Args:
         progress: Called after each stored item.
@@ -98,7 +98,7 @@ class ImportContext:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportSummary:
-    """What an import did.
+    """Outcome of an import.
 
     Args:
         source: What was read, as an absolute path or a data set's id.

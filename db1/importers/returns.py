@@ -25,7 +25,7 @@ _MAX_WINDOW = 1_000
 
 @dataclass(frozen=True, kw_only=True)
 class ReturnFilter:
-    """Which episodes are good enough.
+    """Criterion for the episodes that are kept, by their return.
 
     Args:
         share: Share of the expert's return.

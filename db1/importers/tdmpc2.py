@@ -232,7 +232,7 @@ class TdMpc2Source(EpisodeSource):
         return replace(field, shape=(width,))
 
     def _width(self, key: str, width: int, known: StepSpec | None) -> int:
-        """How many numbers of a vector are the task's own."""
+        """Number of entries of a vector that are the task's own."""
         option_name = "action_dim" if key == ACTION else "observation_dim"
         given = getattr(self._options, option_name)
         if given is not None:

@@ -176,7 +176,7 @@ class _Corpus:
 
 @dataclass(frozen=True, kw_only=True)
 class _Loss:
-    """What a tokenizer cannot write of a corpus.
+    """Loss of a tokenizer on a corpus: text that it cannot write.
 
     Args:
         unwritable: Numbers of the documents of which nothing is left.

@@ -35,7 +35,7 @@ _PARTIAL = ".partial"
 
 @dataclass(frozen=True, kw_only=True)
 class TextSummary:
-    """What a text folder holds.
+    """Content of a text folder.
 
     Args:
         source: Corpus name, or an absolute path.

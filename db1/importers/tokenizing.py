@@ -72,7 +72,7 @@ def _in_order(
 
 
 class _Worker:
-    """What a worker process keeps: its tokenizer, unpacked once."""
+    """State of a worker process: its tokenizer, unpacked once."""
 
     tokenizer: TextTokenizer
 

@@ -88,7 +88,7 @@ class TrajectoryOptions(EpisodeOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    """Where an episode lies: rows [first, last) of a file's blocks, one after the other.
+    """Location of an episode: rows [first, last) of a file's blocks, one after the other.
 
     Without `last` it is all of one block.
     """

@@ -1,4 +1,4 @@
-"""What the arrays of somebody's trajectories are called: `target=source` pairs and presets.
+"""Names of the arrays of foreign trajectories: `target=source` pairs and presets.
 
     observation.<key>   an observation; `observation.*=obs/*` takes every array below `obs/`
     action, reward      one a step; without `reward` rewards are 0
@@ -35,7 +35,7 @@ SUFFIXES = (".hdf5", ".h5", ".npz", ".parquet", ".npy")
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """How one public collection lies on the disk.
+    """File layout of one public collection.
 
     Args:
         suffix: Of its files.

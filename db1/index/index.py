@@ -1,4 +1,4 @@
-"""Where training samples start: the Python face of the C++ index builder, and its reference.
+"""Starts of training samples: the Python face of the C++ index builder, and its reference.
 
 Every index has two implementations that give the same bytes: the extension module `db1._index`
 (csrc/index.cpp) and `reference_*` below, in NumPy. The reference says what is meant; the extension

@@ -25,7 +25,7 @@ from db1.ranges import Checked, Count, NonNegative, Range
 
 @dataclass(frozen=True, kw_only=True)
 class BeamConfig(Checked):
-    """How far and how wide to search.
+    """Depth and width of the search.
 
     Args:
         num_beams: Texts that are carried on for each prompt.

@@ -18,7 +18,7 @@ from db1.ranges import Checked, Count, Positive, Range
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeConfig(Checked):
-    """How an id is chosen from its scores.
+    """Choice of an id from its scores.
 
     Args:
         greedy: Take the best allowed id (the lowest of equals); the rest is then unused.

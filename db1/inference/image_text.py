@@ -35,7 +35,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class WritingConfig(Checked):
-    """How a text is written.
+    """Settings for writing a text.
 
     Args:
         max_tokens: The most tokens.
@@ -161,7 +161,7 @@ class ImageTextWriter:
         *,
         cut: bool = False,
     ) -> PromptTokens:
-        """What the model reads before it writes.
+        """Prompt that the model reads before it writes.
 
         Args:
             pixels: The image, uint8 (H, W, 3), sides multiples of the patch.

@@ -25,7 +25,7 @@ from db1.tokens.vocabulary import Vocabulary
 
 @dataclass(frozen=True, kw_only=True)
 class RunParts:
-    """What a run folder holds beside its weights.
+    """Content of a run folder beside its weights.
 
     Args:
         folder: The run folder.

@@ -1,4 +1,4 @@
-"""How a run was shown images with texts: the sets it learned, and their settings."""
+"""Image sets that a run learned, and the settings it was shown them with."""
 
 from __future__ import annotations
 

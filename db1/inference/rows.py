@@ -25,7 +25,7 @@ from db1.tokens.vocabulary import nth_ids
 
 
 class Rows(Protocol):
-    """What searches and samplers need of a set of growing texts."""
+    """Interface of searches and samplers to a set of growing texts."""
 
     @property
     def num_rows(self) -> int:

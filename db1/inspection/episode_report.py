@@ -107,7 +107,7 @@ def _scores(store: EpisodeStore, references: StoreReferences | None) -> dict[str
 
 
 def _figures(statistics: FieldStatistics) -> dict[str, Any]:
-    """What a field has; the counts of each discrete value only where they are few."""
+    """Figures of a field; the counts of each discrete value only where they are few."""
     figures = {key: value for key, value in statistics.__dict__.items() if value is not None}
     counts = figures.pop("value_counts", None)
     if counts is not None:

@@ -1,4 +1,4 @@
-"""What a check found: how bad it is, what, where, and how to mend it."""
+"""Findings of checks: how bad each is, what, where, and how to mend it."""
 
 from __future__ import annotations
 
@@ -38,5 +38,5 @@ def by_severity(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def has_error(findings: Iterable[Finding]) -> bool:
-    """Whether one of them is an error."""
+    """Tells whether one of them is an error."""
     return any(finding.severity == ERROR for finding in findings)

@@ -95,7 +95,7 @@ def _cell(token: Token) -> str:
 
 
 def _face(token: Token) -> str:
-    """What is written on a cell."""
+    """Text on a cell."""
     if token.kind == SEPARATOR:
         return "SEP"
     if token.kind == PADDING:

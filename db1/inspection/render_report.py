@@ -32,7 +32,7 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """What a subject of `db1 inspect` shows: tables, then histograms, then findings."""
+    """Output of `db1 inspect` for one subject: tables, then histograms, then findings."""
 
     title: str
     sections: Sequence[Section]

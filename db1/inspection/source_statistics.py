@@ -1,4 +1,4 @@
-"""What some sequences of one source look like: shares of kinds, bins used by each field."""
+"""Statistics of some sequences of one source: shares of kinds, bins used by each field."""
 
 from __future__ import annotations
 

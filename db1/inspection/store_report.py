@@ -1,4 +1,4 @@
-"""What is known about one store: facts, figures of its fields, histograms, findings."""
+"""Report on one store: facts, figures of its fields, histograms, findings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Histogram:
 
 @dataclass(frozen=True, kw_only=True)
 class StoreReport:
-    """What one store holds.
+    """Description of one store.
 
     Args:
         path: Its folder.

@@ -65,7 +65,7 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class StepLayout:
-    """What every step of a task has behind its text.
+    """Layout that every step of a task has after its text.
 
     Args:
         text_field: Name of the text in front (`a+b` for several fields); None without text.
@@ -179,7 +179,7 @@ def _number_patches(fields: list[tuple[str, FieldSpec]], size: int) -> list[Colu
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """What one token of a sequence is; `column` is None where that could not be told."""
+    """Meaning of one token of a sequence; `column` is None where it could not be told."""
 
     kind: str
     column: Column | None = None
@@ -202,7 +202,7 @@ class Walk:
 
 
 def kind_of_id(token: int, vocabulary: Vocabulary) -> str:
-    """What an id stands for where no layout tells."""
+    """Kind of an id where no layout tells."""
     if token in (IMAGE_PLACEHOLDER, NUMBER_PLACEHOLDER):
         return PATCH if token == IMAGE_PLACEHOLDER else NUMBER_PATCH
     if token == vocabulary.separator:
@@ -327,7 +327,7 @@ def _check_step(
 
 
 def _next_step(sample: Sample, place: int, limit: int) -> int:
-    """Where to go on after a broken step: at the next first local position."""
+    """Place at which to go on after a broken step: the next first local position."""
     starts = np.flatnonzero(sample.local_positions[place + 1 : limit] == 1)
     return place + 1 + int(starts[0]) if len(starts) else limit
 

@@ -1,1 +1,1 @@
-"""What is measured: scores, significance, captions, answers, perplexity."""
+"""Measures: scores, significance, captions, answers, perplexity."""

@@ -33,7 +33,7 @@ _NAMED = 3
 
 @dataclass(frozen=True, kw_only=True)
 class AnsweredQuestion:
-    """What people answered.
+    """A question with people's answers.
 
     Args:
         answers: In order.

@@ -52,7 +52,7 @@ _SEPARATOR = "|||"
 
 @dataclass(frozen=True, kw_only=True)
 class JavaTools:
-    """Where Java and the jars lie.
+    """Paths of Java and the jars.
 
     Args:
         java: The program.
@@ -63,7 +63,7 @@ class JavaTools:
     folder: Path
 
     def spice_missing(self) -> str | None:
-        """Why SPICE cannot run; None when it can."""
+        """Reason why SPICE cannot run; None when it can."""
         missing = [name for name in (_SPICE_JAR, *_SPICE_MODELS) if not self.jar(name).is_file()]
         if not missing:
             return None

@@ -1,4 +1,4 @@
-"""What decides the scores of captions and answers."""
+"""Settings that decide the scores of captions and answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAIRS_PANEL = "Captions and questions about held-out images"
 
 @dataclass(frozen=True, kw_only=True)
 class PairScoring(Checked):
-    """What decides the scores of captions and answers.
+    """Settings that decide the scores of captions and answers.
 
     Args:
         split: Split to score on; None: `test`, else what the run held out.
@@ -73,13 +73,13 @@ class PairScoring(Checked):
         check_tokenizer(self.tokenizer)
 
     def captions(self) -> WritingConfig:
-        """How captions are written."""
+        """Settings for writing captions."""
         from db1.inference.image_text import WritingConfig
 
         return WritingConfig(beams=self.beams, length_penalty=self.length_penalty)
 
     def answers(self) -> WritingConfig:
-        """How free answers are written."""
+        """Settings for writing free answers."""
         from db1.inference.image_text import WritingConfig
 
         return WritingConfig(max_tokens=16)

@@ -1,4 +1,4 @@
-"""Which pairs of a set a run is scored on: never one that it learned from.
+"""Selection of the pairs of a set that a run is scored on: never one that it learned from.
 
 1. the split asked for
 2. else `test`, where it is stored with texts

@@ -17,7 +17,7 @@ _CHUNK = 512
 
 @dataclass(frozen=True, kw_only=True)
 class PairTexts:
-    """What was written about some pairs.
+    """Generated texts of some pairs.
 
     Args:
         texts: A caption or an answer of each pair.

@@ -1,4 +1,4 @@
-"""How well a model predicts held-out text, beside what counting words alone would reach."""
+"""Perplexity on held-out text, beside what counting words alone would reach."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryProtocol:
-    """How a text is scored.
+    """Protocol for scoring a text.
 
     Args:
         target_length: Tokens scored at once.

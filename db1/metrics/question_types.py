@@ -75,7 +75,7 @@ class MostFrequentAnswers:
         return cls(by_type=by_type, overall=_first(total))
 
     def answer(self, question_type: str) -> str:
-        """What it answers."""
+        """The answer."""
         return self.by_type.get(question_type, self.overall)
 
 

@@ -1,4 +1,4 @@
-"""How sure a difference is: permutation tests, and intervals by resampling.
+"""Significance of differences: permutation tests, and intervals by resampling.
 
 Source: Phipson and Smyth 2010 ("Permutation P-values should never be zero"); Holm 1979.
 """

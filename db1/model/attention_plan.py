@@ -1,4 +1,4 @@
-"""How the layers of one forward pass attend: the kernel and the prepared visibility.
+"""Attention of the layers in one forward pass: the kernel and the prepared visibility.
 
 The choice is made before the layers, from the device and the sizes:
 

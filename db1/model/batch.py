@@ -1,4 +1,4 @@
-"""What the model takes: a batch of sequences as torch tensors, its images grouped by size."""
+"""Input of the model: a batch of sequences as torch tensors, its images grouped by size."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _CHOICES = {
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Checked):
-    """What a `TransformerXL` is built from.
+    """Architecture of a `TransformerXL`.
 
     Args:
         num_layers: Decoder layers.

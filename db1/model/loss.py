@@ -27,7 +27,7 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOutput:
-    """What a training forward returns.
+    """Output of a training forward.
 
     Args:
         loss: Scalar: sum of masked losses / sum of the mask (0 when nothing is to be predicted),

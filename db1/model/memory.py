@@ -39,7 +39,7 @@ class _Storage:
         self.written = written
 
     def can_append(self, stop: int, num_tokens: int) -> bool:
-        """Whether columns [stop, stop + num_tokens) are free for a memory that ends at `stop`."""
+        """True when columns [stop, stop + num_tokens) are free for a memory that ends at `stop`."""
         frozen = self.columns.is_inference() and not torch.is_inference_mode_enabled()
         fits = stop + num_tokens <= self.columns.shape[4]
         return fits and self.written == stop and not frozen

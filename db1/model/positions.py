@@ -60,7 +60,7 @@ class PositionConfig(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class PositionTerms:
-    """What one layer's encoding adds, by descending distance: span - 1, ..., 1, 0, -1.
+    """Position terms of one layer, by descending distance: span - 1, ..., 1, 0, -1.
 
     Args:
         vectors: r (H, P, K).
@@ -90,7 +90,7 @@ class PositionEncoding(nn.Module):
     """
 
     uses_position_bias: ClassVar[bool] = False
-    """Whether the model has a position bias v for it."""
+    """True when the model has a position bias v for it."""
 
     def __init__(self, config: PositionConfig) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class PositionEncoding(nn.Module):
 
     @staticmethod
     def features(config: PositionConfig, distances: Tensor) -> Tensor | None:
-        """What the layers share, from distances (P,) in the type to compute in."""
+        """Features that the layers share, from distances (P,) in the type to compute in."""
         return None
 
     def forward(self, features: Tensor | None, dtype: torch.dtype) -> PositionTerms:
@@ -160,7 +160,7 @@ def sinusoids(distances: Tensor, width: int, clamp_length: int | None) -> Tensor
 
 
 def alibi_slopes(num_heads: int) -> list[float]:
-    """What a key loses a step of distance, by head: 2 ** (-8 h / n) for h = 1..n.
+    """Slopes by head, subtracted for each step of distance: 2 ** (-8 h / n) for h = 1..n.
 
     n is the number of heads where that is a power of two. Otherwise the slopes of the next lower
     power come first, then every other one of the next higher power's.

@@ -34,7 +34,7 @@ from db1.model.visibility import masked_score
 
 @dataclass(frozen=True, kw_only=True)
 class RingVisibility:
-    """Which slots each new token sees, and how far away they are.
+    """Visibility of ring slots: which ones each new token sees, and how far away they are.
 
     Args:
         distances: int64 (B, T, C), at least 0.

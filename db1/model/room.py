@@ -1,4 +1,4 @@
-"""Whether sizes can fit this machine at all, before anything is allocated.
+"""Check that sizes can fit this machine at all, before anything is allocated.
 
 Lower bounds only: what passes may still be too large (`db1 train --dry-run` counts exactly), what
 is refused could never have worked and would end in an abort, or in the system killing processes.

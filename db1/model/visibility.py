@@ -1,4 +1,4 @@
-"""Which keys each query sees.
+"""Visibility: the keys that each query sees.
 
 Shapes: B batch, T query tokens, M memory tokens, S = M + T key tokens.
 """

@@ -47,7 +47,7 @@ class Job:
 
 
 class Outcomes(NamedTuple):
-    """What `run_jobs` has done: results by key, and one line by key of each job that failed."""
+    """Outcome of `run_jobs`: results by key, and one line by key of each job that failed."""
 
     results: dict[str, Any]
     failures: dict[str, str]

@@ -20,7 +20,7 @@ class Axis:
     ticks: tuple[float, ...]
 
     def share(self, value: float) -> float:
-        """Where a value lies, 0 at the low end and 100 at the high one; clipped."""
+        """Position of a value on an axis, 0 at the low end and 100 at the high one; clipped."""
         return 100 * min(1.0, max(0.0, (value - self.low) / (self.high - self.low)))
 
 

@@ -1,4 +1,4 @@
-"""What a report is made of: sections of blocks, without a word about HTML, Markdown or LaTeX."""
+"""Building blocks of a report, independent of HTML, Markdown and LaTeX."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def bar_html(bar: Bar) -> str:
 
 
 def place(score: float) -> float:
-    """Where a score lies on a bar, in percent of its width."""
+    """Position of a score on a bar, in percent of its width."""
     return 100 * (min(HIGHEST, max(LOWEST, score)) - LOWEST) / (HIGHEST - LOWEST)
 
 

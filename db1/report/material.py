@@ -1,4 +1,4 @@
-"""What a report is written from: the results, and what lies around them."""
+"""Material of a report: the results, and what lies around them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Material:
 
     @property
     def name(self) -> str:
-        """What was evaluated: the run's name and its checkpoint, or the policy."""
+        """Name of what was evaluated: the run and its checkpoint, or the policy."""
         checkpoint = self.results["provenance"]["checkpoint"]
         if not checkpoint:
             return f"policy {self.results['settings'].get('policy', '?')}"

@@ -44,5 +44,5 @@ def check_demonstrations(task_id: str, folder: Path) -> None:
 
 
 def _is_released_cache(root: Path) -> bool:
-    """Whether a folder holds demonstrations as the released model keeps them."""
+    """Tells whether a folder holds demonstrations in the released model's format."""
     return next(root.glob("*/path_lengths.npy"), None) is not None

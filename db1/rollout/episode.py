@@ -64,7 +64,7 @@ class StopWatching(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeResult:
-    """What one episode came to.
+    """Outcome of one episode.
 
     Args:
         seed: Seed of the environment.

@@ -1,4 +1,4 @@
-"""Who acts in a rollout: the model, the task's expert, the nearest demonstration, or chance."""
+"""Policies of a rollout: the model, the task's expert, the nearest demonstration, or chance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which demonstrations prime the memory of which episode.
+"""Assignment of demonstrations to episodes, whose memory they prime.
 
     top          the `num_prompts` of the highest return, taken in turn
     sample_peak  one drawn for each episode from the best tenth (released rule for whole data sets)
@@ -50,7 +50,7 @@ class Prompts:
 
 
 def no_prompts() -> Prompts:
-    """What an evaluation without prompts uses."""
+    """Prompts of an evaluation without any."""
     return Prompts(number_of={})
 
 

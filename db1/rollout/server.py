@@ -1,4 +1,4 @@
-"""What a worker process does for a rollout: it holds environments, or plays whole episodes.
+"""Worker process of a rollout: it holds environments, or plays whole episodes.
 
     request                          what happens                       answer
     ("reset", task, [(row, seed)])   makes and resets environments      {row: observation}

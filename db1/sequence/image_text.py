@@ -68,7 +68,7 @@ class ImageText:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptTokens:
-    """What stands before a caption or an answer.
+    """Tokens before a caption or an answer.
 
     Args:
         ids: int32 (n,); `IMAGE_PLACEHOLDER` at image patches.

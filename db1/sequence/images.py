@@ -1,4 +1,4 @@
-"""Which tokens of a batch the patches of its images stand for.
+"""Positions of image patches among the tokens of a batch.
 
     row 0   text  p0  p1 | SEP ...      the two patches of the row's first image
     row 1   p1 | x0  SEP ...            its first patch lies before this stretch of tokens

@@ -1,4 +1,4 @@
-"""Where the values of many steps go when `step.py` lays them out, whole columns at a time."""
+"""Positions of the values of many steps, for `step.py`, which lays out whole columns at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tokens of a batch its number patches stand for."""
+"""Positions of number patches among the tokens of a batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the data side hands on: one training sequence."""
+"""Output of the data side: one training sequence."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ class StepCodec:
         )
 
     def _number_layout(self, keys: list[str]) -> NumberLayout | None:
-        """How numbers are cut into patches; None where each is a token."""
+        """Layout of numbers in patches; None where each is a token."""
         if self.patches.numbers == 1 or not keys:
             return None
         config = self.vocabulary.config

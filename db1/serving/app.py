@@ -252,7 +252,7 @@ class Desk:
 
 
 _REASONS = {401: "token", 404: "session", 409: "busy", 413: "size", 503: "room"}
-"""What the metrics call a refusal, by its status."""
+"""Labels of refusals in the metrics, by status."""
 
 
 def _status(error: Db1Error) -> int:
@@ -282,7 +282,7 @@ def _seed(content: Mapping[str, Any]) -> int:
 
 
 def _is_allowed(header: str | None, token: str | None) -> bool:
-    """Whether a request has the token; compared in constant time."""
+    """Tells whether a request has the token; compared in constant time."""
     if token is None:
         return True
     given = (header or "").removeprefix("Bearer ").encode("utf-8")

@@ -96,7 +96,7 @@ def _alone(memory: Memory) -> RowMemory:
 
 @dataclass(eq=False)
 class _Call:
-    """What one agent asks for."""
+    """Request of one agent."""
 
     ids: Tensor
     local_positions: Tensor
@@ -215,7 +215,7 @@ class Batcher:
             return sorted(calls, key=_place)
 
     def _is_due(self) -> bool:
-        """Whether a pass starts: all have come who are at work or were in the last pass.
+        """Tells whether a pass is due: all agents at work or in the last pass have asked.
 
         Those of the last pass are expected, for their environments have just made a step; and as
         long as the same rows come again, their memory is not copied.

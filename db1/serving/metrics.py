@@ -1,4 +1,4 @@
-"""What a policy server counts, as Prometheus reads it."""
+"""Metrics of a policy server, as Prometheus reads them."""
 
 from __future__ import annotations
 

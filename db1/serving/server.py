@@ -25,7 +25,7 @@ from db1.tokens.spec import StepSpec
 
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig(Checked):
-    """Where and how a model is served.
+    """Settings of the server of a model.
 
     Args:
         host: Address to listen on.
@@ -51,7 +51,7 @@ class ServerConfig(Checked):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this machine only."""
+    """Tells whether an address can be reached from this machine only."""
     if host == "localhost":
         return True
     try:

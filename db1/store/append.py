@@ -38,7 +38,7 @@ class AppendFiles:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is anything left to write to."""
+        """Tells whether there is anything left to write to."""
         return bool(self._files)
 
     def cut(self, path: Path, size: int) -> None:
@@ -52,11 +52,11 @@ class AppendFiles:
             view = view[file.write(view) :]
 
     def end(self, path: Path) -> int:
-        """Where a file ends now; 0 when it was not opened."""
+        """Present end of a file; 0 when it was not opened."""
         return self._files[path].tell() if path in self._files else 0
 
     def ends(self) -> dict[Path, int]:
-        """Where each file ends now."""
+        """Present ends of all files."""
         return {path: file.tell() for path, file in self._files.items()}
 
     def take_back(self, ends: Mapping[Path, int]) -> None:
@@ -107,7 +107,7 @@ class StoreWriter:
     """
 
     NOUN: ClassVar[str]
-    """What a record stands for, in errors."""
+    """Kind of record, for errors."""
 
     def __init__(
         self,

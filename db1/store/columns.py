@@ -49,7 +49,7 @@ class Column(ABC):
 
     @abstractmethod
     def encode(self, rows: np.ndarray, sizes: tuple[int, ...]) -> tuple[bytes, ...]:
-        """What rows (N, *shape) append to each file, whose sizes are given."""
+        """Bytes that rows (N, *shape) append to each file, whose sizes are given."""
 
     @abstractmethod
     def read(self, first: int, last: int) -> np.ndarray:

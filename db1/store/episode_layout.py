@@ -63,7 +63,7 @@ _HEADER_SHAPE = {
 
 @dataclass(frozen=True, kw_only=True)
 class StoreHeader(Header):
-    """What a store holds and where it came from.
+    """Content and origin of a store.
 
     Args:
         task: Task id, `suite/task`.
@@ -152,7 +152,7 @@ class StoreFiles:
         self.has_text = any(field.kind == "text" for field in header.spec.observation.values())
 
     def paths(self) -> list[Path]:
-        """Where the files lie, those of the records last."""
+        """Paths of the files, those of the records last."""
         files = [file for column in self.columns.values() for file in column.files]
         files += [self.strings.lines_file, self.strings.ends.file, self.metadata]
         return [file.path for file in [*files, self.records.file]]
@@ -189,7 +189,7 @@ class StoreFiles:
         return lengths
 
     def _has_rest(self, num_records: int, num_steps: int) -> bool:
-        """Whether a part of an episode lies behind the last record, and no writer is at work."""
+        """Tells whether part of an episode follows the last record while no writer is at work."""
         size = self.records.file.size()
         if size // self.records.record_bytes != num_records:
             return False

@@ -42,7 +42,7 @@ _CHUNK = 1 << 15
 
 @dataclass(frozen=True, kw_only=True)
 class StoreCounts:
-    """What `EpisodeStore.verify` counted.
+    """Counts made by `EpisodeStore.verify`.
 
     Args:
         num_episodes: Complete episodes.

@@ -51,7 +51,7 @@ class StoredFiles(Protocol):
     path: Path
 
     def paths(self) -> Sequence[Path]:
-        """Where the files lie, those of the records last."""
+        """Paths of the files, those of the records last."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What a stored task is to do, in words: `instruction.json` beside the episodes.
+"""Instruction of a stored task: `instruction.json` beside the episodes.
 
     {"text": "reach the red goal with the hand", "field": null}     one for the whole task
     {"text": "...", "field": "mission"}      each episode says it in a text field of its steps

@@ -71,7 +71,7 @@ _HEADER_SHAPE = {"name": str, "split": str, "kind": str, "origin": dict, "create
 
 @dataclass(frozen=True, kw_only=True)
 class PairHeader(Header):
-    """What a store of one split holds and where it came from.
+    """Content and origin of the store of one split.
 
     Args:
         name: Of the set, as `coco`.
@@ -146,7 +146,7 @@ class PairFiles:
         self.pair_records = StoreFile(path / "pairs.bin")
 
     def paths(self) -> list[Path]:
-        """Where the files lie, that of the pairs' records last."""
+        """Paths of the files, that of the pairs' records last."""
         files = (self.images, self.image_records, self.lines, self.pair_records)
         return [file.path for file in files]
 

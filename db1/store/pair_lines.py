@@ -16,7 +16,7 @@ _KEYS = ("image", "texts", "question", "prompt", "metadata")
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """What belongs to one image: captions, or a question with its answers.
+    """Texts that belong to one image: captions, or a question with its answers.
 
     Args:
         image_name: Name of the image inside its set; pairs with one name share the image.

@@ -1,4 +1,4 @@
-"""What the pairs of a store look like: how many, how long, which answers, which image sizes."""
+"""Statistics of a store's pairs: their number, lengths, answers and image sizes."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class PairWriter(StoreWriter):
         return self._num_images
 
     def has_image(self, name: str) -> bool:
-        """Whether the store has an image of this name."""
+        """Tells whether the store has an image of this name."""
         return name in self._numbers
 
     def append(self, pair: Pair, image: bytes) -> None:

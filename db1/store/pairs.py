@@ -46,7 +46,7 @@ _CHUNK = 1 << 15
 
 @dataclass(frozen=True, kw_only=True)
 class PairCounts:
-    """What `PairStore.verify` counted.
+    """Counts made by `PairStore.verify`.
 
     Args:
         num_pairs: Complete pairs.
@@ -136,7 +136,7 @@ class PairStore:
         return content
 
     def image_place(self, image: int) -> str:
-        """How errors name an image."""
+        """Name of an image in errors."""
         return f"{self._files.images.path} image {image}"
 
     def image_sizes(self) -> np.ndarray:
@@ -206,7 +206,7 @@ class PairStore:
         self._num_pairs = self._files.num_pairs() if num_pairs is None else num_pairs
 
     def _pair_record(self, number: int) -> tuple[int, np.void]:
-        """Where the line of a pair starts, and its record."""
+        """Start of a pair's line, and its record."""
         if not 0 <= number < self._num_pairs:
             raise DataError(f"{self.path}: pair {number}, expected 0..{self._num_pairs - 1}")
         records = self._files.read_pairs(max(0, number - 1), number + 1)

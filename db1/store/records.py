@@ -74,7 +74,7 @@ def record_checksums(records: np.ndarray, first: int = 0) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class OnDisk:
-    """How much of what records vouch for lies on disk.
+    """Amount of the recorded data that lies on disk.
 
     Args:
         num_steps: Complete rows that every column has.

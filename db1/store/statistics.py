@@ -1,4 +1,4 @@
-"""What the values of a store look like: ranges, moments, what the tokenizer would clip.
+"""Statistics of a store's values: ranges, moments, what the tokenizer would clip.
 
 Columns are read one after the other in chunks of a few MiB, across episodes, so memory does not
 grow with the store and short episodes cost no more than long ones.

@@ -1,4 +1,4 @@
-"""What every suite gives: tasks by name, each a `TaskEnv` that speaks one `StepSpec`.
+"""Interface of suites: tasks by name, each a `TaskEnv` that speaks one `StepSpec`.
 
 A suite is one file in this folder. It subclasses `TaskEnv` (the environment) and `Suite` (the list
 of its tasks) and enters one instance with `SUITES.register(name)(instance)`. Its environment
@@ -95,7 +95,7 @@ class TaskEnv(gymnasium.Env, ABC):
         return self.render_frame() if self.render_mode == "rgb_array" else None
 
     def action_names(self) -> tuple[str, ...] | None:
-        """What each value of a discrete action does, in words; None where nobody says."""
+        """Meaning of each value of a discrete action, in words; None where it is not known."""
         return None
 
     def native_observation(self, observation: Observation) -> Any:

@@ -1,4 +1,4 @@
-"""What every task must keep, as checks that anybody can run on a suite: `db1 tasks check SUITE`.
+"""Contract of every task, as checks that anybody can run on a suite: `db1 tasks check SUITE`.
 
 An evaluation compares policies on the same episodes, several side by side in one process. So a
 seed must name an episode, environments must not mix, and what is seen and done must fit the spec.
@@ -27,12 +27,12 @@ MakeEnv = Callable[[], TaskEnv]
 
 
 class BrokenContract(Exception):
-    """What a check found."""
+    """Violation that a check found."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """What a check of a task came to.
+    """Outcome of a check of a task.
 
     Args:
         task: Task id.

@@ -165,7 +165,7 @@ def _import_module(name: str, where: str) -> None:
 
 
 def _draws(spec: Any) -> bool:
-    """Whether an environment can be made with pictures."""
+    """Tells whether an environment can be made with images."""
     point = spec.entry_point
     creator = point if callable(point) else gymnasium.envs.registration.load_env_creator(point)
     metadata = getattr(creator, "metadata", None)

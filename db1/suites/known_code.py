@@ -33,7 +33,7 @@ def remember(place: str) -> None:
 
 
 def is_known(place: str) -> bool:
-    """Whether a .py file or a module is installed, or was named here with this content before."""
+    """True for a .py file or module that is installed, or was named here with this content."""
     digest = _digest(place)
     return digest is None or digest in _known()
 

@@ -66,7 +66,7 @@ class TaskRow:
 
     @property
     def _elsewhere(self) -> str:
-        """What to do where db1 has no expert."""
+        """Advice where db1 has no expert."""
         if self.datasets:
             return f"import from {', '.join(self.datasets)}"
         return "no public data set known; import your own (db1 import --help)"
@@ -81,7 +81,7 @@ class TaskRow:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """What `db1 tasks --json` prints."""
+        """Entry of `db1 tasks --json`."""
         return {
             "id": self.id,
             "suite": self.suite,

@@ -46,7 +46,7 @@ _OTHER_EXPERTS = {
 
 
 class MiniGrid(Suite):
-    """What minigrid registers beside BabyAI; a task is named without `MiniGrid-`."""
+    """Tasks of minigrid beside BabyAI; a task is named without `MiniGrid-`."""
 
     name = "minigrid"
     extra = "babyai"

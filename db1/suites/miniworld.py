@@ -58,7 +58,7 @@ _COLLECTING = frozenset({"PickupObjects"})
 
 @dataclass
 class Drawing:
-    """Which environment's walls lie in OpenGL's display list; all environments share one list."""
+    """Owner of the walls in OpenGL's display list, which all environments share."""
 
     owner: Any = None
 

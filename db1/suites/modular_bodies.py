@@ -17,7 +17,7 @@ from db1.errors import DataError
 
 PACKAGE = "modular_mujoco_envs"
 _NOT_NUMBERS = {"0.13/2": "0.065"}
-"""What stands in hopper files where MuJoCo wants a number."""
+"""Numbers for the arithmetic in hopper files, where MuJoCo wants a number."""
 
 
 def body_xml(name: str) -> str:

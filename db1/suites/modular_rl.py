@@ -66,7 +66,7 @@ _LARGEST_ANGLE = 1.0
 _HUMANOID_LIMBS = ("thigh", "shin", "upper_arm", "lower_arm")
 _HOPPER_LIMBS = ("torso", "thigh", "leg", "foot")
 _WALKER_LOWERED = {"2": 0.26, "3": 0.26, "4": 0.136}
-"""How much lower than the full walker's 0.8 to 2.0 these stand."""
+"""Offsets by which these stand lower than the full walker's 0.8 to 2.0."""
 _HOPPER_LOWEST = {"3": 0.45, "4": 0.6, "5": 0.95}
 
 
@@ -158,7 +158,7 @@ class ModularEnv(TaskEnv):
             self._camera.close()
 
     def is_up(self) -> bool:
-        """Whether the body has not fallen."""
+        """Tells whether the body has not fallen."""
         if self._family.heights is None:
             return True
         low, high = self._family.heights

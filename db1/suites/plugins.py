@@ -194,7 +194,7 @@ def _load(place: str, do_import: Callable[[], Any]) -> None:
 
 
 def _owner(message: str) -> str:
-    """Which other plug-in has the suite that an error is about."""
+    """Names the other plug-in that has the suite of an error."""
     for place in LOADED:
         if any(f"suite {name!r} is registered twice" in message for name in LOADED[place]):
             return f", by plug-in {place}"

@@ -1,4 +1,4 @@
-"""Which seeds an episode may be reset with: demonstrations, references and evaluation never share.
+"""Seeds that an episode may be reset with: demonstrations, references and evaluation never share.
 
     [0, 1,000,000)           collection    demonstrations a model learns from
     [1,000,000, 2,000,000)   reference     random and expert returns that scores are normalised by

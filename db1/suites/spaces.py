@@ -160,7 +160,7 @@ def _as_float(value: Any) -> np.ndarray:
 
 
 def _is_float_box(space: gs.Space) -> bool:
-    """Whether a space holds numbers rather than choices."""
+    """Tells whether a space holds numbers rather than choices."""
     if not isinstance(space, gs.Box):
         return False
     if space.dtype is not None and np.dtype(space.dtype).kind == "f":
@@ -184,7 +184,7 @@ def _choices(space: gs.Space, where: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _is_picture(space: gs.Box) -> bool:
-    """Whether arrays are pictures: (H, W), (H, W, C) or (C, H, W) of uint8 or of floats in 0..1."""
+    """Tells images apart: (H, W), (H, W, C) or (C, H, W) of uint8 or of floats in 0..1."""
     shape, kind = space.shape, np.dtype(space.dtype)
     if len(shape) == 3:
         sides = shape[1:] if shape[0] < MIN_IMAGE_SIDE else shape[:2]

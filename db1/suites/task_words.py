@@ -1,4 +1,4 @@
-"""What built-in tasks are to do, as one would say it; other tasks go by their name in words."""
+"""Instructions of built-in tasks, in natural words; other tasks go by their name in words."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ _BACKGROUND = (255, 255, 255)
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFileInfo:
-    """What an image file's header says.
+    """Content of an image file's header.
 
     Args:
         format: One of `IMAGE_FILE_FORMATS`.
@@ -121,7 +121,7 @@ class ImageFile:
         return picture if turn is None else picture.transpose(turn)
 
     def notes(self) -> tuple[str, ...]:
-        """What a person should know about how the file is read; call it before `decode`.
+        """Notes for a person on how the file is read; call it before `decode`.
 
         Raises:
             DataError: The file is cut off or damaged.

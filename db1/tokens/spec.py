@@ -1,4 +1,4 @@
-"""What one step of a task looks like: the contract between suites, stores, sequences and policies.
+"""Spec of one step of a task: the contract between suites, stores, sequences and policies.
 
 A *field* is one array of a step (an observation entry or the action). A *step* has named
 observation fields and one action field. An *episode* holds the arrays of all its steps.

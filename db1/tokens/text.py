@@ -162,7 +162,7 @@ class TextTokenizer:
 
     @cached_property
     def may_lose_text(self) -> bool:
-        """Whether there are characters that it has no ids for; False where it knows all bytes."""
+        """True when some characters have no ids; False for a tokenizer that knows all bytes."""
         pre_tokenizer = json.dumps(json.loads(self._content).get("pre_tokenizer"))
         vocabulary = self._tokenizer.get_vocab(with_added_tokens=False)
         if '"ByteLevel"' in pre_tokenizer:

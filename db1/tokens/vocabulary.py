@@ -148,7 +148,7 @@ class Vocabulary:
 
 
 def _all_below(values: np.ndarray, count: int) -> bool:
-    """Whether all values (at least one) are in [0, count)."""
+    """Tells whether all values (at least one) are in [0, count)."""
     dtype = values.dtype
     if dtype in (np.int32, np.int64):  # as unsigned numbers the negative ones are the largest
         values = values.view(np.uint32 if dtype == np.int32 else np.uint64)

@@ -38,7 +38,7 @@ STEPS_PER_NAT = 1_000
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveConfig(Checked):
-    """When and how far shares follow progress, see the module's docstring.
+    """Timing and strength with which shares follow progress, see the module's docstring.
 
     Args:
         period: Steps between two changes.
@@ -123,5 +123,5 @@ def _fall(before: Mapping[str, float], after: Mapping[str, float], name: str) ->
 
 
 def _boost(period: Stretch, name: str, configured: Fraction) -> float:
-    """What a dataset had in a period, in units of its configured share."""
+    """Share of a dataset in a period, in units of its configured share."""
     return float(period.shares[name] / configured) if configured and period.shares[name] else 1.0

@@ -1,4 +1,4 @@
-"""How a model is trained: batch sizes, optimizer, precision, engine, and when to report."""
+"""Settings of a training: batch sizes, optimizer, precision, engine, and when to report."""
 
 from __future__ import annotations
 

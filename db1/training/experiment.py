@@ -71,7 +71,7 @@ class ExperimentConfig:
 
     @property
     def run_folder(self) -> Path:
-        """Where the run's files go."""
+        """Folder of the run's files."""
         return self.runs / self.name
 
 
@@ -163,7 +163,7 @@ def _check_room(config: ExperimentConfig, vocabulary: Vocabulary) -> None:
 
 
 def watch_of(config: ExperimentConfig) -> Watch:
-    """What the records of an experiment need to know of its datasets and its model."""
+    """Facts about an experiment's datasets and model that its records need."""
     text, pairs = frozenset(config.data.text), frozenset(config.data.pairs)
 
     def group_of(source: str) -> SourceGroup:

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
-    """How a training ended.
+    """End of a training.
 
     Args:
         step: Optimizer steps done.

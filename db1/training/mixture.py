@@ -98,7 +98,7 @@ class RunMixture:
         return min((step // period + 1) * period, self._training.num_steps)
 
     def is_due(self, step: int) -> bool:
-        """Whether a period starts at `step` whose shares are not decided yet."""
+        """Tells whether a period starts at `step` whose shares are not decided yet."""
         if self._adaptive is None or step % self._adaptive.period or self._schedule is None:
             return False
         last = self._schedule.stretches[-1]

@@ -36,7 +36,7 @@ def resolve_precision(training: TrainingConfig, run_folder: Path) -> TrainingCon
 
 
 def computes_bf16(cpu_info: Path = _CPU_INFO) -> bool:
-    """Whether this machine's GPU, or without one its processor, multiplies bf16 natively.
+    """Tells whether this machine's GPU, or without one its processor, multiplies bf16 natively.
 
     Args:
         cpu_info: The system's description of the processor.

@@ -31,11 +31,11 @@ _SHAPE = {
     "episodes?": {str: {"file": str, "same?": bool}},
 }
 _MAX_ATTEMPTS = 2
-"""How often a task is filmed that takes the program along."""
+"""Attempts to film a task that takes the program down."""
 
 
 def read_recordings(folder: Path, results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What `record` left beside results.json, by task; those of other results are left out."""
+    """Recordings beside results.json, by task; those of other results are left out."""
     found = {}
     for path in sorted((folder / VIDEOS_FOLDER).glob(f"*/*/{RECORDING_FILE}")):
         try:
@@ -54,7 +54,7 @@ def read_recordings(folder: Path, results: Mapping[str, Any]) -> dict[str, dict[
 
 
 def stamp_of(results: Mapping[str, Any], task: str, film: Mapping[str, Any]) -> dict[str, Any]:
-    """What a recording must agree with to be kept."""
+    """Stamp that a recording must agree with to be kept."""
     return {"results": stamp_of_results(results, task), "film": dict(film)}
 
 

@@ -1,4 +1,4 @@
-"""Where scenes go: a window, a film, or lines of text. (`db1/cli` has the terminal's pictures.)"""
+"""Displays of scenes: a window, a film, or lines of text. (`db1/cli` has the terminal's images.)"""
 
 from __future__ import annotations
 

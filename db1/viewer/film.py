@@ -23,7 +23,7 @@ _QUALITY = 60
 
 @dataclass(frozen=True, kw_only=True)
 class FilmConfig(Checked):
-    """How films are made.
+    """Settings of films.
 
     Args:
         frames: The most frames of a film.
@@ -53,7 +53,7 @@ class FrameKeeper:
         self._frames: list[tuple[int, Any]] = []
 
     def wants(self, step: int) -> bool:
-        """Whether the frame of this step is to be drawn."""
+        """Tells whether the frame of this step is to be drawn."""
         return step % self.stride == 0
 
     def add(self, step: int, frame: Any) -> None:

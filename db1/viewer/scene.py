@@ -57,7 +57,7 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """What is shown of one moment.
+    """Scene of one moment.
 
     Args:
         title: Task, policy and seed.
@@ -101,7 +101,7 @@ class Spectator:
 
     @property
     def reason(self) -> str | None:
-        """Why bars are drawn in place of pictures; None: pictures are."""
+        """Reason why bars are drawn in place of images; None: images are."""
         return self._painter.reason
 
     def __call__(self, env: TaskEnv, moment: Transition) -> None:

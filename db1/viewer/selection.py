@@ -1,4 +1,4 @@
-"""Which tasks and which episodes are filmed."""
+"""Selection of the tasks and episodes that are filmed."""
 
 from __future__ import annotations
 

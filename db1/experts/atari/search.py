@@ -30,7 +30,7 @@ from db1.suites.base import Observation, TaskEnv
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(Checked):
-    """How far and how broadly the planner looks.
+    """Depth and breadth of the planner's search.
 
     Attributes:
         horizon: Steps (of 4 frames) of a plan.

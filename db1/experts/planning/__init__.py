@@ -34,7 +34,7 @@ def make_objective(task_id: str) -> Objective:
 
 
 def has_objective(task_id: str) -> bool:
-    """Whether the planner can plan a task."""
+    """Tells whether the planner has an objective for a task."""
     return _key(task_id) in OBJECTIVES
 
 

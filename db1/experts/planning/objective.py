@@ -1,4 +1,4 @@
-"""What a planner works for: a task's reward over many trajectories at once, and hints beside it."""
+"""Objectives of the planner: a task's reward over many trajectories at once, and hints."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ Score = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class PlannerSettings:
-    """How a task is planned.
+    """Settings of the planner for one task.
 
     Args:
         horizon: Control steps that a plan looks ahead.

@@ -1,4 +1,4 @@
-"""What would happen: many action sequences tried from the simulator's present state."""
+"""Rollouts: many action sequences tried from the simulator's present state."""
 
 from __future__ import annotations
 

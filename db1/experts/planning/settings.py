@@ -1,4 +1,4 @@
-"""How each task is planned: one table.
+"""Settings of the planner for every task: one table.
 
 Tuned by hand on episodes of 150 to 1,000 steps, the first ones with the first two reference seeds,
 later ones with collection seeds. Two things pay everywhere: a simulator that takes fewer, longer

@@ -171,7 +171,7 @@ def _blank(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Part:
-    """What the kernel does at once: one head, some rows, one block."""
+    """Unit of the kernel's work: one head, some rows, one block."""
 
     block: KeyBlock
     rows: slice

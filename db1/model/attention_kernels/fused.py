@@ -76,7 +76,7 @@ class FusedAttention(AttentionKernel):
 
 
 def triton_refusal(request: AttentionRequest, types: tuple[torch.dtype, ...]) -> str | None:
-    """Why Triton kernels that take these types on a GPU cannot serve; None when they can."""
+    """Reason why Triton kernels cannot serve these types on a GPU; None when they can."""
     if request.head_dim > MAX_WIDTH:
         return f"it takes heads up to {MAX_WIDTH} wide, got {request.head_dim}"
     if importlib.util.find_spec("triton") is None:
@@ -243,7 +243,7 @@ _fused_attention.register_autograd(_backward, setup_context=_save)
 
 @dataclass(frozen=True)
 class _Operands:
-    """What all kernels read, as in `AttentionInputs`; their arguments follow from it."""
+    """Operands of all kernels, as in `AttentionInputs`; their arguments follow from it."""
 
     q: Tensor
     k: Tensor

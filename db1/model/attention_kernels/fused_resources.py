@@ -52,7 +52,7 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What one variant takes.
+    """Resources that one variant takes.
 
     Args:
         registers: Of each thread.

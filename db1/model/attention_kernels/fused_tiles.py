@@ -19,7 +19,7 @@ KERNELS = ("forward", "scores", "queries", "keys")
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """How a kernel is launched.
+    """Launch parameters of a kernel.
 
     Args:
         size: Queries and keys of a tile.

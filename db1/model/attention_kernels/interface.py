@@ -1,4 +1,4 @@
-"""What every attention kernel takes and returns, and the registry of the kernels.
+"""Interface of attention kernels, and their registry.
 
 All compute, for query i of a row and the keys j that it sees,
 
@@ -70,7 +70,7 @@ class AttentionInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionRequest:
-    """What a kernel must know to say whether it can serve the layers of a forward pass.
+    """Description of a forward pass, from which a kernel decides whether it can serve its layers.
 
     Args:
         device: Where the operands are.
@@ -102,7 +102,7 @@ class AttentionKernel(ABC):
 
     @abstractmethod
     def refusal(self, request: AttentionRequest) -> str | None:
-        """Why the kernel cannot serve the request, in words; None when it can."""
+        """Reason why the kernel cannot serve the request; None when it can."""
 
     def prepare(self, visibility: Visibility) -> Visibility:
         """The visibility with the tensors that the kernel reads, made once before the layers."""

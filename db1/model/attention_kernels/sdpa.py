@@ -53,7 +53,7 @@ class SdpaAttention(AttentionKernel):
 def position_scores(
     qv_BHTK: Tensor | None, r_HPK: Tensor | None, b_HP: Tensor | None, num_queries: int
 ) -> Iterator[Tensor]:
-    """What positions add, by key: (B, H, T, S) from vectors and (1, H, T, S) from scores."""
+    """Position scores by key: (B, H, T, S) from vectors and (1, H, T, S) from scores."""
     if r_HPK is not None:
         qv_HBTK = qv_BHTK.transpose(0, 1)
         # One product a head, as r is the same for all rows.

@@ -27,7 +27,7 @@ def comparison(material: Material) -> Section | None:
 
 
 def published(material: Material) -> Section | None:
-    """What the authors of other agents published, on the tasks in common."""
+    """Published figures of other agents, on the tasks in common."""
     rows = compare_published(material.results)
     if not rows:
         return None

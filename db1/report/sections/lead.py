@@ -1,4 +1,4 @@
-"""What stands right under the headline."""
+"""Headline numbers, right below the title."""
 
 from __future__ import annotations
 

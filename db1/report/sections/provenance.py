@@ -1,4 +1,4 @@
-"""Where the numbers come from: weights, versions, command, seeds, settings."""
+"""Provenance of the numbers: weights, versions, command, seeds, settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from db1.report.wording import plain
 
 
 def settings(material: Material) -> Section:
-    """What decided the numbers."""
+    """Settings that decided the numbers."""
     pairs = {key: plain(value) for key, value in material.results["settings"].items()}
     return Section(name="settings", title="Settings", blocks=(Facts(pairs=pairs),), is_folded=True)
 

@@ -48,7 +48,7 @@ def tasks(material: Material) -> Section | None:
 
 
 def level(score: float | None) -> str:
-    """Which of LEVELS a score is in."""
+    """The one of LEVELS that a score is in."""
     if score is None:
         return LEVELS[2]
     return LEVELS[0] if score >= 0.5 else LEVELS[1]

@@ -1,4 +1,4 @@
-"""How the evaluated weights came about: losses over steps, where the run is at hand."""
+"""Training of the evaluated weights: losses over steps, where the run is at hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What went wrong and what does not quite compare."""
+"""Failures, and results that do not quite compare."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def troubles(material: Material) -> Section | None:
 
 
 def references(material: Material) -> Section | None:
-    """How many tasks were normalised by which kind of reference."""
+    """Counts of tasks by the kind of reference that normalised them."""
     counts = Counter(
         entry["reference"].get("name", STORE)
         for entry in material.results["tasks"].values()

@@ -1,4 +1,4 @@
-"""What others published about how well their agents do: `agents.json`.
+"""Published figures of other agents: `agents.json`.
 
 A figure is over all tasks (`share_at_least_50`) or of a suite (`interquartile_mean`, `interval`);
 `references` names the published returns (`published.py`) that it was normalised by, and whose tasks

@@ -27,7 +27,7 @@ FORMAT = "db1-scores-1"
 FOLDER = Path(__file__).parent / "measured"
 """The scores that come with db1."""
 POLICIES = ("random", "expert", "planner")
-"""Who can be measured; `planner` where it is not the task's expert (a better one, or none, is)."""
+"""Policies that can be measured; `planner` where the task's expert is another one, or none."""
 SAME_RETURNS = {"dmc": "-pixels"}
 """Endings of task names, by suite, that change the observation only: such a task has the returns of
 the task without the ending, unless it was measured itself."""
@@ -35,7 +35,7 @@ the task without the ending, unless it was measured itself."""
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What was measured of one task in one environment version.
+    """Measurements of one task in one environment version.
 
     Args:
         task: Task id.

@@ -1,4 +1,4 @@
-"""How good a task's offline expert is known to be: one rule, said by name.
+"""Standing of a task's offline expert: one rule, said by name.
 
 An expert *reaches* when one of these holds, tried in this order:
 
@@ -40,7 +40,7 @@ _STEPS_DMC = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """What is known of a task's expert.
+    """Knowledge about a task's expert.
 
     Args:
         rule: The first of `RULES` that it fulfils; where it fulfils none the last one that gives a
@@ -73,7 +73,7 @@ class Standing:
         return f"{self.value:.2f} of {self.reference}{'' if self.comparable else '*'}"
 
     def to_dict(self) -> dict[str, Any]:
-        """What `db1 tasks --json` prints."""
+        """Entry of `db1 tasks --json`."""
         names = ("rule", "value", "reference", "comparable", "reached", "episodes")
         return {name: getattr(self, name) for name in names}
 

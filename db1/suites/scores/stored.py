@@ -24,7 +24,7 @@ REFERENCES_FILE = "references.json"
 
 @dataclass(frozen=True, kw_only=True)
 class StoredReferences:
-    """What a file of references says.
+    """Content of a file of references.
 
     Args:
         random: Mean return of uniform random actions.

@@ -1,4 +1,4 @@
-"""What a training lets others do: one method for each moment of the loop.
+"""Callbacks of a training: one method for each moment of the loop.
 
 The loop draws, computes and steps; everything else hangs on it as a callback, and all processes
 have the same ones. In the order of a run:
@@ -39,7 +39,7 @@ from db1.training.processes import Processes
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """What the next steps learn from.
+    """Samples that the next steps learn from.
 
     Args:
         dataset: Sample n of the run.
@@ -84,7 +84,7 @@ class StepOutcome:
         return self.step + 1
 
     def is_due(self, every: int) -> bool:
-        """Whether what happens every so many steps happens now; 0: never."""
+        """True when an event of every so many steps is due now; 0: never."""
         return bool(every) and self.done % every == 0
 
 
@@ -120,18 +120,18 @@ class TrainingCallback:
         """This process does `what` next, such as `step 7: reading`."""
 
     def alarm(self) -> bool:
-        """Whether something is wrong in this process; asked in every step, takes no time."""
+        """True when something is wrong in this process; asked in every step, takes no time."""
         return False
 
     def alarmed(self) -> None:
         """Called in all processes when one of them gave alarm; may end the run for all."""
 
     def loss_fault(self, loss: float) -> str | None:
-        """What is wrong with the mean loss of a batch; None: nothing. The same in all processes."""
+        """Fault in the mean loss of a batch; None: no fault. The same in all processes."""
         return None
 
     def norm_fault(self, norm: float) -> str | None:
-        """What is wrong with a gradient norm; None: nothing. The same in all processes."""
+        """Fault in a gradient norm; None: no fault. The same in all processes."""
         return None
 
     def after_step(self, outcome: StepOutcome) -> None:
@@ -141,7 +141,7 @@ class TrainingCallback:
         """The checkpoint after `step` steps counts; told in the first process."""
 
     def state(self) -> Mapping[str, Any]:
-        """What a resumed run must know, for JSON; comes back as `run.resumed.trainer[name]`."""
+        """State for a resumed run, for JSON; comes back as `run.resumed.trainer[name]`."""
         return {}
 
     def finish(self) -> None:
@@ -198,7 +198,7 @@ class TrainingRun:
             callback.saved(step)
 
     def states(self) -> dict[str, Any]:
-        """What the callbacks want to find again in a checkpoint."""
+        """States of the callbacks that a checkpoint keeps."""
         return {each.name: each.state() for each in self.callbacks if each.name}
 
 

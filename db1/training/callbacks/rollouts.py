@@ -229,7 +229,7 @@ def _link_model(
 
 
 def _values(folder: Path, status: str) -> dict[str, Any]:
-    """What an evaluation found: returns and scores by task, and what failed."""
+    """Findings of an evaluation: returns and scores by task, and what failed."""
     path = folder / "results.json"
     if not path.is_file():
         return {"failure": f"{status}: {_last_line(folder / 'log.txt')}"}

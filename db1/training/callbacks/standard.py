@@ -109,7 +109,7 @@ class WholeData(TrainingCallback):
             self._data.watch()
 
     def alarm(self) -> bool:
-        """Whether damage was found."""
+        """True when damage was found."""
         return self._data.is_damaged
 
     def alarmed(self) -> None:

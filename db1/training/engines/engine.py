@@ -1,4 +1,4 @@
-"""What takes gradients and optimizer steps, behind one small interface.
+"""Engines: gradients and optimizer steps behind one small interface.
 
 One optimizer step of the loop is
 
@@ -108,7 +108,7 @@ class TrainingEngine(ABC):
 
     @abstractmethod
     def loss_scale(self, total_targets: float) -> float:
-        """What each micro-batch's summed loss is multiplied with, see the module's docstring.
+        """Factor of each micro-batch's summed loss, see the module's docstring.
 
         Args:
             total_targets: Weight of all targets in the global batch, over all processes.

@@ -1,4 +1,4 @@
-"""How a process of a training ends: after everything else, and never by an abort."""
+"""End of a training's process: after everything else, and never by an abort."""
 
 from __future__ import annotations
 

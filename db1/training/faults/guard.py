@@ -71,7 +71,7 @@ class StepGuard:
         self._in_a_row: int = state.get("in_a_row", 0)
 
     def state(self) -> dict[str, Any]:
-        """What the guard remembers, for JSON."""
+        """Memory of the guard, for JSON."""
         return {
             "losses": list(self._losses),
             "norms": list(self._norms),
@@ -80,11 +80,11 @@ class StepGuard:
         }
 
     def loss_fault(self, loss: float) -> str | None:
-        """What is wrong with the mean loss of a batch; None: nothing."""
+        """Fault in the mean loss of a batch; None: no fault."""
         return _fault("loss", loss, self._losses, self._training.loss_spike)
 
     def norm_fault(self, norm: float) -> str | None:
-        """What is wrong with a gradient norm; None: nothing.
+        """Fault in a gradient norm; None: no fault.
 
         In fp16 a norm that is not finite is the loss scaling's to mend.
         """

@@ -41,7 +41,7 @@ SSH_SECONDS = 15
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """What to start, and where.
+    """Program to start, and its machines.
 
     Args:
         config: The experiment's YAML file.
@@ -242,7 +242,7 @@ def _check_ssh(names: Sequence[str]) -> None:
 
 
 def _ssh_failure(name: str) -> str | None:
-    """Why a command on a machine does not run; None where it does."""
+    """Reason why a command does not run on a machine; None where it does."""
     options = ("-o", "BatchMode=yes", "-o", f"ConnectTimeout={SSH_SECONDS}")
     try:
         done = subprocess.run(

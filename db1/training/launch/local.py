@@ -48,7 +48,7 @@ GRACE_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """How a training shares the cores of this machine.
+    """Division of this machine's cores for a training.
 
     Args:
         processes: Number of them.
@@ -61,7 +61,7 @@ class Split:
     reason: str = ""
 
     def line(self) -> str | None:
-        """What a person should know of it, in one line; None: nothing."""
+        """Line about it for a person; None: nothing to say."""
         if self.processes > 1:
             settings = f", {' '.join(self.overrides)}" if self.overrides else ""
             return (
@@ -72,7 +72,7 @@ class Split:
 
 
 def for_this_machine(path: Path, overrides: Sequence[str], asked: int | None) -> Split:
-    """How `db1 train` runs an experiment here.
+    """Division of this machine for `db1 train` with an experiment.
 
     Args:
         path: The experiment's YAML file.
@@ -120,7 +120,7 @@ def choose(config: ExperimentConfig, *, cores: int, memory: int) -> Split:
 
 
 def _against(config: ExperimentConfig, cores: int) -> str | None:
-    """Why only one process can train, empty where it is plain; None where more can."""
+    """Reason for a single process, empty where it is plain; None where more can train."""
     training = config.training
     if cores < 2:
         return ""
@@ -134,7 +134,7 @@ def _against(config: ExperimentConfig, cores: int) -> str | None:
 
 
 def _too_dear(config: ExperimentConfig, processes: int, memory: int) -> str | None:
-    """Why so many processes would not pay; None where they would."""
+    """Reason why so many processes would not pay; None where they would."""
     planned = plan(config)
     needed = planned.needed(planned.configured, planned.checkpointing) * processes
     seconds = planned.work.hardware / planned.num_steps / FLOPS_OF_A_CORE

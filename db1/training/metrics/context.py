@@ -1,4 +1,4 @@
-"""What is watched of a training, and where it is shown."""
+"""Settings and facts for the records of a training, and where they are shown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WANDB_MODES = ("online", "offline")
 
 @dataclass(frozen=True, kw_only=True)
 class WatchConfig(Checked):
-    """Where records go beside metrics.jsonl; all of it may change when a run is resumed.
+    """Destinations of records beside metrics.jsonl; all may change when a run is resumed.
 
     Args:
         trackers: `tensorboard`, `wandb`, both or none.
@@ -48,7 +48,7 @@ class WatchConfig(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class SourceGroup:
-    """What a dataset's loss is summed up under.
+    """Groups that a dataset's loss is summed up under.
 
     Args:
         suite: A task's suite; `text` or `pairs` for others.
@@ -85,7 +85,7 @@ def group_by_name(source: str) -> SourceGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """What the loop needs to know for its records.
+    """Facts that the loop needs for its records.
 
     Args:
         group_of: Name of a dataset -> its group.

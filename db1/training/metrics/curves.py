@@ -40,12 +40,12 @@ _RECORD = {
     },
     **{f"{name}?": ({str: _NUMBER}, type(None)) for name in ("loss_by_suite", "score")},
 }  # fmt: skip
-"""What is drawn or compared of a record."""
+"""Values of a record that are drawn or compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecords:
-    """What one run logged.
+    """Records of one run.
 
     Args:
         name: Of the run.

@@ -24,7 +24,7 @@ from db1.training.metrics.tally import Tally
 
 @dataclass
 class Window:
-    """What one process sums up between two records; picklable, to be gathered.
+    """Sums of one process between two records; picklable, to be gathered.
 
     Args:
         tally: Losses, targets and tokens.

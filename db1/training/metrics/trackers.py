@@ -1,4 +1,4 @@
-"""Where a run's records are shown: TensorBoard files and Weights & Biases.
+"""Trackers that show a run's records: TensorBoard files and Weights & Biases.
 
 Both get the same scalars, in groups that their pages show as sections:
 

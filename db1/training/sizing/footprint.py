@@ -220,7 +220,7 @@ def _text_batch(batch_size: int, num_tokens: int) -> Batch:
 
 
 def _image_patch_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
-    """What one more patch keeps; the encoder's copies of its weights are left out."""
+    """Bytes that one more patch keeps; the encoder's copies of its weights are left out."""
     vision = meta_model(replace(config, num_layers=1), 1).to(dtype).train().embedding.vision
     shape = (config.patch_size, config.patch_size, config.image_channels)
 

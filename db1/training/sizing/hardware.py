@@ -1,4 +1,4 @@
-"""What the machine of a training can do at best, and how much memory it took.
+"""Best performance of a training's machine, and the memory that the training took.
 
 Peaks are those of the makers' data sheets, dense (no sparsity), a multiplication and an addition
 counted as two operations; bf16 and fp16 with float32 sums. fp32 is without TensorFloat-32, which

@@ -1,4 +1,4 @@
-"""What a training would take, before it takes anything: `db1 train CONFIG --dry-run`.
+"""Requirements of a training, before it takes anything: `db1 train CONFIG --dry-run`.
 
 Sizes only: the model is built on PyTorch's meta device, data and tokenizer need not exist.
 """
@@ -204,7 +204,7 @@ def _sources(
 
 
 class _Stored:
-    """What lies on disk of each source; a source without data has no figures."""
+    """Size on disk of each source; a source without data has no figures."""
 
     def __init__(self, config: ExperimentConfig, vocabulary: Vocabulary) -> None:
         self._data: DataConfig = config.data

@@ -63,7 +63,7 @@ FREE_MODEL_KEYS = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig(Checked):
-    """Where a run's weights come from, and what little it learns.
+    """Origin of a run's weights, and the little that it learns.
 
     Args:
         init_from: A run folder, a checkpoint folder, a safetensors folder, the published
@@ -144,7 +144,7 @@ def start_model(model: nn.Module, config: FinetuneConfig, run_folder: Path) -> n
 
 
 def model_files(config: FinetuneConfig | None, run_folder: Path) -> ModelFiles:
-    """What the checkpoints of a run hold of its model."""
+    """The model's part of a run's checkpoints."""
     if config is None or config.lora is None:
         return ModelFiles()
     return LoraFiles(config.lora, run_folder)

@@ -1,4 +1,4 @@
-"""Whether a run folder may be gone on with: the same configuration, but for neutral keys."""
+"""Resume compatibility of a run folder: the same configuration, but for neutral keys."""
 
 from __future__ import annotations
 

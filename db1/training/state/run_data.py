@@ -1,4 +1,4 @@
-"""What a run was trained on: fingerprints of its stores in data.json, and whether they still hold.
+"""Data of a run: fingerprints of its stores in data.json, and checks that they still hold.
 
     {"version": 1,
      "sources": {"tsp/uniform20": {"kind": "episodes", "counts": {"episodes": 20, "steps": 400,
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 DATA_FILE = "data.json"
 VERSION = 1
 SAMPLE_SECONDS = 0.4
-"""How long the sample at the start may take."""
+"""Time limit of the sample at the start."""
 SAMPLE_ROUNDS = 8
 """Episodes or blocks of each store in it, at most."""
 REST = 4.0
@@ -121,7 +121,7 @@ class RunData:
 
     @property
     def is_damaged(self) -> bool:
-        """Whether damage was found by now."""
+        """True when damage was found by now."""
         return self._error is not None
 
     def raise_found(self) -> None:
@@ -177,7 +177,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs of the sources in both, a line each."""
+    """Differences between sources in both, a line each."""
     found = []
     for name in sorted(old.keys() & new.keys()):
         before, now = old[name], new[name]

@@ -111,7 +111,7 @@ class RunLock:
         return try_lock(self._descriptor, self._folder)
 
     def _beats_elsewhere(self) -> bool:
-        """Whether a training on another machine is alive, by its beat."""
+        """Tells whether a training on another machine is alive, by its beat."""
         holder = self._read()
         if not holder or holder.get("host") == socket.gethostname():
             return False  # of this machine, where the system's word counts

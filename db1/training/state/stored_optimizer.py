@@ -27,7 +27,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True, kw_only=True)
 class ParameterState:
-    """What Adam knows about one parameter, float32 on the CPU, in the parameter's shape.
+    """Adam's state of one parameter, float32 on the CPU, in the parameter's shape.
 
     Args:
         master: Its value in float32; None: the weights' file has it.
