@@ -230,39 +230,6 @@ def plain_results(results: dict[str, Any]) -> dict[str, Any]:
     return plain(results)
 
 
-def verbs() -> dict[str, dict[str, Any]]:
-    """Every verb of the command line with its arguments and options: number, default."""
-    import typer.main
-
-    from db1.cli.main import app
-
-    found: dict[str, dict[str, Any]] = {}
-
-    def walk(command: Any, name: str) -> None:
-        for child_name, child in getattr(command, "commands", {}).items():
-            walk(child, f"{name} {child_name}".strip())
-        if name:
-            found[name] = {_strings_of(p): _parameter(p) for p in command.params}
-
-    walk(typer.main.get_command(app), "")
-    return found
-
-
-def _strings_of(parameter: Any) -> str:
-    """What is typed: the option with its other names, or an argument's name."""
-    return " ".join(sorted([*parameter.opts, *parameter.secondary_opts]))
-
-
-def _parameter(parameter: Any) -> dict[str, Any]:
-    default = "computed" if callable(parameter.default) else parameter.default
-    return {
-        "default": json.loads(json.dumps(default, default=str)),
-        "required": parameter.required,
-        "many": bool(parameter.nargs != 1 or parameter.multiple),
-        "flag": getattr(parameter, "is_flag", False),
-    }
-
-
 def observe() -> dict[str, Any]:
     """All that is frozen, of today's code."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -272,7 +239,6 @@ def observe() -> dict[str, Any]:
             "losses": training_losses(folder),
             "actions": greedy_actions(folder),
             "results": evaluation_results(folder),
-            "verbs": verbs(),
         }
 
 
