@@ -31,6 +31,8 @@ class Option:
         name: Of the option; None: the field's.
         negated: The flag says the opposite of the field.
         two_way: The flag has a `--no-` form.
+        metavar: What `--help` calls its value; None: the type.
+        also: Another name of the option.
         nested: Dataclass whose options follow; the flag says whether there is one at all.
     """
 
@@ -39,6 +41,8 @@ class Option:
     name: str | None = None
     negated: bool = False
     two_way: bool = False
+    metavar: str | None = None
+    also: str | None = None
     nested: type[Any] | None = None
 
 
@@ -50,19 +54,26 @@ def option(
     name: str | None = None,
     negated: bool = False,
     two_way: bool = False,
+    metavar: str | None = None,
+    also: str | None = None,
 ) -> Any:
     """Declares a field that is an option.
 
     Args:
-        default: Its default; the field's type is one of str, int, float, bool, Path, a list of
-            these, or one of these or None. Numbers have their range in it, see `db1.ranges`.
-        help: As of `Option`, and the others, too.
-        panel: Heading.
-        name: Of the option.
-        negated: The flag says the opposite.
-        two_way: The flag has a `--no-` form.
+        default: Its default; the field's type is one of str, int, float, bool, Path, a list or
+            tuple of these, or one of these or None. Numbers have their range in it, see
+            `db1.ranges`. A tuple's default takes effect where the option was not typed.
+        help, panel, name, negated, two_way, metavar, also: As of `Option`.
     """
-    declared = Option(help=help, panel=panel, name=name, negated=negated, two_way=two_way)
+    declared = Option(
+        help=help,
+        panel=panel,
+        name=name,
+        negated=negated,
+        two_way=two_way,
+        metavar=metavar,
+        also=also,
+    )
     return field(default=default, metadata={_KEY: declared})
 
 

@@ -15,11 +15,12 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from db1.benchmarks.decode import Threads, threads_of_torch
 from db1.benchmarks.timing import OURS, Comparison, Contender, compare
 from db1.errors import ConfigError, Db1Error, nearest
 from db1.model.attention_kernels import (
@@ -31,6 +32,8 @@ from db1.model.attention_kernels import (
 from db1.model.attention_plan import choose_kernel
 from db1.model.positions import alibi_slopes, descending_distances
 from db1.model.visibility import Visibility
+from db1.options import option
+from db1.ranges import Checked, Count, Natural
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ENCODINGS = ("transformer_xl", "alibi", "none")
@@ -41,7 +44,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionBenchmark:
+class AttentionBenchmark(Checked):
     """Sizes of the measurement.
 
     Args:
@@ -55,27 +58,30 @@ class AttentionBenchmark:
         device: Where it runs.
         against: Kernels beside db1's choice.
         rounds: Turns of each contender.
+        threads: Threads of torch; None leaves its choice.
         seed: Of the operands.
     """
 
-    batch_size: int = 4
-    num_heads: int = 8
-    head_dim: int = 32
-    num_tokens: int = 1_024
-    memory: int = 0
-    encoding: str = "transformer_xl"
-    precision: str = "fp32"
-    device: str = "cpu"
-    against: tuple[str, ...] = ("sdpa", "reference")
-    rounds: int = 5
+    batch_size: Count = option(4, "Sequences.", name="batch")
+    num_heads: Count = option(8, "Attention heads.", name="heads")
+    head_dim: Count = option(32, "Width of each.", name="head_width")
+    num_tokens: Count = option(1_024, "Tokens of each sequence.", name="tokens")
+    memory: Natural = option(0, "Tokens of memory before them.")
+    encoding: str = option(
+        "transformer_xl", "transformer_xl, alibi or none (rotary is none to a kernel)."
+    )
+    precision: str = option("fp32", "fp32, bf16 or fp16.")
+    device: str = option("cpu", "cpu or cuda.")
+    against: tuple[str, ...] = option(
+        ("sdpa", "reference"),
+        "Kernel beside db1's choice (repeatable); default: sdpa, reference.",
+    )
+    rounds: Count = option(5, "Turns of each contender.")
+    threads: Threads | None = option(1, "Threads of torch.")
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "num_heads", "head_dim", "num_tokens", "rounds"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: got {getattr(self, name)}, expected at least 1")
-        if self.memory < 0:
-            raise ConfigError(f"memory: got {self.memory}, expected at least 0")
+        super().__post_init__()
         for name, known in (("encoding", ENCODINGS), ("precision", tuple(PRECISIONS))):
             value = getattr(self, name)
             if value not in known:
@@ -84,6 +90,10 @@ class AttentionBenchmark:
                 )
         for name in self.against:
             ATTENTION_KERNELS[name]
+
+    def small(self) -> AttentionBenchmark:
+        """The same measurement in seconds."""
+        return replace(self, num_tokens=128, memory=0, batch_size=2, num_heads=2)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -103,25 +113,26 @@ def run(config: AttentionBenchmark, progress: Progress | None = None) -> Compari
         ConfigError: When a kernel to be measured cannot serve.
         Db1Error: When results differ from the reference's by more than rounding.
     """
-    leaves = _operands(config)
-    passes = {name: _Pass(config, kernel, leaves) for name, kernel in _kernels(config).items()}
-    difference = _compare_results(config, passes, leaves)
-    peaks = {name: _peak_memory(one, config.device) for name, one in passes.items()}
-    return compare(
-        f"attention, forward and backward: {config.batch_size} x {config.num_tokens} tokens, "
-        f"memory {config.memory}, {config.num_heads} heads of {config.head_dim}, "
-        f"{config.encoding}, {config.precision}, {config.device}",
-        "pass",
-        [Contender(name=name, run=one) for name, one in passes.items()],
-        rounds=config.rounds,
-        notes={
-            "db1's kernel": passes[OURS].kernel.name,
-            "largest difference from the reference, relative": difference,
-            **{f"peak memory of {name}, MB": peak / 1e6 for name, peak in peaks.items()},
-            **_limits(config, leaves),
-        },
-        progress=progress,
-    )
+    with threads_of_torch(config.threads):
+        leaves = _operands(config)
+        passes = {name: _Pass(config, kernel, leaves) for name, kernel in _kernels(config).items()}
+        difference = _compare_results(config, passes, leaves)
+        peaks = {name: _peak_memory(one, config.device) for name, one in passes.items()}
+        return compare(
+            f"attention, forward and backward: {config.batch_size} x {config.num_tokens} tokens, "
+            f"memory {config.memory}, {config.num_heads} heads of {config.head_dim}, "
+            f"{config.encoding}, {config.precision}, {config.device}",
+            "pass",
+            [Contender(name=name, run=one) for name, one in passes.items()],
+            rounds=config.rounds,
+            notes={
+                "db1's kernel": passes[OURS].kernel.name,
+                "largest difference from the reference, relative": difference,
+                **{f"peak memory of {name}, MB": peak / 1e6 for name, peak in peaks.items()},
+                **_limits(config, leaves),
+            },
+            progress=progress,
+        )
 
 
 def _kernels(config: AttentionBenchmark) -> dict[str, AttentionKernel]:

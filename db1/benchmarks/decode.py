@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Protocol
 
 import torch
@@ -31,6 +31,7 @@ from db1.model.positions import sinusoids
 from db1.model.ring import RingMemory
 from db1.model.ring_graph import CapturedStep
 from db1.model.transformer_xl import DecoderLayer, TransformerXL
+from db1.options import option
 from db1.ranges import Checked, Count, Range, Seed
 from db1.sequence.sample import NO_LOCAL_POSITION
 
@@ -42,6 +43,8 @@ _CHECKED_TOKENS = 3
 _PIECE = 16
 """Tokens of the context that a ring takes at once; it has room for so many more."""
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+Width = Annotated[int, Range(least=2)]
+Threads = Annotated[int, Range(least=1, most=4_096)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,17 +66,17 @@ class DecodeBenchmark(Checked):
         seed: Of weights and tokens.
     """
 
-    width: Count = 2_048
-    num_layers: Count = 2
-    num_heads: Count = 16
-    memory_length: Count = 1_024
-    batch_size: Count = 1
-    num_tokens: Count = 16
-    rounds: Count = 5
-    whole: bool = True
-    precision: str = "fp32"
-    device: str = "cpu"
-    threads: Annotated[int, Range(least=1, most=4_096)] | None = None
+    width: Width = option(2_048, "Width of the model.")
+    num_layers: Count = option(2, "Its layers.", name="layers")
+    num_heads: Count = option(16, "Attention heads.", name="heads")
+    memory_length: Count = option(1_024, "Tokens of memory.", name="memory")
+    batch_size: Count = option(1, "Episodes at once.", name="batch")
+    num_tokens: Count = option(16, "Tokens db1 decodes a round.", name="tokens")
+    rounds: Count = option(5, "Turns of each contender.")
+    whole: bool = option(True, "Measure recomputing the whole text, too.", two_way=True)
+    precision: str = option("fp32", "fp32 or bf16.")
+    device: str = option("cpu", "cpu or cuda.")
+    threads: Threads | None = option(1, "Threads of torch.")
     seed: Seed = 0
 
     def __post_init__(self) -> None:
@@ -81,6 +84,10 @@ class DecodeBenchmark(Checked):
         if self.precision not in _DTYPES:
             raise ConfigError(f"precision: got {self.precision!r}, expected one of {[*_DTYPES]}")
         check_device(self.device)
+
+    def small(self) -> DecodeBenchmark:
+        """The same measurement in seconds."""
+        return replace(self, width=256, num_layers=2, num_heads=8, memory_length=256)
 
     @property
     def model(self) -> ModelConfig:

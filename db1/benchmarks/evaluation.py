@@ -40,6 +40,8 @@ from db1.inference.agent import Agent
 from db1.inference.load import load_agent_parts
 from db1.inference.ragged import Piece, RaggedBatch, cut, left_pad
 from db1.model.transformer_xl import TransformerXL
+from db1.options import option
+from db1.ranges import Checked, Count, Natural
 from db1.rollout.loop import rollout
 from db1.rollout.policies import ModelPolicy
 from db1.runtime import usable_cores
@@ -51,7 +53,7 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationBenchmark:
+class EvaluationBenchmark(Checked):
     """Settings of the measurement.
 
     Args:
@@ -64,25 +66,34 @@ class EvaluationBenchmark:
         memory_length: As in `EvaluationConfig`.
         precision: As in `EvaluationConfig`.
         against: Naive ways to evaluate.
-        machine: What db1's evaluation may use.
+        workers: Processes for environments of db1's evaluation.
+        lanes: Tasks that it plays at once; None: as `ExecutionConfig` has it.
         threads: torch threads of the naive evaluation; None: one a core.
         keep: Keep db1's results in this folder, for `db1 report`.
     """
 
     run: Path
-    data: Path | None = None
-    tasks: Sequence[str] | None = None
-    suites: Sequence[str] | None = None
-    episodes: int = 10
-    max_steps: int | None = None
-    memory_length: int | None = None
-    precision: str = "float64"
-    against: Sequence[str] = (RECOMPUTED,)
-    machine: ExecutionConfig
-    threads: int | None = None
-    keep: Path | None = None
+    data: Path | None = option(None, "Folder of demonstrations.")
+    tasks: list[str] | None = option(None, "Only these tasks (repeatable).", name="task")
+    suites: list[str] | None = option(None, "Only these suites.", name="suite")
+    episodes: Count = option(10, "Episodes a task.")
+    max_steps: Count | None = option(None, "Cut all episodes off after these steps.")
+    memory_length: Count | None = option(
+        None, "Tokens of memory; default: as trained.", name="memory"
+    )
+    precision: str = option("float64", "float64: equal returns; float32: as one evaluates.")
+    against: tuple[str, ...] = option(
+        (RECOMPUTED,), "recomputed (default) or 'hidden states' (repeatable)."
+    )
+    workers: Natural = option(2, "Processes for environments.")
+    lanes: Count | None = option(None, "Tasks at once.")
+    threads: Count | None = option(
+        None, "torch threads of the naive evaluation; default: one a core."
+    )
+    keep: Path | None = option(None, "Keep db1's results here.", name="out")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in self.against:
             if name not in NAIVE:
                 raise ConfigError(f"against: got {name!r}, expected one of {NAIVE}")
@@ -172,7 +183,12 @@ def _lockstep(
         out=out,
         selection=TaskSelection(tasks=benchmark.tasks, suites=benchmark.suites),
         data=EvaluationData(data=benchmark.data, allow_missing_reference=True),
-        execution=replace(benchmark.machine, num_environments=benchmark.episodes),
+        execution=ExecutionConfig(
+            workers=benchmark.workers,
+            lanes=benchmark.lanes,
+            threads=1,
+            num_environments=benchmark.episodes,
+        ),
         overwrite=True,
         progress=progress,
     )

@@ -24,7 +24,8 @@ from typing import Any
 
 from db1.benchmarks.intervals import mean_interval
 from db1.errors import ConfigError, DataError, Db1Error, nearest
-from db1.ranges import Checked, Count, Natural, Seed
+from db1.options import option
+from db1.ranges import Checked, Count, Natural
 from db1.runtime import atomic_write_bytes, atomic_write_text
 
 logger = logging.getLogger(__name__)
@@ -49,27 +50,33 @@ class FewShotBenchmark(Checked):
 
     Args:
         config: A fine-tuning experiment (see `db1.training.state.finetune`).
-        out: Folder of runs and results.
         overrides: Dotted overrides of all points.
         episodes: Numbers of episodes.
-        seeds: Training seeds.
+        num_seeds: Training seeds 0, 1, ...
         starts: Some of `STARTS`.
         evaluation_episodes: Rollouts a point, on evaluation seeds.
         prompt: Prime the memory with one of the learned episodes.
         memory_length: Tokens that acting looks back on; None: the model's.
         processes: Points at once, one thread each.
+        out: Folder of runs and results.
     """
 
     config: Path
-    out: Path
     overrides: tuple[str, ...] = ()
-    episodes: tuple[Count, ...] = (10,)
-    seeds: tuple[Seed, ...] = (0, 1, 2, 3, 4)
-    starts: tuple[str, ...] = ("pretrained", "scratch")
-    evaluation_episodes: Count = 20
-    prompt: bool = False
-    memory_length: Natural | None = None
-    processes: Count = 2
+    episodes: tuple[Count, ...] = option((10,), "Demonstrations (repeatable).")
+    num_seeds: Count = option(5, "Training seeds 0, 1, ...", name="seeds")
+    starts: tuple[str, ...] = option(
+        ("pretrained", "scratch"),
+        "pretrained, scratch or lora (repeatable); the first two if none.",
+        name="start",
+    )
+    evaluation_episodes: Count = option(20, "Rollouts a training, on evaluation seeds.")
+    prompt: bool = option(False, "Prompt with a learned episode.", two_way=True)
+    memory_length: Natural | None = option(
+        None, "Tokens that acting looks back on; the model's if none.", name="memory"
+    )
+    processes: Count = option(2, "Trainings at once, one thread each.")
+    out: Path = option(Path("runs/few_shot"), "Folder of runs and results.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,10 +85,15 @@ class FewShotBenchmark(Checked):
                 raise ConfigError(
                     f"starts: got {name!r}, expected some of {list(STARTS)}{nearest(name, STARTS)}"
                 )
-        for name in ("episodes", "seeds", "starts"):
+        for name in ("episodes", "starts"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise ConfigError(f"{name}: got {list(values)}, expected distinct values")
+
+    @property
+    def seeds(self) -> range:
+        """Of the trainings."""
+        return range(self.num_seeds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +121,7 @@ def points_of(bench: FewShotBenchmark) -> list[Point]:
     return [
         Point(start=start, episodes=episodes, seed=seed)
         for seed in bench.seeds
-        for episodes in bench.episodes
+        for episodes in sorted(bench.episodes)
         for start in bench.starts
     ]
 
@@ -208,7 +220,7 @@ def summarise(bench: FewShotBenchmark, entries: Sequence[Mapping[str, Any]]) -> 
             if entry["start"] == start and entry["episodes"] == episodes
         }
         for start in bench.starts
-        for episodes in bench.episodes
+        for episodes in sorted(bench.episodes)
     }
     curve = [
         {"start": start, "episodes": episodes}

@@ -19,18 +19,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from db1.benchmarks.decode import TOLERANCES, threads_of_torch
+from db1.benchmarks.decode import TOLERANCES, Threads, Width, threads_of_torch
 from db1.benchmarks.timing import OURS, Comparison, Contender, compare
-from db1.errors import ConfigError, Db1Error
+from db1.errors import Db1Error
 from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
-from db1.ranges import Checked, Count, Range, Seed
+from db1.options import option
+from db1.ranges import Checked, Count, Seed
 from db1.sequence.sample import NO_LOCAL_POSITION
 
 WINDOW, HIDDEN = "recomputed window", "hidden-state memory"
@@ -57,21 +57,22 @@ class PerplexityBenchmark(Checked):
         seed: Of weights and tokens.
     """
 
-    attention_lengths: tuple[Count, ...] = (800, 1_800, 2_800, 3_800)
-    target_length: Count = 128
-    width: Count = 256
-    num_layers: Count = 4
-    num_heads: Count = 8
-    rounds: Count = 3
-    threads: Annotated[int, Range(least=1, most=4_096)] | None = 1
+    attention_lengths: tuple[Count, ...] = option(
+        (800, 1_800, 2_800, 3_800),
+        "Attention length (repeatable); default: 800, 1800, 2800, 3800.",
+        name="length",
+    )
+    target_length: Count = option(128, "Tokens at once, with memory.")
+    width: Width = option(256, "Width of the model.")
+    num_layers: Count = option(4, "Its layers.", name="layers")
+    num_heads: Count = option(8, "Attention heads.", name="heads")
+    rounds: Count = option(3, "Turns of each contender.")
+    threads: Threads | None = option(1, "Threads of torch.")
     seed: Seed = 0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.attention_lengths or min(self.attention_lengths) < 1:
-            raise ConfigError(
-                f"lengths: got {list(self.attention_lengths)}, expected numbers of at least 1"
-            )
+    def small(self) -> PerplexityBenchmark:
+        """The same measurement in seconds."""
+        return replace(self, width=64, num_layers=2, num_heads=4, attention_lengths=(100, 200))
 
 
 @torch.no_grad()

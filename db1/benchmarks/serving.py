@@ -19,13 +19,15 @@ from typing import Any
 import numpy as np
 
 from db1.inference.load import load_agent_parts
+from db1.options import option
+from db1.ranges import Checked, Count
 from db1.serving.server import make_service
 from db1.serving.sessions import ServiceConfig
 from db1.suites import make_env
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServingBenchmark:
+class ServingBenchmark(Checked):
     """Settings of the measurement.
 
     Args:
@@ -38,11 +40,11 @@ class ServingBenchmark:
     """
 
     run: Path
-    task: str
-    sessions: int = 64
-    steps: int = 20
-    processes: int = 2
-    threads: int = 2
+    task: str = option("classic_control/CartPole-v1", "suite/task.")
+    sessions: Count = option(64, "At once.")
+    steps: Count = option(20, "Acts of each session.")
+    processes: Count = option(2, "That act alone.")
+    threads: Count = option(2, "torch threads of the server.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,14 +10,14 @@ from __future__ import annotations
 import ctypes
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from db1.benchmarks.decode import Progress, check_device, threads_of_torch
+from db1.benchmarks.decode import Progress, Threads, Width, check_device, threads_of_torch
 from db1.benchmarks.released_step import ReleasedFormulation
 from db1.benchmarks.step_counts import counts_of_layer, graph_breaks
 from db1.benchmarks.throughput import matmul_flops
@@ -27,7 +27,8 @@ from db1.model.batch import Batch
 from db1.model.config import ModelConfig
 from db1.model.loss import target_places
 from db1.model.transformer_xl import TransformerXL
-from db1.ranges import Checked, Count, Range, Seed
+from db1.options import option
+from db1.ranges import Checked, Count, Range, Seed, Share
 from db1.runtime import keep_freed_memory
 from db1.sequence.sample import NO_LOCAL_POSITION
 from db1.training.sizing.work import parameters_by_part, work
@@ -59,17 +60,19 @@ class StepBenchmark(Checked):
         seed: Of weights and tokens.
     """
 
-    width: Count = 256
-    num_layers: Count = 4
-    num_heads: Count = 8
-    length: Count = 1_024
-    batch_size: Count = 2
-    vocabulary_size: Count = 33_025
-    targets: Annotated[float, Range(least=0.0, most=1.0)] = 1.0
-    precision: str = "fp32"
-    device: str = "cpu"
-    rounds: Count = 5
-    threads: Annotated[int, Range(least=1, most=4_096)] | None = None
+    width: Width = option(256, "Width of the model.")
+    num_layers: Count = option(4, "Its layers.", name="layers")
+    num_heads: Count = option(8, "Attention heads.", name="heads")
+    length: Annotated[int, Range(least=2)] = option(1_024, "Tokens of a sequence.")
+    batch_size: Count = option(2, "Sequences.", name="batch")
+    vocabulary_size: Annotated[int, Range(least=2)] = option(
+        33_025, "Ids of the vocabulary.", name="ids"
+    )
+    targets: Share = 1.0
+    precision: str = option("fp32", "fp32 or bf16.")
+    device: str = option("cpu", "cpu or cuda.")
+    rounds: Count = option(5, "Turns of each contender.")
+    threads: Threads | None = option(1, "Threads of torch.")
     seed: Seed = 0
 
     def __post_init__(self) -> None:
@@ -77,6 +80,10 @@ class StepBenchmark(Checked):
         if self.precision not in _DTYPES:
             raise ConfigError(f"precision: got {self.precision!r}, expected one of {[*_DTYPES]}")
         check_device(self.device)
+
+    def small(self) -> StepBenchmark:
+        """The same measurement in seconds."""
+        return replace(self, width=64, num_layers=2, num_heads=4, length=128, vocabulary_size=1_000)
 
     @property
     def model(self) -> ModelConfig:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
+from db1.benchmarks import attention, decode, evaluation, perplexity, serving, training_step
+from db1.benchmarks.timing import Comparison, machine
 from db1.cli.console import Console
+from db1.cli.device import checked_device
 from db1.cli.few_shot import few_shot
 from db1.cli.model_argument import Run
+from db1.cli.options import Given, Of, from_dataclasses
 from db1.cli.progress import task_bars
 from db1.cli.verbs import Verb, VerbGroup
+from db1.errors import ConfigError
 from db1.runtime import atomic_write_text
-
-if TYPE_CHECKING:
-    from db1.benchmarks.timing import Comparison
 
 app = typer.Typer(
     cls=VerbGroup,
@@ -39,54 +41,29 @@ JsonFile = Annotated[
 
 
 @app.command("serving", cls=Verb)
-def serving(
+@from_dataclasses
+def bench_serving(
     run: Run,
-    task: Annotated[str, typer.Option(help="suite/task.")] = "classic_control/CartPole-v1",
-    sessions: Annotated[int, typer.Option(help="At once.", min=1)] = 64,
-    steps: Annotated[int, typer.Option(help="Acts of each session.", min=1)] = 20,
-    processes: Annotated[int, typer.Option(help="That act alone.", min=1)] = 2,
-    threads: Annotated[int, typer.Option(help="torch threads of the server.", min=1)] = 2,
+    sizes: Annotated[Given, Of(serving.ServingBenchmark)],
     json_file: JsonFile = None,
 ) -> None:
     """Many sessions batched in one process against processes that each act alone.
 
     Example: db1 bench serving runs/db1_tiny --sessions 64 --processes 2
     """
-    from db1.benchmarks.serving import ServingBenchmark, time_serving
-
-    result = time_serving(
-        ServingBenchmark(
-            run=run,
-            task=task,
-            sessions=sessions,
-            steps=steps,
-            processes=processes,
-            threads=threads,
-        )
-    )
+    result = serving.time_serving(serving.ServingBenchmark(run=run, **sizes))
     figures = asdict(result)
     for name, value in figures.items():
         typer.echo(f"{name}: {_figure(value)}")
     typer.echo(f"served against alone: {result.served / result.alone:.2f} x")
     if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        atomic_write_text(json_file, json.dumps(figures, indent=1) + "\n")
 
 
 @app.command("decode", cls=Verb)
-def decode(
-    width: Annotated[int, typer.Option(help="Width of the model.", min=2)] = 2_048,
-    layers: Annotated[int, typer.Option(help="Its layers.", min=1)] = 2,
-    heads: Annotated[int, typer.Option(help="Attention heads.", min=1)] = 16,
-    memory: Annotated[int, typer.Option(help="Tokens of memory.", min=1)] = 1_024,
-    batch: Annotated[int, typer.Option(help="Episodes at once.", min=1)] = 1,
-    tokens: Annotated[int, typer.Option(help="Tokens db1 decodes a round.", min=1)] = 16,
-    rounds: Annotated[int, typer.Option(help="Turns of each contender.", min=1)] = 5,
-    whole: Annotated[bool, typer.Option(help="Measure recomputing the whole text, too.")] = True,
-    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    threads: Annotated[int, typer.Option(help="Threads of torch.", min=1)] = 1,
-    quick: Quick = False,
-    json_file: JsonFile = None,
+@from_dataclasses
+def bench_decode(
+    config: decode.DecodeBenchmark, quick: Quick = False, json_file: JsonFile = None
 ) -> None:
     """Acting with cached keys and values against recomputing the memory at each token.
 
@@ -103,46 +80,15 @@ def decode(
 
     Example: db1 bench decode --quick --json decode.json
     """
-    from db1.benchmarks.decode import DecodeBenchmark, run
-
-    sizes = {"width": width, "num_layers": layers, "num_heads": heads, "memory_length": memory}
-    if quick:
-        sizes = {"width": 256, "num_layers": 2, "num_heads": 8, "memory_length": 256}
-    config = DecodeBenchmark(
-        **sizes,
-        batch_size=batch,
-        num_tokens=tokens,
-        rounds=rounds,
-        whole=whole,
-        precision=precision,
-        device=device,
-        threads=threads,
-    )
     with task_bars(Console(stderr=True)) as progress:
-        comparison = run(config, progress)
+        comparison = decode.run(config.small() if quick else config, progress)
     show([comparison], json_file)
 
 
 @app.command("attention", cls=Verb)
-def attention(
-    tokens: Annotated[int, typer.Option(help="Tokens of each sequence.", min=1)] = 1_024,
-    memory: Annotated[int, typer.Option(help="Tokens of memory before them.", min=0)] = 0,
-    batch: Annotated[int, typer.Option(help="Sequences.", min=1)] = 4,
-    heads: Annotated[int, typer.Option(help="Attention heads.", min=1)] = 8,
-    head_width: Annotated[int, typer.Option(help="Width of each.", min=1)] = 32,
-    encoding: Annotated[
-        str, typer.Option(help="transformer_xl, alibi or none (rotary is none to a kernel).")
-    ] = "transformer_xl",
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    against: Annotated[
-        list[str] | None,
-        typer.Option(help="Kernel beside db1's choice (repeatable); default: sdpa, reference."),
-    ] = None,
-    rounds: Annotated[int, typer.Option(help="Turns of each contender.", min=1)] = 5,
-    threads: Annotated[int, typer.Option(help="Threads of torch.", min=1)] = 1,
-    quick: Quick = False,
-    json_file: JsonFile = None,
+@from_dataclasses
+def bench_attention(
+    config: attention.AttentionBenchmark, quick: Quick = False, json_file: JsonFile = None
 ) -> None:
     """One layer's attention, forward and backward: db1's kernel against the other ones.
 
@@ -155,41 +101,16 @@ def attention(
 
     Example: db1 bench attention --quick --json attention.json
     """
-    from db1.benchmarks.attention import AttentionBenchmark, run
-    from db1.benchmarks.decode import threads_of_torch
-    from db1.cli.device import checked_device
-
-    sizes = {"num_tokens": tokens, "memory": memory, "batch_size": batch, "num_heads": heads}
-    if quick:
-        sizes = {"num_tokens": 128, "memory": 0, "batch_size": 2, "num_heads": 2}
-    config = AttentionBenchmark(
-        **sizes,
-        head_dim=head_width,
-        encoding=encoding,
-        precision=precision,
-        device=checked_device(device) or "cpu",
-        against=tuple(against or AttentionBenchmark.against),
-        rounds=rounds,
-    )
-    with threads_of_torch(threads), task_bars(Console(stderr=True)) as progress:
-        comparison = run(config, progress)
+    checked_device(config.device)
+    with task_bars(Console(stderr=True)) as progress:
+        comparison = attention.run(config.small() if quick else config, progress)
     show([comparison], json_file)
 
 
 @app.command("perplexity", cls=Verb)
-def perplexity(
-    length: Annotated[
-        list[int] | None,
-        typer.Option(help="Attention length (repeatable); default: 800, 1800, 2800, 3800."),
-    ] = None,
-    target_length: Annotated[int, typer.Option(help="Tokens at once, with memory.", min=1)] = 128,
-    width: Annotated[int, typer.Option(help="Width of the model.", min=2)] = 256,
-    layers: Annotated[int, typer.Option(help="Its layers.", min=1)] = 4,
-    heads: Annotated[int, typer.Option(help="Attention heads.", min=1)] = 8,
-    rounds: Annotated[int, typer.Option(help="Turns of each contender.", min=1)] = 3,
-    threads: Annotated[int, typer.Option(help="Threads of torch.", min=1)] = 1,
-    quick: Quick = False,
-    json_file: JsonFile = None,
+@from_dataclasses
+def bench_perplexity(
+    config: perplexity.PerplexityBenchmark, quick: Quick = False, json_file: JsonFile = None
 ) -> None:
     """Scoring text with a memory against recomputing a sliding window for every token.
 
@@ -200,21 +121,8 @@ def perplexity(
 
     Example: db1 bench perplexity --length 800 --length 3800 --json perplexity.json
     """
-    from db1.benchmarks.perplexity import PerplexityBenchmark, run
-
-    sizes = {"width": width, "num_layers": layers, "num_heads": heads}
-    lengths = tuple(length or PerplexityBenchmark.attention_lengths)
-    if quick:
-        sizes, lengths = {"width": 64, "num_layers": 2, "num_heads": 4}, (100, 200)
-    config = PerplexityBenchmark(
-        **sizes,
-        attention_lengths=lengths,
-        target_length=target_length,
-        rounds=rounds,
-        threads=threads,
-    )
     with task_bars(Console(stderr=True)) as progress:
-        comparisons = run(config, progress)
+        comparisons = perplexity.run(config.small() if quick else config, progress)
     show(comparisons, json_file)
 
 
@@ -240,22 +148,14 @@ def data(quick: Quick = False, json_file: JsonFile = None) -> None:
 
 
 @app.command("train", cls=Verb)
-def train(
+@from_dataclasses
+def bench_train(
+    config: training_step.StepBenchmark,
     against: Annotated[str, typer.Option(help="What db1 is compared with: released.")] = "released",
-    width: Annotated[int, typer.Option(help="Width of the model.", min=2)] = 256,
-    layers: Annotated[int, typer.Option(help="Its layers.", min=1)] = 4,
-    heads: Annotated[int, typer.Option(help="Attention heads.", min=1)] = 8,
-    length: Annotated[int, typer.Option(help="Tokens of a sequence.", min=2)] = 1_024,
-    batch: Annotated[int, typer.Option(help="Sequences.", min=1)] = 2,
-    ids: Annotated[int, typer.Option(help="Ids of the vocabulary.", min=2)] = 33_025,
     targets: Annotated[
         list[float] | None,
         typer.Option(help="Share of tokens to be predicted (repeatable); default: 1 and 0.1."),
     ] = None,
-    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    rounds: Annotated[int, typer.Option(help="Turns of each contender.", min=1)] = 5,
-    threads: Annotated[int, typer.Option(help="Threads of torch.", min=1)] = 1,
     quick: Quick = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -272,22 +172,14 @@ def train(
 
     Example: db1 bench train --quick --json train.json
     """
-    from db1.benchmarks.training_step import RELEASED, StepBenchmark, run
-    from db1.errors import ConfigError
-
-    if against != RELEASED:
-        raise ConfigError(f"--against: got {against!r}, expected {RELEASED!r}")
-    sizes = {"width": width, "num_layers": layers, "num_heads": heads, "length": length}
-    if quick:
-        sizes, ids = {"width": 64, "num_layers": 2, "num_heads": 4, "length": 128}, 1_000
-    settings = {"batch_size": batch, "vocabulary_size": ids, "precision": precision}
-    comparisons = []
+    if against != training_step.RELEASED:
+        raise ConfigError(f"--against: got {against!r}, expected {training_step.RELEASED!r}")
+    config = config.small() if quick else config
     with task_bars(Console(stderr=True)) as progress:
-        for share in targets or [1.0, 0.1]:
-            config = StepBenchmark(
-                **sizes, **settings, targets=share, device=device, rounds=rounds, threads=threads
-            )
-            comparisons.append(run(config, progress))
+        comparisons = [
+            training_step.run(replace(config, targets=share), progress)
+            for share in targets or [1.0, 0.1]
+        ]
     show(comparisons, json_file)
 
 
@@ -331,32 +223,10 @@ def training(
 
 
 @app.command("eval", cls=Verb)
-def eval_(
+@from_dataclasses
+def bench_eval(
     run: Run,
-    task: Annotated[list[str] | None, typer.Option(help="Only these tasks (repeatable).")] = None,
-    suite: Annotated[list[str] | None, typer.Option(help="Only these suites.")] = None,
-    episodes: Annotated[int, typer.Option(help="Episodes a task.", min=1)] = 10,
-    max_steps: Annotated[
-        int | None, typer.Option(help="Cut all episodes off after these steps.", min=1)
-    ] = None,
-    memory: Annotated[
-        int | None, typer.Option(help="Tokens of memory; default: as trained.", min=1)
-    ] = None,
-    precision: Annotated[
-        str, typer.Option(help="float64: equal returns; float32: as one evaluates.")
-    ] = "float64",
-    against: Annotated[
-        list[str] | None,
-        typer.Option(help="recomputed (default) or 'hidden states' (repeatable)."),
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of demonstrations.")] = None,
-    workers: Annotated[int, typer.Option(help="Processes for environments.", min=0)] = 2,
-    lanes: Annotated[int | None, typer.Option(help="Tasks at once.", min=1)] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(help="torch threads of the naive evaluation; default: one a core.", min=1),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Keep db1's results here.")] = None,
+    settings: Annotated[Given, Of(evaluation.EvaluationBenchmark)],
     json_file: JsonFile = None,
 ) -> None:
     """The evaluation of many tasks in lockstep against one episode at a time.
@@ -371,33 +241,14 @@ def eval_(
 
     Example: db1 bench eval runs/db1_tiny --suite tsp --episodes 4
     """
-    from db1.benchmarks.evaluation import EvaluationBenchmark
-    from db1.benchmarks.evaluation import run as compare_evaluations
-    from db1.evaluation.execution import ExecutionConfig
-
-    benchmark = EvaluationBenchmark(
-        run=run,
-        data=data,
-        tasks=task,
-        suites=suite,
-        episodes=episodes,
-        max_steps=max_steps,
-        memory_length=memory,
-        precision=precision,
-        against=tuple(against or ("recomputed",)),
-        machine=ExecutionConfig(workers=workers, lanes=lanes, threads=1),
-        threads=threads,
-        keep=out,
-    )
+    benchmark = evaluation.EvaluationBenchmark(run=run, **settings)
     with task_bars(Console(stderr=True)) as progress:
-        comparison = compare_evaluations(benchmark, progress)
+        comparison = evaluation.run(benchmark, progress)
     show([comparison], json_file)
 
 
 def show(comparisons: Sequence[Comparison], json_file: Path | None) -> None:
     """Prints comparisons as tables; with a file, writes all figures there as JSON."""
-    from db1.benchmarks.timing import machine
-
     console = Console()
     for comparison in comparisons:
         console.print(_table(comparison))

@@ -9,32 +9,17 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from db1.benchmarks.few_shot import FewShotBenchmark, bench_few_shot, check
 from db1.cli.console import Console
+from db1.cli.options import Given, Of, from_dataclasses
 from db1.cli.progress import task_bars
 
 
+@from_dataclasses
 def few_shot(
     config: Annotated[Path, typer.Argument(help="A fine-tuning experiment's YAML file.")],
+    sweep: Annotated[Given, Of(FewShotBenchmark)],
     override: Annotated[list[str] | None, typer.Argument(help="key=value, dotted.")] = None,
-    episodes: Annotated[
-        list[int] | None, typer.Option(help="Demonstrations (repeatable).", min=1)
-    ] = None,
-    seeds: Annotated[int, typer.Option(help="Training seeds 0, 1, ...", min=1)] = 5,
-    start: Annotated[
-        list[str] | None,
-        typer.Option(help="pretrained, scratch or lora (repeatable); the first two if none."),
-    ] = None,
-    evaluation_episodes: Annotated[
-        int, typer.Option(help="Rollouts a training, on evaluation seeds.", min=1)
-    ] = 20,
-    prompt: Annotated[
-        bool, typer.Option("--prompt/--no-prompt", help="Prompt with a learned episode.")
-    ] = False,
-    memory: Annotated[
-        int | None, typer.Option(help="Tokens that acting looks back on; the model's if none.")
-    ] = None,
-    processes: Annotated[int, typer.Option(help="Trainings at once, one thread each.", min=1)] = 2,
-    out: Annotated[Path, typer.Option(help="Folder of runs and results.")] = Path("runs/few_shot"),
     require_gain: Annotated[
         bool,
         typer.Option(
@@ -53,20 +38,7 @@ def few_shot(
     Example: db1 bench few-shot configs/finetune.yaml init_from=runs/db1_tiny
     task=metaworld/window-close-v3 --start pretrained --start lora --start scratch --seeds 3
     """
-    from db1.benchmarks.few_shot import FewShotBenchmark, bench_few_shot, check
-
-    bench = FewShotBenchmark(
-        config=config,
-        out=out,
-        overrides=tuple(override or ()),
-        episodes=tuple(sorted(episodes or (10,))),
-        seeds=tuple(range(seeds)),
-        starts=tuple(start or ("pretrained", "scratch")),
-        evaluation_episodes=evaluation_episodes,
-        prompt=prompt,
-        memory_length=memory,
-        processes=processes,
-    )
+    bench = FewShotBenchmark(config=config, overrides=tuple(override or ()), **sweep)
     check(bench)  # bad input is one line, without a bar above it
     with task_bars(Console(stderr=True)) as progress:
         results = bench_few_shot(bench, progress)
@@ -74,7 +46,9 @@ def few_shot(
     console.print(_table(results))
     for gain in results["gains"]:
         console.print(_gain(gain, len(results["seeds"])), highlight=False, soft_wrap=True)
-    console.print(f"figures: {out / 'results.json'}, {out / 'curve.png'}", highlight=False)
+    console.print(
+        f"figures: {bench.out / 'results.json'}, {bench.out / 'curve.png'}", highlight=False
+    )
     if require_gain and not all(_is_above_zero(gain) for gain in results["gains"]):
         raise typer.Exit(1)
 

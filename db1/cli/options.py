@@ -49,6 +49,7 @@ class _Place:
     option: Option
     default: Any
     annotation: Any
+    is_tuple: bool
 
 
 def from_dataclasses(verb: Callable[..., None]) -> Callable[..., None]:
@@ -111,26 +112,43 @@ def _places(kind: type[Any], only: tuple[str, ...] = ()) -> list[_Place]:
     for name, option in options_of(kind).items():
         if only and name not in only:
             continue
-        default = True if option.nested else declared[name].default
+        hint, default = types[name], declared[name].default
+        if option.nested:
+            hint, default = bool, True
+        elif _is_tuple(hint):  # typer knows lists only
+            hint, default = list[typing.get_args(hint)[0]] | None, None  # type: ignore[misc]
         parameter = option.name or name
-        flag = f"--{parameter.replace('_', '-')}"
-        is_flag = bool(option.nested) or bool in (types[name], *typing.get_args(types[name]))
-        both = f"{flag}/--no-{flag[2:]}" if is_flag and (option.two_way or option.negated) else flag
-        allowed = range_of(kind, name)
-        limits = {} if is_flag else {"min": allowed.least, "max": allowed.most}
-        given = typer.Option(both, help=option.help, rich_help_panel=option.panel, **limits)
         place = _Place(
             parameter=parameter,
             field=name,
             kind=kind,
             option=option,
             default=not default if option.negated else default,
-            annotation=Annotated[bool if option.nested else types[name], given],
+            annotation=Annotated[hint, _typer_option(kind, name, option, types[name])],
+            is_tuple=_is_tuple(types[name]),
         )
         places.append(place)
         if option.nested is not None:
             places += _places(option.nested)
     return places
+
+
+def _typer_option(kind: type[Any], name: str, option: Option, hint: Any) -> Any:
+    flag = f"--{(option.name or name).replace('_', '-')}"
+    is_flag = option.nested is not None or bool in (hint, *typing.get_args(hint))
+    names = [f"{flag}/--no-{flag[2:]}" if option.two_way or option.negated else flag]
+    if option.also is not None:
+        names.append(f"--{option.also}")
+    allowed = range_of(kind, name)
+    has_limits = not is_flag and not _is_tuple(hint)  # the dataclass names the item of a tuple
+    limits = {"min": allowed.least, "max": allowed.most} if has_limits else {}
+    return typer.Option(
+        *names, help=option.help, rich_help_panel=option.panel, metavar=option.metavar, **limits
+    )
+
+
+def _is_tuple(hint: Any) -> bool:
+    return typing.get_origin(hint) is tuple
 
 
 def _parameter(place: _Place) -> inspect.Parameter:
@@ -153,6 +171,10 @@ def _fields(
         if inner is not None:
             names |= {p.parameter for p in places if p.kind is inner}
             value = inner(**_fields(inner, places, values, None)) if value else None
+        elif place.is_tuple:
+            if not value:
+                continue
+            value = tuple(value)
         if typed is None or names & typed:
             fields[place.field] = not value if place.option.negated else value
     return fields

@@ -28,6 +28,7 @@ class Outer(Checked):
     prompt: bool | None = option(None, "With a prompt.", two_way=True)
     names: list[str] | None = option(None, "Names.", name="name")
     inner: Inner | None = nested(Inner, "With the inner one.")
+    sizes: tuple[Count, ...] = option((8, 16), "Sizes.", name="size", also="side", metavar="N")
     fixed: float = 0.5
 
 
@@ -76,6 +77,13 @@ def test_only_what_was_typed() -> None:
     assert run(hint, "--no-sample")[1] == {"greedy": True}
     assert run(hint, "--depth", "3")[1] == {"inner": Inner(depth=3)}
     assert run(hint, "--no-inner", "--depth", "9")[1] == {"inner": None}
+
+
+def test_a_tuple_keeps_its_default_until_it_is_typed() -> None:
+    assert run(Outer, "--size", "1", "--side", "2")[1] == Outer(sizes=(1, 2))
+    assert run(Annotated[Given, Of(Outer)], "--side", "4")[1] == {"sizes": (4,)}
+    with pytest.raises(ValueError, match=r"sizes\[1\]: got 0, expected at least 1"):
+        run(Outer, "--size", "3", "--size", "0")
 
 
 def test_some_fields_only() -> None:
