@@ -20,7 +20,7 @@ GPUS = {(8, 0): 166_912, (8, 6): 101_376, (9, 0): 232_448}
 SHARED = {
     (8, 0): {"forward": 57_344, "scores": 28_672, "queries": 10_240, "keys": 26_624},
     (8, 6): {"forward": 57_344, "scores": 28_672, "queries": 10_240, "keys": 26_624},
-    (9, 0): {"forward": 147_456, "scores": 163_840, "queries": 65_536, "keys": 98_304},
+    (9, 0): {"forward": 147_456, "scores": 163_840, "queries": 73_728, "keys": 98_304},
 }
 """Shared bytes that each kernel takes at the widest head; raise one only with a reason."""
 
@@ -49,8 +49,8 @@ OTHERS = [
 ]
 
 
-SPILLS = {((8, 6), "forward", True): 16}
-"""Bytes a thread by GPU, kernel and whether scores are added: alibi spills a few."""
+SPILLS = {((8, 6), "forward", True): 32, ((8, 0), "keys", False): 16}
+"""Bytes a thread by GPU, kernel and whether scores are added: alibi, and bfloat16 heads of 32."""
 
 
 def test_recorded_bounds_are_within_the_gpus() -> None:
