@@ -1,10 +1,12 @@
-"""The house's own rules, counted over the code itself: prose of docstrings."""
+"""The house's own rules, counted over the code itself: docstrings' prose and their shapes."""
 
 from __future__ import annotations
 
 import ast
+import io
 import itertools
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,3 +53,74 @@ def test_a_clause_is_found() -> None:
     texts = [text for _, text in _docstrings(tree)]
     assert texts == ["Things.", "What X is.", "Whether f."]
     assert [bool(CLAUSE.match(text)) for text in texts] == [False, True, True]
+
+
+ARRAY = re.compile(r"\b(ndarray|NDArray|ArrayLike|Tensor)\b")
+LEAST_SHARE = 0.85
+_TERM = r"(?:\*?[A-Za-z_][\w.]*(?:\([\w ]+\)|\[\w+\])?|\d+|\.\.\.)"
+_SIZE = rf"{_TERM}(?: ?[-+*/] ?{_TERM}|\*\*{_TERM})*"
+_SIZES = rf"{_SIZE}(?:, {_SIZE})*,?"
+_TUPLE = re.compile(rf"\(({_SIZES})\)|\[({_SIZES})\]")
+_SYMBOL = re.compile(
+    r"(?<!\w)(?:[A-Z]\d?|[a-z]|nu|num_\w+|\*\w+|\w+_(?:size|width|dim)|height|width|size"
+    r"|\d+, \d+, \d+|\.\.\.)(?![\w(])"
+)
+_AFTER_DTYPE = re.compile(r"(?:int|float|bool)\d*,? \(\d+(?:, \d+)*,?\)")
+
+
+def states_shape(text: str) -> bool:
+    """Finds `[B, T]`, `(N, 3)`, `(num_steps,)` and the like, but neither prose nor intervals."""
+    for match in _TUPLE.finditer(text):
+        sizes = match[1] or match[2]
+        is_shape = sizes.endswith(",") or ("," in sizes and _SYMBOL.search(sizes))
+        if is_shape:
+            return True
+    return _AFTER_DTYPE.search(text) is not None
+
+
+def _public_functions(body: list[ast.stmt]) -> Iterator[ast.FunctionDef]:
+    for node in body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from _public_functions(node.body)
+        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            yield node
+
+
+def _has_arrays(function: ast.FunctionDef) -> bool:
+    given = function.args
+    arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs]
+    annotations = [argument.annotation for argument in arguments] + [function.returns]
+    return any(ARRAY.search(ast.unparse(each)) for each in annotations if each is not None)
+
+
+def _comments(source: str) -> dict[int, str]:
+    """Comments by line."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {token.start[0]: token.string for token in tokens if token.type == tokenize.COMMENT}
+
+
+def test_shapes_of_arrays_are_stated() -> None:
+    """Counted over public functions and methods whose annotations name an array or a tensor."""
+    stated, silent = 0, []
+    for path, tree in TREES.items():
+        comments = _comments(path.read_text())
+        for function in _public_functions(tree.body):
+            if not _has_arrays(function):
+                continue
+            lines = range(function.lineno, (function.end_lineno or 0) + 1)
+            texts = [ast.get_docstring(function) or "", *(comments.get(n, "") for n in lines)]
+            if any(map(states_shape, texts)):
+                stated += 1
+            else:
+                silent.append(f"{path.relative_to(PACKAGE)}:{function.lineno} {function.name}")
+    share = stated / (stated + len(silent))
+    print(f"{stated} of {stated + len(silent)} functions state shapes: {100 * share:.1f} %")
+    assert stated > 300
+    assert share >= LEAST_SHARE, "\n".join(silent)
+
+
+def test_what_counts_as_a_shape() -> None:
+    shapes = ("ids [B, T]", "(N, 3)", "int32 (T + 1,)", "(..., D)", "uint8 (64, 64)", "(K / 2,)")
+    prose = ("in [0, 1]", "[first, last)", "(see above)", "(PPO, DQN)", "Vaswani (et al, 2017)")
+    assert all(map(states_shape, shapes))
+    assert not any(map(states_shape, prose))

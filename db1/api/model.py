@@ -230,7 +230,7 @@ class Model:
 
 
 def image_bytes(image: str | Path | bytes | np.ndarray | Image.Image) -> bytes:
-    """The bytes of an image file, whatever the image is given as.
+    """The bytes of an image file: of a file, an image of Pillow, or uint8 pixels (H, W, 3).
 
     Raises:
         DataError: For a file that cannot be read, or an array that holds no pixels.

@@ -65,7 +65,7 @@ def write_documents(folder: Path, num_documents: int) -> tuple[TextTokenizer, np
     """Writes random documents as a store `book.bin/.idx` and as one `.npy` file each.
 
     Returns:
-        The tokenizer that the store names, and the tokens of each document, int64.
+        The tokenizer that the store names, and the numbers of tokens, int64 (num_documents,).
     """
     generator = np.random.default_rng(0)
     tokenizer = TextTokenizer.train(["the quick brown fox jumps over the lazy dog"], 300)

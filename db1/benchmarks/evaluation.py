@@ -243,7 +243,7 @@ class NaiveAgent(Agent):
     def act(
         self, observations: Sequence[Mapping[str, Any]], rows: np.ndarray | None = None
     ) -> list[Any]:
-        """See `Agent.act`; then tells the model its last action id."""
+        """See `Agent.act`, with rows int64 (N,); then tells the model its last action id."""
         actions = super().act(observations, rows)
         for row, id_ in list(self._pending.items()):
             del self._pending[row]

@@ -93,7 +93,7 @@ class ReleasedFormulation:
 
 
 def relative_shift(x_BTSH: Tensor) -> Tensor:
-    """Scores by distance, descending -> by key; what is not seen holds others' scores.
+    """Scores by distance, descending -> by key, both (B, T, S, H); what is not seen is arbitrary.
 
     A column of zeros in front, the two axes read as one the other way round, the first row dropped.
     """

@@ -111,7 +111,7 @@ def merged_weights(weights: Mapping[str, Tensor], scale: float) -> dict[str, Ten
     """The state dict of an adapted model -> that of the plain model with the updates added.
 
     Args:
-        weights: Names as peft gives them.
+        weights: Names as peft gives them; an update of a matrix (M, N) is A (rank, N), B (M, rank).
         scale: Factor of the updates.
 
     Returns:
@@ -191,7 +191,8 @@ def merge_adapter(weights: Mapping[str, Tensor], folder: Path) -> dict[str, Tens
 
     Args:
         weights: db1's state dict of the base model.
-        folder: Has adapter_model.safetensors and adapter_config.json.
+        folder: Has adapter_config.json and adapter_model.safetensors: for each adapted matrix
+            (M, N) its A (rank, N) and B (M, rank).
 
     Raises:
         CheckpointError: The folder holds no LoRA adapter, or one of another model.

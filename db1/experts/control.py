@@ -73,7 +73,7 @@ class ValueGrid:
             self._values = np.max(list(values), axis=0)
 
     def best(self, position: float, velocity: float, actions: np.ndarray) -> float:
-        """Returns the best of `actions` in one state, looking one step ahead."""
+        """Returns the best of `actions` (N,) in one state, looking one step ahead."""
         ones = np.ones(len(actions))
         reward, corners = self._backup(position * ones, velocity * ones, actions)
         return float(actions[np.argmax(reward + self._expect(*corners))])

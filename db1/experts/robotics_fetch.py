@@ -44,12 +44,12 @@ class FetchController:
 
 
 def reach(state: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    """Moves the gripper straight to the goal; see the module for the arrays."""
+    """Moves the gripper straight to the goal; an action (4,)."""
     return _move(goal - state[:3], fingers=0.0)
 
 
 def pick_and_place(state: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    """Reaches down round the thing, closes the fingers, carries it to the goal."""
+    """Reaches down round the thing, closes the fingers, carries it to the goal; an action (4,)."""
     to_thing, opening = state[6:9], state[9:11].sum()
     aside = np.linalg.norm(to_thing[:2])
     if aside > 0.02 or abs(to_thing[2]) > 0.015:
@@ -62,7 +62,7 @@ def pick_and_place(state: np.ndarray, goal: np.ndarray) -> np.ndarray:
 
 
 def push(state: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    """Goes behind the thing, seen from the goal, and pushes it there."""
+    """Goes behind the thing, seen from the goal, and pushes it there; an action (4,)."""
     way = goal[:2] - state[3:5]
     distance = np.linalg.norm(way)
     direction = way / max(distance, 1e-6)

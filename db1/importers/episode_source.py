@@ -172,7 +172,7 @@ class EpisodeSource(ABC):
         """Yields the return of every episode, reading no more than it must."""
 
     def action_range(self) -> tuple[np.ndarray, np.ndarray]:
-        """Smallest and largest values of continuous actions over all episodes, float64.
+        """Smallest and largest values of continuous actions over all episodes, float64 (*shape,).
 
         Raises:
             DataError: No episode with a step.

@@ -159,7 +159,7 @@ class Converted:
 
 
 def convert(field: SourceField, values: Any, where: str) -> np.ndarray:
-    """Converts the values of an observation field, first axis the steps.
+    """Converts the values (T, ...) of an observation field over T steps to the stored (T, *shape).
 
     Raises:
         BadEpisode: Ragged or wrong shapes, values not finite or outside the field, a picture of
@@ -212,7 +212,7 @@ def _scaled(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray
 
 
 def restore_actions(field: SourceField, values: np.ndarray) -> np.ndarray:
-    """Undoes `convert_actions`: stored actions -> the source's bounds, start and dtype."""
+    """Undoes `convert_actions`: stored actions (T, *shape) -> the source's bounds, start, dtype."""
     if field.kind == "discrete":
         return (values.astype(np.int64) + field.start).astype(field.dtype)
     if field.low is None or field.high is None:

@@ -235,7 +235,7 @@ class Layout:
         return [self.folder.file(name) for name in names]
 
     def ranges(self, feature: str) -> tuple[np.ndarray, np.ndarray] | None:
-        """Smallest and largest values of a feature over all episodes; None where nobody says.
+        """Smallest and largest values (*shape,) of a feature over all episodes; None: not known.
 
         Raises:
             DataError: Broken statistics.

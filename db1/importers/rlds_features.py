@@ -52,7 +52,7 @@ class Feature:
     num_values: int | None = None
 
     def values(self, found: Mapping[str, Values], where: str) -> np.ndarray:
-        """The feature's values in one Example, first axis the steps.
+        """The feature's values in one Example of T steps, (T, *shape).
 
         Raises:
             BadEpisode: It is missing, of another kind or length, or corrupt.

@@ -97,7 +97,7 @@ class TensorFile:
         return self.read(name, slice(0, 0)).dtype
 
     def read(self, name: str, rows: Any) -> np.ndarray:
-        """Some rows of the first axis; bfloat16 becomes float32."""
+        """Some rows of the first axis, (N, ...); bfloat16 becomes float32."""
         import torch
 
         part = self._tensors[name][rows]

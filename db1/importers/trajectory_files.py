@@ -267,7 +267,7 @@ def open_trajectories(path: Path) -> TrajectoryFile:
 
 
 def column_values(column: Any, where: str) -> np.ndarray:
-    """A Parquet column as an array, first axis the rows.
+    """A Parquet column of N rows as an array (N, ...); texts (N,) are objects.
 
     Raises:
         BadEpisode: Missing values, ragged lists, pictures of several sizes.

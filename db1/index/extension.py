@@ -41,7 +41,7 @@ def count_of(value: object, name: str, least: int = 0) -> int:
 
 
 def integer_array(values: ArrayLike, name: str, keep_int32: bool = False) -> np.ndarray:
-    """Checks integers and returns them contiguous, as int64 (or int32 where they are and may be).
+    """Checks integers (N,) and returns them contiguous: int64, or int32 where they are and may be.
 
     Raises:
         DataError: Other numbers, or integers that may not fit int64.
@@ -57,7 +57,7 @@ def integer_array(values: ArrayLike, name: str, keep_int32: bool = False) -> np.
 
 
 def real_array(values: ArrayLike, name: str) -> np.ndarray:
-    """Checks real numbers and returns them contiguous, as float64.
+    """Checks real numbers (N,) and returns them contiguous, as float64.
 
     Raises:
         DataError: Anything else.

@@ -56,7 +56,7 @@ def whole_parts(shares: Sequence[Fraction]) -> np.ndarray:
         shares: Numbers of at least 0, not all 0; only their ratios matter.
 
     Returns:
-        int64, one a share.
+        int64 (num_shares,).
 
     Raises:
         DataError: Other shares.
@@ -197,7 +197,7 @@ class FairBlend:
         return counts
 
     def table(self) -> np.ndarray:
-        """The counts before each block, computed by the first call."""
+        """Counts before each block, int64 (num_blocks, num_datasets); the first call computes."""
         if self._table is None:
             length = min(self._num_samples, self._period)
             if self._cache is None or length < CACHE_FROM:
@@ -231,7 +231,7 @@ class FairBlend:
 
 
 def reference_fair_index(parts: Sequence[int], num_samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """`fair_index` from sample 0 in plain Python: windows as they are written above."""
+    """`fair_index` from sample 0 in plain Python, int64 (num_samples,) twice; windows as above."""
     total = sum(parts)
     drawn = [0] * len(parts)
     dataset, within = np.empty((2, num_samples), dtype=np.int64)

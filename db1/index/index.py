@@ -174,7 +174,7 @@ def blending_index(weights: ArrayLike, num_samples: int) -> tuple[np.ndarray, np
 def reference_sample_index(
     sizes: np.ndarray, sequence_length: int, num_samples: int | None = None
 ) -> np.ndarray:
-    """`sample_index` in NumPy."""
+    """`sample_index` in NumPy, int64 (num_samples + 1, 2)."""
     sizes = np.asarray(sizes, dtype=np.int64)
     ends = np.cumsum(sizes)
     total = int(ends[-1]) if len(ends) else 0
@@ -189,7 +189,7 @@ def reference_sample_index(
 
 
 def reference_window_index(lengths: np.ndarray, window: int) -> np.ndarray:
-    """`window_index` in NumPy."""
+    """`window_index` in NumPy, int64 (num_episodes + 1,)."""
     counts = np.maximum(1, np.asarray(lengths, dtype=np.int64) - window + 1)
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
@@ -197,7 +197,7 @@ def reference_window_index(lengths: np.ndarray, window: int) -> np.ndarray:
 def reference_window_lookup(
     counts: np.ndarray, windows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`window_lookup` in NumPy."""
+    """`window_lookup` in NumPy, int64 (num_windows,) twice."""
     episodes = np.searchsorted(counts, windows, side="right") - 1
     return episodes, windows - counts[episodes]
 
@@ -205,7 +205,7 @@ def reference_window_lookup(
 def reference_blending_index(
     weights: np.ndarray, num_samples: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`blending_index` in NumPy, one argmax a sample."""
+    """`blending_index` in NumPy, one argmax per sample; int64 (num_samples,) twice."""
     weights = np.asarray(weights, dtype=np.float64)
     shares = weights / np.cumsum(weights)[-1]  # summed in order, as the extension does
     drawn_from = np.flatnonzero(shares > 0)

@@ -44,7 +44,7 @@ class Permutation:
         return int(self.take([index])[0])
 
     def take(self, indices: ArrayLike) -> np.ndarray:
-        """Returns the elements at some places, int64, one for each.
+        """Returns the elements at the places `indices` (N,), int64 (N,).
 
         Raises:
             DataError: A place outside 0..size-1.
@@ -54,7 +54,7 @@ class Permutation:
 
 
 def reference_permute(indices: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
-    """`Permutation.take` in plain Python."""
+    """`Permutation.take` in plain Python: indices (N,) -> int64 (N,)."""
     bits = max(2, (size - 1).bit_length())
     return np.array([_walk(int(i), size, bits, [int(k) for k in keys]) for i in indices], np.int64)
 

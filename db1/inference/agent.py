@@ -134,7 +134,7 @@ class Agent:
 
     @property
     def rows(self) -> np.ndarray:
-        """Rows with a running episode, ascending, int64."""
+        """Rows with a running episode, ascending, int64 (N,)."""
         return self._rows
 
     @torch.inference_mode()
@@ -188,8 +188,8 @@ class Agent:
 
         Args:
             observations: One step's values by key, for each of `rows`.
-            rows: Ascending row numbers still running; the other rows are dropped for good (until
-                `reset` starts them again). None: all running rows.
+            rows: Ascending row numbers still running, (N,); the other rows are dropped for good
+                (until `reset` starts them again). None: all running rows.
 
         Returns:
             Actions in the order of `rows`, each of the spec's action shape.

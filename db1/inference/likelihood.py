@@ -100,9 +100,9 @@ def sliding_losses(
     memory_length: int,
     batch_size: int = 8,
 ) -> np.ndarray:
-    """As `text_losses`, but each segment reads the tokens before it anew; nothing is kept.
+    """As `text_losses`, but each segment reads the tokens before it again; nothing is kept.
 
-    Arguments, result and errors as of `text_losses`; `batch_size` windows run at once.
+    Arguments, result (n - 1,) and errors as of `text_losses`; `batch_size` windows run at once.
     """
     inputs, labels = _inputs_and_labels(vocabulary, tokens, target_length, memory_length)
     model = reaching(model, memory_length + target_length)

@@ -41,7 +41,7 @@ class Rows(Protocol):
         ...
 
     def selected(self, rows: Tensor) -> Rows:
-        """With row `rows[i]`, int64, as row i."""
+        """With row `rows[i]`, int64 (N,), as row i."""
         ...
 
 
@@ -105,12 +105,12 @@ class TextRows:
 
     @torch.inference_mode()
     def logits(self) -> Tensor:
-        """See `Rows`."""
+        """See `Rows`: float (B, N)."""
         return self.model.logits(self.hidden_BD, ids=self.text_ids)
 
     @torch.inference_mode()
     def grown(self, index_B: Tensor) -> TextRows:
-        """See `Rows`."""
+        """See `Rows`: index int64 (B,)."""
         ids_B1 = nth_ids(self.text_ids, index_B.to(self.hidden_BD.device)[:, None])
         hidden_BTD, memory = self.model.decode(
             ids_B1, torch.full_like(ids_B1, NO_LOCAL_POSITION), (), self.memory, None
@@ -119,7 +119,7 @@ class TextRows:
 
     @torch.inference_mode()
     def selected(self, rows: Tensor) -> TextRows:
-        """See `Rows`."""
+        """See `Rows`: rows int64 (N,)."""
         rows = rows.to(self.hidden_BD.device)
         if torch.equal(rows, torch.arange(self.num_rows, device=rows.device)):
             return self

@@ -84,7 +84,7 @@ def broken(path: Path, error: DataError) -> StoreReport:
 def histogram(
     title: str, values: np.ndarray, marks: dict[str, float] | None = None, num_bars: int = 12
 ) -> Histogram | None:
-    """Counts finite values; the range covers the marks. None without values."""
+    """Counts the finite ones of values (N,); the range covers the marks. None without values."""
     values, marks = np.asarray(values, dtype=np.float64), marks or {}
     values = values[np.isfinite(values)]
     if not len(values):

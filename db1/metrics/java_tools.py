@@ -200,6 +200,9 @@ def spice_scores(output: str, num_items: int) -> tuple[float, np.ndarray]:
 
     Items without a score count as 0.
 
+    Returns:
+        The mean, and the score of each item, float64 (num_items,).
+
     Raises:
         DataError: It is no such file, or lacks items.
     """

@@ -113,7 +113,7 @@ def training_pairs(folder: Path, data: PairData, heldout_share: float) -> PairSe
 
 
 def spread(count: int, limit: int | None) -> np.ndarray:
-    """At most `limit` of the numbers below `count`, evenly spread, int64 ascending."""
+    """At most `limit` of the numbers below `count`, evenly spread, ascending, int64 (N,)."""
     if limit is None or limit >= count:
         return np.arange(count)
     return np.arange(limit) * count // limit
@@ -132,7 +132,7 @@ def pair_id(pair: Pair, number: int, key: str) -> int:
 
 
 def pairs_of(selection: PairSelection, indices: Sequence[int] | np.ndarray) -> list[Pair]:
-    """The texts of some pairs."""
+    """The texts of the pairs at the places `indices` (N,)."""
     places = (selection.place(int(index)) for index in indices)
     return [store.pair(number) for store, number in places]
 

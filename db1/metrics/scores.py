@@ -20,7 +20,7 @@ THRESHOLDS = tuple(range(0, 101, 5))
 
 
 def normalise(returns: np.ndarray, random: float, expert: float) -> np.ndarray:
-    """(returns - random) / (expert - random), float64, same shape.
+    """(returns - random) / (expert - random) of returns (...,), float64 (...,).
 
     Raises:
         DataError: When expert and random reference are equal or not finite.
@@ -44,7 +44,7 @@ def resampled_means(
 
 
 def percentile_interval(samples: np.ndarray) -> list[float]:
-    """[low, high] that hold the middle 95 % of the samples."""
+    """[low, high] that hold the middle 95 % of the samples (N,)."""
     tail = 50.0 * (1.0 - CONFIDENCE)
     low, high = np.percentile(samples, [tail, 100.0 - tail])
     return [float(low), float(high)]
@@ -56,7 +56,7 @@ def bootstrap_interval(values: np.ndarray, seed: int = 0) -> list[float]:
 
 
 def interquartile_mean(values: np.ndarray) -> np.ndarray:
-    """Mean of the values between the quartiles, over the last axis.
+    """Mean of the values between the quartiles, over the last axis: (..., N) -> (...,).
 
     floor(n / 4) values are dropped at each end (Agarwal et al. 2021, "Deep Reinforcement Learning
     at the Edge of the Statistical Precipice").
@@ -67,7 +67,7 @@ def interquartile_mean(values: np.ndarray) -> np.ndarray:
 
 
 def threshold_curve(task_means: np.ndarray) -> dict[str, list[int]]:
-    """Number of tasks at or above each percentage of expert score."""
+    """Number of tasks at or above each percentage of expert score, from mean scores (N,)."""
     counts = [int((np.asarray(task_means) >= percent / 100).sum()) for percent in THRESHOLDS]
     return {"thresholds": list(THRESHOLDS), "num_tasks": counts}
 

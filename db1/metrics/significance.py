@@ -36,7 +36,7 @@ def paired_p_value(differences: np.ndarray, seed: int = 0) -> float:
 
 
 def two_sample_p_value(first: np.ndarray, second: np.ndarray, seed: int = 0) -> float:
-    """Two-sided p-value that two samples differ in mean, by dealing all values out anew."""
+    """Two-sided p-value that two samples, (N,) and (M,), differ in mean, by relabelling values."""
     both = np.concatenate([first, second]).astype(np.float64)
     rng = np.random.default_rng(seed)
     shuffled = rng.permuted(np.tile(both, (NUM_PERMUTATIONS, 1)), axis=1)
@@ -72,6 +72,6 @@ def resampled_pairs(
 def difference_interval(
     first: np.ndarray, second: np.ndarray, paired: bool, seed: int = 0
 ) -> list[float]:
-    """95 % bootstrap interval of mean(second) - mean(first)."""
+    """95 % bootstrap interval of mean(second) - mean(first), of samples (N,) and (M,)."""
     a, b = resampled_pairs(first, second, paired, np.random.default_rng(seed))
     return percentile_interval(b - a)

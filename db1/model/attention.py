@@ -81,6 +81,9 @@ class RelativeAttention(nn.Module):
         Args:
             x_BTD: Inputs.
             at_N: int64, these tokens' places in the flattened (B * T) tokens.
+
+        Returns:
+            q, k and v, (B, H, T, K).
         """
         if not isinstance(self.qkv, QueryKeyValue):  # an adapter, which sees all of its input
             return self.project(x_BTD)

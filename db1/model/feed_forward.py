@@ -11,7 +11,7 @@ from db1.model.config import ModelConfig
 
 
 def geglu(x: Tensor) -> Tensor:
-    """First half times the exact GELU of the second; halves the last axis.
+    """First half times the exact GELU of the second: (..., 2 * F) -> (..., F).
 
     Source: Shazeer 2020, "GLU Variants Improve Transformer"; released DB1 model (order of halves).
     """
@@ -38,5 +38,5 @@ class FeedForward(nn.Module):
             inner // 2 if config.activation == "geglu" else inner, config.width
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # (..., D) -> (..., D)
         return self.contract(self.activation(self.expand(x)))

@@ -61,12 +61,12 @@ def masked_loss(
     """Cross-entropy of the labels under the mask.
 
     Args:
-        hidden_ND: Last hidden states of the tokens under the mask.
+        hidden_ND: Last hidden states of the N tokens under the mask, (N, D).
         places_N: Their places, from `target_places`.
-        labels_BT: int64; ignored outside the mask.
-        loss_mask_BT: bool.
-        table_VD: A row for each id; logits are the products with them.
-        weights_B: Weight of each sequence's targets; None: all 1.
+        labels_BT: int64 (B, T); ignored outside the mask.
+        loss_mask_BT: bool (B, T).
+        table_VD: A row for each id, (V, D); logits are the products with them.
+        weights_B: Weight of each sequence's targets, (B,); None: all 1.
     """
     labels_N = labels_BT.flatten().index_select(0, places_N)
     rows_N = torch.div(places_N, loss_mask_BT.shape[1], rounding_mode="floor")
@@ -100,7 +100,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         table_VD: Tensor,
         labels_N: Tensor,
         weights_N: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor]:  # (), (N,)
         exact = torch.promote_types(hidden_ND.dtype, torch.float32)
         size, padded = len(table_VD), _padded(table_VD)
         wants_hidden, wants_table = ctx.needs_input_grad[:2]

@@ -95,7 +95,7 @@ class Memory:
         start: Tensor | None,
         terms_of: TermsOfSpan,
     ) -> Memory:
-        """A memory before the first token.
+        """A memory before the first token: keys and values (B, H, 0, K) in each layer.
 
         Args:
             config: Sizes of the decoder that will use it.
@@ -293,16 +293,20 @@ class Extension:
 
     @property
     def valid_seen(self) -> Tensor | None:
-        """`valid_keys` among the `num_seen` last ones."""
+        """`valid_keys` among the `num_seen` last ones, int64 (B,)."""
         valid = self.valid_keys
         return None if valid is None else valid.clamp(max=self.num_seen)
 
     def appender(self, layer: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """`append` for one layer."""
+        """`append` for one layer: keys and values (B, H, T, K) -> (B, H, num_seen, K)."""
         return partial(self.append, layer)
 
     def append(self, layer: int, k_BHTK: Tensor, v_BHTK: Tensor) -> tuple[Tensor, Tensor]:
-        """Writes one layer's new keys and values; returns the `num_seen` last ones of all."""
+        """Writes one layer's new keys and values (B, H, T, K).
+
+        Returns:
+            The `num_seen` last keys and values of all, (B, H, num_seen, K).
+        """
         columns = self._storage.columns[layer]
         new = columns[..., self._stop - self.num_tokens : self._stop, :]
         fresh = torch.stack([k_BHTK, v_BHTK])

@@ -110,7 +110,10 @@ class PositionEncoding(nn.Module):
         return None
 
     def forward(self, features: Tensor | None, dtype: torch.dtype) -> PositionTerms:
-        """One layer's terms, from `features`, for scores of type `dtype`."""
+        """One layer's terms from `features`, for scores of type `dtype`; see `PositionTerms`.
+
+        Vectors (H, P, K), scores (H, P) and turns (P, K / 2), each or none.
+        """
         return PositionTerms()
 
 
@@ -129,7 +132,7 @@ def descending_distances(span: int, like: Tensor) -> Tensor:
 
 
 def clamped(distances: Tensor, clamp_length: int | None) -> Tensor:
-    """Distances up to `clamp_length`, which stands for all beyond it; None: as they are."""
+    """Distances (P,) up to `clamp_length`, which stands for all beyond it; None: as they are."""
     return distances if clamp_length is None else distances.clamp(max=clamp_length)
 
 
@@ -237,7 +240,7 @@ class RotaryPositions(PositionEncoding):
         return torch.polar(torch.ones_like(angles), angles)
 
     def forward(self, features: Tensor, dtype: torch.dtype) -> PositionTerms:
-        """Nothing a layer: all turn alike."""
+        """Turns (P, K / 2), the same in every layer."""
         return PositionTerms(turns=features)
 
 
@@ -259,7 +262,7 @@ class AlibiPositions(PositionEncoding):
         return -slopes[:, None] * clamped(distances, config.clamp_length)
 
     def forward(self, features: Tensor, dtype: torch.dtype) -> PositionTerms:
-        """Nothing a layer: all lose alike."""
+        """Scores (H, P), the same in every layer."""
         return PositionTerms(scores=features.to(dtype))
 
 

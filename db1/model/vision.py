@@ -96,7 +96,7 @@ class PatchEncoder(nn.Module):
         )
         self.projection = PatchProjection(channels, config.width, config.patch_size)
 
-    def forward(self, patches: Tensor) -> Tensor:
+    def forward(self, patches: Tensor) -> Tensor:  # (N, C, s, s) -> (N, D)
         x = self.stem(patches.contiguous(memory_format=torch.channels_last))
         return self.projection(x + self.residual(x))
 

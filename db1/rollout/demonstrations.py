@@ -12,7 +12,7 @@ from db1.store.episodes import EpisodeStore
 
 
 def learned_episodes(store: EpisodeStore, chosen: Sequence[int] | None) -> np.ndarray:
-    """Numbers of the stored episodes that a run learned from, int64.
+    """Numbers of the stored episodes that a run learned from, int64 (N,).
 
     Args:
         store: The task's demonstrations.

@@ -22,7 +22,7 @@ class RolloutPolicy(Protocol):
         ...
 
     def act(self, observations: Sequence[Mapping[str, Any]], rows: np.ndarray) -> list[Any]:
-        """One action for each of the rows still running, ascending; they only get fewer."""
+        """One action for each of the rows (N,) still running, ascending; they only get fewer."""
         ...
 
 

@@ -73,7 +73,7 @@ class ExpertPolicy:
             expert.reset(env, seed)
 
     def act(self, observations: Sequence[Mapping[str, Any]], rows: np.ndarray) -> list[Any]:
-        """See `RolloutPolicy`."""
+        """See `RolloutPolicy`; rows (N,)."""
         return [
             self._experts[row].act(self._envs[row], observation)
             for row, observation in zip(rows, observations, strict=True)
@@ -98,5 +98,5 @@ class ModelPolicy:
         self._agent.reset(rows, seeds=seeds, prompt_numbers=numbers)
 
     def act(self, observations: Sequence[Mapping[str, Any]], rows: np.ndarray) -> list[Any]:
-        """See `RolloutPolicy`."""
+        """See `RolloutPolicy`; rows (N,)."""
         return self._agent.act(observations, rows)

@@ -77,7 +77,7 @@ class RetrievalPolicy:
         """See `RolloutPolicy`."""
 
     def act(self, observations: Sequence[Mapping[str, Any]], rows: np.ndarray) -> list[Any]:
-        """See `RolloutPolicy`."""
+        """See `RolloutPolicy`; rows (N,)."""
         return [self._nearest_action(observation) for observation in observations]
 
     def _nearest_action(self, observation: Mapping[str, Any]) -> Any:

@@ -83,8 +83,8 @@ def encode_window(
 
     Args:
         codec: Of the task.
-        observations: Arrays by key, first axis the steps.
-        actions: Actions of the same steps.
+        observations: Arrays (N, ...) by key, of N steps.
+        actions: Actions of the same steps, (N, *shape).
         source: Task id.
 
     Raises:
@@ -102,7 +102,7 @@ def encode_window(
 
 
 def check_instruction(ids: np.ndarray, text: str, most: int) -> np.ndarray:
-    """Returns the ids of an instruction.
+    """Returns the ids of an instruction, (n,).
 
     Raises:
         DataError: When there are more than `most`.

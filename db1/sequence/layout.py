@@ -42,13 +42,16 @@ class FieldGroup:
         return flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
 
     def check(self, observations: Mapping[str, np.ndarray]) -> None:
-        """Raises DataError naming the field of a value that does not lie in it."""
+        """Raises DataError naming the field of a value (N, ...) that does not lie in it."""
         for key in self.keys:
             self._fields[key].check_values(np.asarray(observations[key]), key)
 
 
 def step_places(num_steps: int, num_seen: int, num_actions: int) -> tuple[np.ndarray, np.ndarray]:
-    """Local positions, int32, and where actions stand, bool, of equally long steps; read-only."""
+    """Local positions, int32, and where actions stand, bool, of equally long steps; read-only.
+
+    Both are (num_steps * (num_seen + num_actions),).
+    """
     capacity = 1 << max(0, num_steps - 1).bit_length()
     positions, action_mask = _repeated_places(capacity, num_seen, num_actions)
     stop = num_steps * (num_seen + num_actions)

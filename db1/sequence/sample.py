@@ -46,5 +46,5 @@ class Sample:
 
     @property
     def label_ids(self) -> np.ndarray:
-        """`labels`, or `ids` where there are none."""
+        """`labels`, or `ids` where there are none; int32 (T + 1,)."""
         return self.ids if self.labels is None else self.labels

@@ -154,7 +154,7 @@ class StepCodec:
     def encode_steps(
         self, observations: Mapping[str, np.ndarray], actions: np.ndarray
     ) -> WindowTokens:
-        """Observation arrays with N steps on the first axis and N actions -> their tokens.
+        """Observation arrays (N, ...) of N steps and their actions (N, *shape) -> their tokens.
 
         Raises:
             DataError: For values outside their field, or an observation longer than 512 tokens.
@@ -191,7 +191,7 @@ class StepCodec:
         return self._encode_text(text)
 
     def encode_observations(self, observations: Mapping[str, np.ndarray]) -> list[StepTokens]:
-        """Observation arrays with N steps on the first axis -> tokens of each step.
+        """Observation arrays (N, ...) of N steps -> tokens of each step.
 
         Raises:
             DataError: For values outside their field, or an observation longer than 512 tokens.
@@ -308,7 +308,7 @@ class StepCodec:
             out[:, self._discrete.columns] = self.vocabulary.discrete_ids(values)
 
     def number_patches(self, observations: Mapping[str, np.ndarray]) -> NumberPatches | None:
-        """Number patches of checked observations of N steps; None where each number is a token."""
+        """Number patches of checked observations (N, ...); None where each number is a token."""
         return None if self._layout is None else self._layout.patches(observations)
 
     def _texts(self, observations: Mapping[str, np.ndarray]) -> list[np.ndarray]:

@@ -156,7 +156,7 @@ class Batcher:
             self._changed.notify()
 
     def decode(self, call: _Call) -> tuple[Tensor, Any]:
-        """Runs a call together with those of other agents."""
+        """Runs a call together with those of other agents; hidden states (1, T, D) and a memory."""
         with self._changed:
             if self._stopped:
                 raise RuntimeError("the batcher was stopped")
@@ -254,7 +254,7 @@ class BatchedModel:
         lengths: Tensor | None = None,
         numbers: NumberGroup | None = None,
     ) -> tuple[Tensor, Any]:
-        """See `TransformerXL.decode`; of one row, whose tokens are never padded."""
+        """See `TransformerXL.decode`; of one row (1, T), whose tokens are never padded."""
         if len(ids_BT) != 1:
             raise DataError(f"decode: got {len(ids_BT)} rows, expected an agent of one")
         call = _Call(ids_BT, local_positions_BT, images, memory, numbers)

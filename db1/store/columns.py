@@ -94,9 +94,10 @@ class RawColumn(Column):
         return (num_steps * self.row_bytes,)
 
     def encode(self, rows: np.ndarray, sizes: tuple[int, ...]) -> tuple[bytes, ...]:
+        # (N, *row_shape) -> its bytes
         return (np.ascontiguousarray(rows, dtype=self.dtype).tobytes(),)
 
-    def read(self, first: int, last: int) -> np.ndarray:
+    def read(self, first: int, last: int) -> np.ndarray:  # (last - first, *row_shape)
         rows = np.empty((last - first, *self.row_shape), dtype=self.dtype)
         self.file.read_into(rows, first * self.row_bytes)
         return rows if self.dtype.isnative else rows.astype(self.dtype.newbyteorder("="))
@@ -129,7 +130,7 @@ class TextColumn(RawColumn):
         super().__init__(path, name, np.dtype("<u4"), row_shape)
         self.strings = strings
 
-    def read(self, first: int, last: int) -> np.ndarray:
+    def read(self, first: int, last: int) -> np.ndarray:  # object (last - first, *row_shape)
         numbers = self.read_numbers(first, last)
         texts = np.empty(numbers.size, dtype=object)
         texts[:] = [self.strings.text(number) for number in numbers.ravel().tolist()]
@@ -140,7 +141,7 @@ class TextColumn(RawColumn):
         return super().read(first, last)
 
     def check_numbers(self, numbers: np.ndarray, num_strings: int) -> None:
-        """Raises DataError unless the string table of `num_strings` lines holds all of them."""
+        """Raises DataError unless a string table of `num_strings` lines holds numbers (N, ...)."""
         if numbers.size and numbers.max() >= num_strings:
             raise DataError(
                 f"{self.strings.lines_file.path}: {num_strings} strings, {self.file.path.name} "
@@ -189,7 +190,7 @@ class FrameColumn(Column):
         ends = sizes[0] + np.cumsum([len(frame) for frame in frames])
         return b"".join(frames), ends.astype("<u8").tobytes()
 
-    def read(self, first: int, last: int) -> np.ndarray:
+    def read(self, first: int, last: int) -> np.ndarray:  # uint8 (last - first, *shape)
         rows = np.empty((last - first, *self.shape), dtype=np.uint8)
         if last == first:
             return rows

@@ -265,7 +265,7 @@ class DocumentStore:
         return self.read(i, 0)
 
     def read(self, document: int, start: int, length: int | None = None) -> np.ndarray:
-        """Copies `length` ids of one document from `start` on (to its end by default).
+        """Copies ids (length,) of one document from `start` on (to its end by default).
 
         Raises:
             DataError: No such document or ids.
@@ -285,7 +285,7 @@ class DocumentStore:
         return np.array(self._tokens[first + start : first + stop], dtype=self._dtype)
 
     def read_tokens(self, start: int, stop: int) -> np.ndarray:
-        """Copies the ids [start, stop) of all documents laid end to end, in the stored dtype.
+        """Copies ids [start, stop) of all documents laid end to end, (stop - start,), as stored.
 
         Raises:
             DataError: There are no such ids.

@@ -14,7 +14,7 @@ from db1.tokens.spec import Episode, FieldSpec, StepSpec
 
 
 def checked_arrays(episode: Episode, spec: StepSpec, where: str) -> dict[str, np.ndarray]:
-    """Returns the episode's columns in stored dtypes (text as object), checked against the spec.
+    """Returns the episode's columns (T, ...) in stored dtypes (text as object), checked.
 
     Raises:
         DataError: An array does not fit; the message starts with `where`.

@@ -135,6 +135,6 @@ class StringNumbers:
             del self._numbers[text]
 
     def numbers(self, texts: np.ndarray) -> np.ndarray:
-        """Numbers of texts that were added, object array -> uint32, same shape."""
+        """Numbers of texts that were added: object (...,) -> uint32 (...,)."""
         flat = [self._numbers[text] for text in texts.flat]
         return np.array(flat, dtype="<u4").reshape(texts.shape)

@@ -84,7 +84,7 @@ class GridEnv(TaskEnv):
         return _observation(raw), reward, terminated, truncated and not terminated, info
 
     def render_frame(self) -> np.ndarray:
-        """The whole grid from above; what the agent sees of it is lit."""
+        """The whole grid from above, uint8 (H, W, 3); what the agent sees of it is lit."""
         return np.asarray(self.simulator.get_frame(highlight=True, tile_size=TILE), np.uint8)
 
     def action_names(self) -> tuple[str, ...]:

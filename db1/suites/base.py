@@ -91,7 +91,7 @@ class TaskEnv(gymnasium.Env, ABC):
         raise DataError(f"{self.task_id}: no picture, its observations are numbers or text")
 
     def render(self) -> np.ndarray | None:
-        """See `gymnasium.Env.render`; `render_frame` draws in any mode."""
+        """See `gymnasium.Env.render`: uint8 (H, W, 3); `render_frame` draws in any mode."""
         return self.render_frame() if self.render_mode == "rgb_array" else None
 
     def action_names(self) -> tuple[str, ...] | None:
@@ -336,7 +336,7 @@ _BUILDING = threading.RLock()
 
 
 def rescaled(action: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Maps numbers in [-1, 1] linearly to [low, high], float64."""
+    """Maps numbers (...,) in [-1, 1] linearly to [low, high], float64 (...,)."""
     return low + (action.astype(np.float64) + 1.0) / 2.0 * (np.asarray(high, np.float64) - low)
 
 

@@ -72,7 +72,7 @@ class ClassicControlEnv(TaskEnv):
         state, reward, terminated, truncated, _ = self.simulator.step(action)
         return {"state": state}, reward, terminated, truncated, self._info(terminated)
 
-    def render_frame(self) -> np.ndarray:
+    def render_frame(self) -> np.ndarray:  # uint8 (H, W, 3)
         draw_off_screen()
         self.simulator.render_mode = "rgb_array"  # read by every render()
         return np.asarray(self.simulator.render(), dtype=np.uint8)

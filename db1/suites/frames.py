@@ -14,6 +14,6 @@ def shrunk(screen: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def padded(screen: np.ndarray) -> np.ndarray:
-    """Adds black borders, as wide at both sides, up to multiples of the patch size."""
+    """Adds black borders, as wide at both sides, to (H, W, C) up to multiples of the patch size."""
     borders = [divmod(-size % PATCH_SIZE, 2) for size in screen.shape[:2]]
     return np.pad(screen, [*((half, half + odd) for half, odd in borders), (0, 0)])

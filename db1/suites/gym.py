@@ -69,7 +69,7 @@ class GymEnv(TaskEnv):
         return self._adapter.from_native(action)
 
     def render_frame(self) -> np.ndarray:
-        """The environment's own `rgb_array`, or the image that was observed last."""
+        """The environment's own `rgb_array`, or the image observed last: uint8 (H, W, 3)."""
         if self.simulator.render_mode != "rgb_array":
             return super().render_frame()
         draw_off_screen()

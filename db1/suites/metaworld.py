@@ -69,7 +69,7 @@ class MetaWorldEnv(TaskEnv):
         return {"state": state}, reward, terminated, truncated, success
 
     def render_frame(self) -> np.ndarray:
-        """The table from in front of the robot."""
+        """The table from in front of the robot, uint8 (H, W, 3)."""
         if self._camera is None:
             self._camera = MujocoCamera(self.simulator.model, view=_VIEW)
         return self._camera.frame(self.simulator.data)

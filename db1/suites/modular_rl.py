@@ -148,7 +148,7 @@ class ModularEnv(TaskEnv):
         reward = self._family.alive_reward + speed - cost
         return {"limbs": self._observe()}, reward, not self.is_up(), False, {}
 
-    def render_frame(self) -> np.ndarray:
+    def render_frame(self) -> np.ndarray:  # uint8 (H, W, 3)
         if self._camera is None:
             self._camera = MujocoCamera(self.model, "track")
         return self._camera.frame(self.data)

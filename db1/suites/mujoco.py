@@ -66,7 +66,7 @@ class MujocoEnv(TaskEnv):
         )
         return {"state": state}, reward, terminated, truncated, {}
 
-    def render_frame(self) -> np.ndarray:
+    def render_frame(self) -> np.ndarray:  # uint8 (H, W, 3)
         if self._camera is None:
             self._camera = gymnasium_camera(self.simulator)
         return self._camera.frame(self.simulator.data)

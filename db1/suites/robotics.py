@@ -116,7 +116,7 @@ class RoboticsEnv(TaskEnv):
         success = bool(info.get("is_success", info.get("success", False)))
         return _observation(raw), reward, terminated, truncated, {"success": success}
 
-    def render_frame(self) -> np.ndarray:
+    def render_frame(self) -> np.ndarray:  # uint8 (H, W, 3)
         if self._camera is None:
             self._camera = gymnasium_camera(self.simulator)
         return self._camera.frame(simulation(self.simulator).data)

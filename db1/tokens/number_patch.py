@@ -137,7 +137,7 @@ class NumberLayout:
         """Patches of N steps, one step's after the other's.
 
         Args:
-            observations: Arrays by key, checked, first axis the N steps.
+            observations: Arrays (N, ...) by key, checked.
         """
         num_steps = len(next(iter(observations.values())))
         width = self.num_patches * self._size

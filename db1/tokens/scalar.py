@@ -25,7 +25,7 @@ class ScalarTokenizer:
         self._offset = 0.5 if config.continuous_decode == "centre" else 0.0
 
     def squash(self, x: np.ndarray) -> np.ndarray:
-        """sgn(x) ln(|x| mu + 1) / ln(M mu + 1), float32, not clipped."""
+        """sgn(x) ln(|x| mu + 1) / ln(M mu + 1) of x (...,), float32 (...,), not clipped."""
         x = np.asarray(x, dtype=np.float32)
         y = np.array(np.abs(x))
         with np.errstate(over="ignore"):  # what overflows is far beyond M
@@ -36,20 +36,20 @@ class ScalarTokenizer:
         return np.copysign(y, x, out=y)
 
     def encode_observation(self, x: np.ndarray) -> np.ndarray:
-        """Observed numbers (any shape) -> bins, int32, same shape."""
+        """Observed numbers (...,) -> bins, int32 (...,)."""
         return self._bin(self.squash(x))
 
     def encode_action(self, x: np.ndarray) -> np.ndarray:
-        """Action numbers in [-1, 1] (any shape, clipped) -> bins, int32, same shape."""
+        """Action numbers (...,), clipped to [-1, 1] -> bins, int32 (...,)."""
         return self._bin(np.array(x, dtype=np.float32))
 
     def decode_action(self, bins: np.ndarray) -> np.ndarray:
-        """Bins -> numbers in [-1, 1], float32: the bin's centre or left edge."""
+        """Bins (...,) -> numbers in [-1, 1], float32 (...,): the bin's centre or left edge."""
         width = 2.0 / self.num_bins
         return ((np.asarray(bins) + self._offset) * width - 1.0).astype(np.float32)
 
     def decode_observation(self, bins: np.ndarray) -> np.ndarray:
-        """Bins -> numbers in [-M, M], float32: the inverse mu-law of `decode_action`."""
+        """Bins (...,) -> float32 (...,) in [-M, M]: the inverse mu-law of `decode_action`."""
         y = self.decode_action(bins).astype(np.float64)
         scale = np.log(self.max_magnitude * self.mu + 1.0)
         return (np.sign(y) * np.expm1(np.abs(y) * scale) / self.mu).astype(np.float32)

@@ -89,7 +89,7 @@ class FieldSpec:
         self.check_values(array, where)
 
     def check_values(self, values: np.ndarray, where: str) -> None:
-        """Raises DataError unless every number in `values` (any shape) lies in the field."""
+        """Raises DataError unless every number in `values` (...,) lies in the field."""
         if self.kind == "discrete":
             bad = (values < 0) | (values >= self.num_values)
             if bad.any():

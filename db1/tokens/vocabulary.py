@@ -96,26 +96,26 @@ class Vocabulary:
         self.size = self.separator + 1 + (config.num_discrete if own else 0)
 
     def text_ids(self, ids: np.ndarray) -> np.ndarray:
-        """Tokenizer ids (any integer array) -> vocabulary ids, int32; raises DataError outside."""
+        """Tokenizer ids, integers (...,) -> vocabulary ids, int32 (...,); DataError outside."""
         return self._checked(ids, self.config.text_size, "text id")
 
     def bin_ids(self, bins: np.ndarray) -> np.ndarray:
-        """Continuous bins in [0, num_continuous_bins) -> vocabulary ids, int32."""
+        """Continuous bins (...,) in [0, num_continuous_bins) -> vocabulary ids, int32 (...,)."""
         return self._checked(bins, self.config.num_continuous_bins, "bin") + self._bin_start
 
     def discrete_ids(self, values: np.ndarray) -> np.ndarray:
-        """Discrete values in [0, num_discrete) -> vocabulary ids, int32."""
+        """Discrete values (...,) in [0, num_discrete) -> vocabulary ids, int32 (...,)."""
         checked = self._checked(values, self.config.num_discrete, "discrete value")
         return checked + self._discrete_start
 
     def bins_of(self, ids: np.ndarray) -> np.ndarray:
-        """Inverse of `bin_ids`; raises DataError for ids of another kind."""
+        """Inverse of `bin_ids`: ids (...,) -> bins (...,); DataError for ids of another kind."""
         return self._checked(
             np.asarray(ids) - self._bin_start, self.config.num_continuous_bins, "bin"
         )
 
     def discrete_of(self, ids: np.ndarray) -> np.ndarray:
-        """Inverse of `discrete_ids`; raises DataError for ids of another kind."""
+        """Inverse of `discrete_ids`: ids (...,) -> values (...,); DataError for other ids."""
         return self._checked(
             np.asarray(ids) - self._discrete_start, self.config.num_discrete, "discrete value"
         )

@@ -73,7 +73,7 @@ class FrameKeeper:
 
 
 def shrunk(frame: np.ndarray, size: int) -> Image.Image:
-    """A frame as an image whose longer side has at most `size` pixels."""
+    """A frame (H, W, 3) as an image whose longer side has at most `size` pixels."""
     image = Image.fromarray(np.ascontiguousarray(frame))
     image.thumbnail((size, size), Image.Resampling.BOX)
     return image

@@ -43,7 +43,11 @@ class BreakoutPlayer:
         self._paddle: int | None = None
 
     def move(self, ram: np.ndarray) -> str:
-        """Returns the button that brings the paddle under the ball's landing place."""
+        """Returns the button that brings the paddle under the ball's landing place.
+
+        Args:
+            ram: The console's memory, uint8 (128,).
+        """
         ball, paddle = (int(ram[self.BALL_X]), int(ram[self.BALL_Y])), int(ram[self.PADDLE_X])
         target = self._landing(ball) + self.OFFSET
         speed = 0 if self._paddle is None else paddle - self._paddle

@@ -14,7 +14,7 @@ from db1.experts.planning.rollouts import Trajectories
 
 
 def tolerance(values: np.ndarray, low: float = 0.0, high: float = 0.0, **shape: Any) -> np.ndarray:
-    """Returns dm_control's 1 within the bounds, falling off beside them, for each value."""
+    """Returns dm_control's 1 within the bounds, falling off beside them: (...,) -> (...,)."""
     from dm_control.utils.rewards import tolerance as of_dm_control
 
     return of_dm_control(values, bounds=(low, high), **shape)
@@ -32,13 +32,13 @@ class Cheetah(Objective):
 
     SPEED = 10.0
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         speed = t.sensor("torso_subtreelinvel")[..., 0]
         return tolerance(
             speed, self.SPEED, np.inf, margin=self.SPEED, value_at_margin=0, sigmoid="linear"
         )
 
-    def hint(self, t: Trajectories) -> np.ndarray:
+    def hint(self, t: Trajectories) -> np.ndarray:  # (S, T)
         return -0.1 * (1.0 - np.cos(t.qpos[:, 1:, 2]))
 
 
@@ -48,7 +48,7 @@ class Walker(Objective):
     HEIGHT = 1.2
     SPEEDS = {"walker-stand": 0.0, "walker-walk": 1.0, "walker-run": 8.0}  # noqa: RUF012
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         height = t.places.body("torso")[..., 2]
         standing = tolerance(height, self.HEIGHT, np.inf, margin=self.HEIGHT / 2)
         upright = (1.0 + t.places.body_rotation("torso")[..., 2, 2]) / 2.0
@@ -66,7 +66,7 @@ class Walker(Objective):
         )
         return stand * (5.0 * move + 1.0) / 6.0
 
-    def hint(self, t: Trajectories) -> np.ndarray:
+    def hint(self, t: Trajectories) -> np.ndarray:  # (S, T)
         speed = self.SPEEDS[self.task_name]
         forward = t.sensor("torso_subtreelinvel")[..., 0]
         lag = np.maximum(0.0, speed - forward) / max(speed, 1.0)
@@ -80,7 +80,7 @@ class Hopper(Objective):
 
     HEIGHT, SPEED = 0.6, 2.0
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         standing = tolerance(self._height(t), self.HEIGHT, 2.0)
         if self.task_name == "hopper-stand":
             return standing * small_control(t.ctrl)
@@ -93,7 +93,7 @@ class Hopper(Objective):
             sigmoid="linear",
         )
 
-    def hint(self, t: Trajectories) -> np.ndarray:
+    def hint(self, t: Trajectories) -> np.ndarray:  # (S, T)
         low = np.maximum(0.0, 1.2 * self.HEIGHT - self._height(t))
         upright = t.places.body_rotation("torso")[..., 2, 2]
         speed = t.sensor("torso_subtreelinvel")[..., 0]
@@ -111,7 +111,7 @@ class Quadruped(Objective):
 
     SPEEDS = {"quadruped-walk": 0.5, "quadruped-run": 5.0}  # noqa: RUF012
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         speed = self.SPEEDS[self.task_name]
         move = tolerance(
             t.sensor("velocimeter")[..., 0],
@@ -125,7 +125,7 @@ class Quadruped(Objective):
         lying = tolerance(upright, 1.0, np.inf, sigmoid="linear", margin=2.0, value_at_margin=0)
         return lying * move
 
-    def hint(self, t: Trajectories) -> np.ndarray:
+    def hint(self, t: Trajectories) -> np.ndarray:  # (S, T)
         return 0.5 * t.places.body_rotation("torso")[..., 2, 2]
 
 
@@ -135,7 +135,7 @@ class Humanoid(Objective):
     HEIGHT = 1.4
     SPEEDS = {"humanoid-stand": 0.0, "humanoid-walk": 1.0, "humanoid-run": 10.0}  # noqa: RUF012
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         head = t.places.body("head")[..., 2]
         standing = tolerance(head, self.HEIGHT, np.inf, margin=self.HEIGHT / 4)
         upright = t.places.body_rotation("torso")[..., 2, 2]
@@ -151,7 +151,7 @@ class Humanoid(Objective):
         move = tolerance(speed, goal, np.inf, margin=goal, value_at_margin=0, sigmoid="linear")
         return (5.0 * move + 1.0) / 6.0
 
-    def hint(self, t: Trajectories) -> np.ndarray:
+    def hint(self, t: Trajectories) -> np.ndarray:  # (S, T)
         low = np.maximum(0.0, self.HEIGHT - t.places.body("head")[..., 2])
         return -low + 0.2 * t.places.body_rotation("torso")[..., 2, 2]
 
@@ -160,7 +160,7 @@ class Humanoid(Objective):
 class FishUpright(Objective):
     """Torso upright."""
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         return tolerance(t.places.body_rotation("torso")[..., 2, 2], 1.0, 1.0, margin=1)
 
 
@@ -168,14 +168,14 @@ class FishUpright(Objective):
 class FishSwim(Objective):
     """Mouth at the target, torso upright."""
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         model = t.model
         radii = float(model.geom("mouth").size[0] + model.geom("target").size[0])
         there = tolerance(self._distance(t), 0.0, radii, margin=2 * radii)
         upright = 0.5 * (t.places.body_rotation("torso")[..., 2, 2] + 1.0)
         return (7.0 * there + upright) / 8.0
 
-    def hint(self, t: Trajectories) -> np.ndarray:
+    def hint(self, t: Trajectories) -> np.ndarray:  # (S, T)
         return -2.0 * self._distance(t)
 
     def _distance(self, t: Trajectories) -> np.ndarray:
@@ -185,11 +185,11 @@ class FishSwim(Objective):
 class Swimmer(Objective):
     """Nose at the target."""
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         size = float(t.model.geom("target").size[0])
         return tolerance(self._distance(t), 0.0, size, margin=5 * size, sigmoid="long_tail")
 
-    def hint(self, t: Trajectories) -> np.ndarray:
+    def hint(self, t: Trajectories) -> np.ndarray:  # (S, T)
         return -self._distance(t)
 
     def _distance(self, t: Trajectories) -> np.ndarray:

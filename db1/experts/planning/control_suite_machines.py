@@ -15,13 +15,13 @@ from db1.experts.planning.rollouts import Trajectories
 class CartPole(Objective):
     """Poles upright, cart in the middle, little control and speed."""
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         if self.task_name.endswith("_sparse"):
             centred = tolerance(self._cart(t), -0.25, 0.25)
             return centred * tolerance(self._cosines(t), 0.995, 1.0).prod(axis=-1)
         return self._smooth(t)
 
-    def hint(self, t: Trajectories) -> np.ndarray:
+    def hint(self, t: Trajectories) -> np.ndarray:  # (S, T)
         if not self.task_name.endswith("_sparse"):
             return np.zeros(t.ctrl.shape[:2])
         return self._smooth(t) - self._cart(t) ** 2
@@ -43,23 +43,23 @@ class CartPole(Objective):
 class Pendulum(Objective):
     """Pole within 8 degrees of upright."""
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         return tolerance(np.cos(t.qpos[:, 1:, 0]), float(np.cos(np.deg2rad(8))), 1.0)
 
-    def hint(self, t: Trajectories) -> np.ndarray:
+    def hint(self, t: Trajectories) -> np.ndarray:  # (S, T)
         return np.cos(t.qpos[:, 1:, 0]) - 0.01 * squared(t.qvel[:, 1:])
 
 
 class Acrobot(Objective):
     """Tip at the target, two links above the pivot."""
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         radius = float(t.model.site("target").size[0])
         margin = 0 if self.task_name.endswith("_sparse") else 1
         away = t.places.site("target") - t.places.site("tip")
         return tolerance(np.linalg.norm(away, axis=-1), 0.0, radius, margin=margin)
 
-    def hint(self, t: Trajectories) -> np.ndarray:
+    def hint(self, t: Trajectories) -> np.ndarray:  # (S, T)
         """Energy as it is at rest upright, and the tip near the target."""
         model, links = t.model, ("upper_arm", "lower_arm")
         ids = [model.body(link).id for link in links]
@@ -80,12 +80,12 @@ class Acrobot(Objective):
 class BallInCup(Objective):
     """Ball inside the cup."""
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         site, ball = t.model.site("target"), float(t.model.geom("ball").size[0])
         room = site.size[[0, 2]] - ball
         return (np.abs(self._away(t)) < room).all(axis=-1).astype(np.float64)
 
-    def hint(self, t: Trajectories) -> np.ndarray:
+    def hint(self, t: Trajectories) -> np.ndarray:  # (S, T)
         away = self._away(t)
         beside, below = np.abs(away[..., 0]), np.maximum(0.0, away[..., 1])
         return -beside - 2.0 * below - 0.3 * np.linalg.norm(away, axis=-1)
@@ -100,10 +100,10 @@ class FingerSpin(Objective):
 
     SPEED = 15.0
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         return (t.sensor("hinge_velocity")[..., 0] <= -self.SPEED).astype(np.float64)
 
-    def hint(self, t: Trajectories) -> np.ndarray:
+    def hint(self, t: Trajectories) -> np.ndarray:  # (S, T)
         speed = t.sensor("hinge_velocity")[..., 0]
         return np.clip(-speed / self.SPEED, -1.0, 1.6) - 0.3 * _finger_away(t)
 
@@ -111,10 +111,10 @@ class FingerSpin(Objective):
 class FingerTurn(Objective):
     """The spinner's tip at the target."""
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         return (self._distance(t) <= t.model.site("target").size[0]).astype(np.float64)
 
-    def hint(self, t: Trajectories) -> np.ndarray:
+    def hint(self, t: Trajectories) -> np.ndarray:  # (S, T)
         away = np.maximum(0.0, self._distance(t) - 0.5 * t.model.site("target").size[0])
         speed = t.sensor("hinge_velocity")[..., 0]
         return -5.0 * away - 0.5 * _finger_away(t) * (away > 0) - 0.002 * speed**2
@@ -131,12 +131,12 @@ def _finger_away(t: Trajectories) -> np.ndarray:
 class Reacher(Objective):
     """Finger at the target."""
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         model = t.model
         radii = float(model.geom("target").size[0] + model.geom("finger").size[0])
         return tolerance(self._distance(t), 0.0, radii)
 
-    def hint(self, t: Trajectories) -> np.ndarray:
+    def hint(self, t: Trajectories) -> np.ndarray:  # (S, T)
         return -5.0 * self._distance(t)
 
     def _distance(self, t: Trajectories) -> np.ndarray:
@@ -147,12 +147,12 @@ class Reacher(Objective):
 class PointMass(Objective):
     """Mass at the target, little control."""
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         size = float(t.model.geom("target").size[0])
         near = tolerance(self._distance(t), 0.0, size, margin=size)
         return near * small_control(t.ctrl)
 
-    def hint(self, t: Trajectories) -> np.ndarray:
+    def hint(self, t: Trajectories) -> np.ndarray:  # (S, T)
         return -3.0 * self._distance(t)
 
     def _distance(self, t: Trajectories) -> np.ndarray:
@@ -165,7 +165,7 @@ class LinearQuadratic(Objective):
 
     FORCE_COST = 0.1
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         return 1.0 - 0.5 * squared(t.qpos[:, 1:]) - 0.5 * self.FORCE_COST * squared(t.ctrl)
 
 

@@ -19,7 +19,7 @@ class HalfCheetah(Objective):
 
     CONTROL_COST = 0.1
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         return t.forward_speed - self.CONTROL_COST * squared(t.ctrl)
 
 
@@ -27,7 +27,7 @@ class HalfCheetah(Objective):
 class Swimmer(Objective):
     """Forward speed minus torques."""
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         return t.forward_speed - 1e-4 * squared(t.ctrl)
 
 
@@ -38,10 +38,10 @@ class Walker2d(Objective):
     fall_cost = 100.0
     LEAN_COST, BEND_COST, HASTE, HEIGHT = 1.0, 0.0, 5.0, 1.1
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         return t.forward_speed + self._healthy(t) - 1e-3 * squared(t.ctrl)
 
-    def hint(self, t: Trajectories) -> np.ndarray:
+    def hint(self, t: Trajectories) -> np.ndarray:  # (S, T)
         """Leaning, crouching and haste are what falls begin with."""
         haste = np.maximum(0.0, t.forward_speed - self.HASTE)
         crouch = np.maximum(0.0, self.HEIGHT - t.qpos[:, 1:, 1])
@@ -49,7 +49,7 @@ class Walker2d(Objective):
         lean = t.qpos[:, 1:, 2] ** 2
         return -self.LEAN_COST * lean - self.BEND_COST * bent - 10.0 * crouch - 2.0 * haste
 
-    def ended(self, t: Trajectories) -> np.ndarray:
+    def ended(self, t: Trajectories) -> np.ndarray:  # bool (S, T)
         return ~self._healthy(t)
 
     def _healthy(self, t: Trajectories) -> np.ndarray:
@@ -77,10 +77,10 @@ class Ant(Objective):
     leaves_out = "contact_cost"
     fall_cost = 50.0
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         return t.forward_speed + self._healthy(t) - 0.5 * squared(t.ctrl)
 
-    def ended(self, t: Trajectories) -> np.ndarray:
+    def ended(self, t: Trajectories) -> np.ndarray:  # bool (S, T)
         return ~self._healthy(t)
 
     def _healthy(self, t: Trajectories) -> np.ndarray:
@@ -95,7 +95,7 @@ class Humanoid(Objective):
     leaves_out = "contact_cost"
     fall_cost = 100.0
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         masses, places = t.model.body_mass, Kinematics(t.model, t.qpos)
         centre = sum(
             masses[body] * places.body_centre(body)[..., 0] for body in range(1, t.model.nbody)
@@ -103,7 +103,7 @@ class Humanoid(Objective):
         speed = np.diff(centre / masses.sum(), axis=1) / t.step_seconds
         return 1.25 * speed + 5.0 * self._healthy(t) - 0.1 * squared(t.ctrl)
 
-    def ended(self, t: Trajectories) -> np.ndarray:
+    def ended(self, t: Trajectories) -> np.ndarray:  # bool (S, T)
         return ~self._healthy(t)
 
     def _healthy(self, t: Trajectories) -> np.ndarray:
@@ -116,7 +116,7 @@ class HumanoidStandup(Objective):
 
     leaves_out = "impact cost"
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         height = t.qpos[:, 1:, 2]
         return height / t.model.opt.timestep - 0.1 * squared(t.ctrl) + 1.0
 
@@ -125,7 +125,7 @@ class HumanoidStandup(Objective):
 class Reacher(Objective):
     """Nearness of the fingertip to the target."""
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         places = t.places
         away = places.body("fingertip") - places.body("target")
         return -np.linalg.norm(away, axis=-1) - squared(t.ctrl)
@@ -135,7 +135,7 @@ class Reacher(Objective):
 class Pusher(Objective):
     """Nearness of the object to the goal, and of the arm to the object."""
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         places = t.places
         thing = places.body("object")
         near = np.linalg.norm(thing - places.body("tips_arm"), axis=-1)
@@ -149,13 +149,13 @@ class InvertedPendulum(Objective):
 
     LARGEST_ANGLE = 0.2
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         return (~self.ended(t)).astype(np.float64)
 
-    def hint(self, t: Trajectories) -> np.ndarray:
+    def hint(self, t: Trajectories) -> np.ndarray:  # (S, T)
         return -3.0 * squared(t.qpos[:, 1:]) - 0.05 * squared(t.qvel[:, 1:])
 
-    def ended(self, t: Trajectories) -> np.ndarray:
+    def ended(self, t: Trajectories) -> np.ndarray:  # bool (S, T)
         return np.abs(t.qpos[:, 1:, 1]) > self.LARGEST_ANGLE
 
 
@@ -163,17 +163,17 @@ class InvertedPendulum(Objective):
 class InvertedDoublePendulum(Objective):
     """10 a step for a tip above 1 m, minus distances and speeds."""
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         tip = self._tip(t)
         first, second = t.qvel[:, 1:, 1], t.qvel[:, 1:, 2]
         distance = 0.01 * tip[..., 0] ** 2 + (tip[..., 2] - 2.0) ** 2
         speed = 1e-3 * first**2 + 5e-3 * second**2
         return 10.0 * ~self.ended(t) - distance - speed
 
-    def hint(self, t: Trajectories) -> np.ndarray:
+    def hint(self, t: Trajectories) -> np.ndarray:  # (S, T)
         return -3.0 * t.qpos[:, 1:, 0] ** 2 - 0.3 * t.qvel[:, 1:, 0] ** 2
 
-    def ended(self, t: Trajectories) -> np.ndarray:
+    def ended(self, t: Trajectories) -> np.ndarray:  # bool (S, T)
         return self._tip(t)[..., 2] <= 1.0
 
     def _tip(self, t: Trajectories) -> np.ndarray:

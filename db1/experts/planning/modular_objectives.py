@@ -22,11 +22,11 @@ class ModularBody(Objective):
         super().__init__(task_name)
         self._family = family_of(task_name)
 
-    def reward(self, t: Trajectories) -> np.ndarray:
+    def reward(self, t: Trajectories) -> np.ndarray:  # (S, T)
         cost = self._family.control_cost * squared(t.ctrl)
         return self._family.alive_reward + t.forward_speed - cost
 
-    def hint(self, t: Trajectories) -> np.ndarray:
+    def hint(self, t: Trajectories) -> np.ndarray:  # (S, T)
         """Leaning, crouching and haste are what falls begin with; no cheetah runs on its back."""
         height, angle = t.qpos[:, 1:, 1], t.qpos[:, 1:, 2]
         if self._family.heights is None:
@@ -38,7 +38,7 @@ class ModularBody(Objective):
         haste = np.maximum(0.0, t.forward_speed - self.HOPPER_HASTE)
         return worth - self.HASTE_COST * haste - squared(t.qpos[:, 1:, 3:5])
 
-    def ended(self, t: Trajectories) -> np.ndarray:
+    def ended(self, t: Trajectories) -> np.ndarray:  # bool (S, T)
         if self._family.heights is None:
             return super().ended(t)
         height, angle = t.qpos[:, 1:, 1], t.qpos[:, 1:, 2]

@@ -54,10 +54,10 @@ OBJECTIVES: Registry[Callable[[str], Objective]] = Registry("planning objective"
 
 
 def squared(values: np.ndarray) -> np.ndarray:
-    """Returns the sum of squares over the last axis."""
+    """Returns the sum of squares over the last axis: (..., N) -> (...,)."""
     return np.square(values).sum(axis=-1)
 
 
 def between(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Returns where `values` lie strictly between the bounds."""
+    """Returns where `values` (...,) lie strictly between the bounds, bool (...,)."""
     return (low < values) & (values < high)

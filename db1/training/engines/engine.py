@@ -337,7 +337,7 @@ def set_learning_rate(optimizer: Any, learning_rate: float) -> None:
 
 
 def detached_losses(losses_B: Tensor, targets_B: Tensor) -> MicroBatchLoss:
-    """Keeps the losses of a micro-batch without what computed them."""
+    """Detaches the losses (B,) and counts of targets (B,) of a micro-batch from their graph."""
     return MicroBatchLoss(sample_losses=losses_B.detach(), sample_targets=targets_B.detach())
 
 

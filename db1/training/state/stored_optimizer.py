@@ -152,7 +152,7 @@ def place_in_adam(
 
 
 def fresh_state(parameter: Tensor, steps: float) -> dict[str, Tensor]:
-    """The state that AdamW makes at its first step, after `steps` steps, moments zero."""
+    """AdamW's first state of a parameter (...,), after `steps` steps: moments (...,) of zeros."""
     moments = {key: torch.zeros_like(parameter) for key in MOMENTS}
     step = torch.tensor(steps, dtype=torch.float32, device=parameter.device)
     return {"step": step, **moments}
