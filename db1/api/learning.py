@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from db1.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from db1.collection import CollectSummary
+    from db1.collection import CollectRequest, CollectSummary
     from db1.experts.custom import Policy
 
 Progress = Callable[[str, int], None]
@@ -52,44 +52,52 @@ def collect(
         ConfigError: For an unknown task, or an expert that cannot be used.
         DataError: When a task failed; those before it (or with processes all others) are complete.
     """
-    from db1.collection import CollectRequest, collect_many
+    from db1.collection import CollectRequest
     from db1.collection import collect as collect_task
 
     names = [tasks] if isinstance(tasks, str) else list(tasks)
     report = progress or (lambda task, done: None)
-    if processes:
-        if callable(expert):
-            raise ConfigError(
-                "expert: a function cannot be sent to other processes; give module:function, or "
-                "processes=0"
+    if not processes:
+        return [
+            collect_task(
+                task,
+                episodes,
+                Path(out),
+                action_noise=action_noise,
+                max_steps=max_steps,
+                reference_episodes=reference_episodes,
+                expert=expert,
+                progress=lambda done, task=task: report(task, done),
             )
-        request = CollectRequest(
-            episodes=episodes, action_noise=action_noise, max_steps=max_steps, expert=expert
+            for task in names
+        ]
+    if callable(expert):
+        raise ConfigError(
+            "expert: a function cannot be sent to other processes; give module:function, or "
+            "processes=0"
         )
-        summaries, failures = collect_many(
-            dict.fromkeys(names, request),
-            Path(out),
-            reference_episodes=reference_episodes,
-            processes=processes,
-            progress=report,
-        )
-        if failures:
-            lines = "; ".join(failures.values())
-            raise DataError(f"{len(failures)} of {len(names)} tasks failed: {lines}")
-        return summaries
-    return [
-        collect_task(
-            task,
-            episodes,
-            Path(out),
-            action_noise=action_noise,
-            max_steps=max_steps,
-            reference_episodes=reference_episodes,
-            expert=expert,
-            progress=lambda done, task=task: report(task, done),
-        )
-        for task in names
-    ]
+    request = CollectRequest(
+        episodes=episodes,
+        action_noise=action_noise,
+        max_steps=max_steps,
+        reference_episodes=reference_episodes,
+        expert=expert,
+    )
+    return _collect_at_once(dict.fromkeys(names, request), Path(out), processes, report)
+
+
+def _collect_at_once(
+    requests: Mapping[str, CollectRequest], out: Path, processes: int, report: Progress
+) -> list[CollectSummary]:
+    """Collects `processes` tasks at a time; raises DataError when one failed."""
+    from db1.collection import CollectExecution, collect_many
+
+    execution = CollectExecution(processes=processes)
+    summaries, failures = collect_many(requests, out, execution, progress=report)
+    if failures:
+        lines = "; ".join(failures.values())
+        raise DataError(f"{len(failures)} of {len(requests)} tasks failed: {lines}")
+    return summaries
 
 
 def train(config: str | Path | Mapping[str, Any], *overrides: str) -> Path:

@@ -9,7 +9,8 @@ from db1.cli.console import Console
 from db1.cli.importing import import_context
 from db1.cli.layout import fit_names, name_width, narrow_table
 from db1.cli.progress import running_bars, task_bars
-from db1.collection import CollectRequest, CollectSummary, collect_many
+from db1.collection import CollectExecution, CollectRequest, CollectSummary, collect_many
+from db1.collection.many import TWO_AT_ONCE
 from db1.data.config import DataConfig
 from db1.data.instruction_tokenizer import train_instruction_tokenizer
 from db1.data.pair_tokenizer import train_pair_tokenizer
@@ -28,19 +29,17 @@ MAX_BARS = 20
 def collect_config(
     path: Path,
     root: Path | None = None,
+    execution: CollectExecution = TWO_AT_ONCE,
     *,
-    processes: int,
-    reference_episodes: int,
-    timeout: float,
+    reference_episodes: int = 20,
 ) -> None:
     """Makes the stores of text, images with texts and demonstrations of an experiment.
 
     Args:
         path: Its YAML file.
         root: Folder of the stores; None: the experiment's `data.root`.
-        processes: Tasks collected at once.
+        execution: How many tasks at once, and how long an episode may take.
         reference_episodes: Episodes that measure the random and expert returns.
-        timeout: Seconds an episode may take.
     """
     from db1.training.experiment import load_experiment
 
@@ -64,20 +63,17 @@ def collect_config(
         _train_pair_tokenizer(data, config.vocabulary.text_size)
     requests = {
         task: CollectRequest(
-            episodes=t.episodes, action_noise=t.action_noise, max_steps=t.max_steps
+            episodes=t.episodes,
+            action_noise=t.action_noise,
+            max_steps=t.max_steps,
+            reference_episodes=reference_episodes,
         )
         for task, t in data.named_tasks().items()
     }
     for task in requests:
         suite, task_name = parse_task_id(task)
         suite.require(task_name)
-    collect_tasks(
-        requests,
-        data.root,
-        processes=processes,
-        reference_episodes=reference_episodes,
-        timeout=timeout,
-    )
+    collect_tasks(requests, data.root, execution)
     if config.sequence.instruction and not (data.text or data.pairs or given):
         _train_instruction_tokenizer(data, config.vocabulary.text_size)
 
@@ -157,21 +153,14 @@ def chosen_requests(
 
 
 def collect_tasks(
-    requests: Mapping[str, CollectRequest],
-    out: Path,
-    *,
-    processes: int,
-    reference_episodes: int,
-    timeout: float,
+    requests: Mapping[str, CollectRequest], out: Path, execution: CollectExecution
 ) -> None:
     """Collects demonstrations of several tasks at once.
 
     Args:
         requests: What is wanted, by task id.
         out: Folder of the stores.
-        processes: Tasks at once.
-        reference_episodes: Episodes of the random and expert references.
-        timeout: Seconds an episode may take.
+        execution: How many tasks at once, and how long an episode may take.
 
     Raises:
         ConfigError: For an unknown task; nothing is collected then.
@@ -191,9 +180,7 @@ def collect_tasks(
         summaries, failures = collect_many(
             present,
             out,
-            processes=processes,
-            reference_episodes=reference_episodes,
-            timeout=timeout,
+            execution,
             progress=lambda task, done: report(task, done, requests[task].episodes),
         )
     if summaries:

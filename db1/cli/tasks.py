@@ -14,13 +14,14 @@ from rich.table import Column, Table
 
 from db1.cli.console import Console
 from db1.cli.layout import narrow_table
+from db1.cli.options import from_dataclasses
 from db1.cli.progress import running_bars
 from db1.cli.verbs import Verb, VerbGroup
+from db1.collection.measure_many import MeasureRequest, MeasureSummary, measure_many
 from db1.errors import ConfigError, DataError
 from db1.splits import SPLITS, splits_of
 
 if TYPE_CHECKING:
-    from db1.collection.measure_many import MeasureSummary
     from db1.suites.listing import TaskLine, TaskRow
 
 
@@ -172,7 +173,9 @@ def _print_details(row: TaskRow) -> None:
 
 
 @app.command(cls=Verb)
+@from_dataclasses
 def measure(
+    request: MeasureRequest,
     task: Annotated[list[str] | None, typer.Argument(help="Task ids; default: all.")] = None,
     suite: Annotated[
         list[str] | None, typer.Option(help="All tasks of this suite (repeatable).")
@@ -180,15 +183,6 @@ def measure(
     split: Annotated[
         list[str] | None, typer.Option(help=f"All tasks of {SPLIT_NAMES} (repeatable).")
     ] = None,
-    episodes: Annotated[int, typer.Option(help="Episodes of a policy.", min=1)] = 10,
-    policy: Annotated[str, typer.Option(help="random, expert, both or planner.")] = "both",
-    max_seconds: Annotated[
-        float | None, typer.Option(help="Start no further episode of a policy after this time.")
-    ] = None,
-    timeout: Annotated[
-        float, typer.Option(help="Seconds an episode may take; then its process is killed.")
-    ] = 600.0,
-    processes: Annotated[int, typer.Option(help="Tasks at once.", min=1)] = 2,
     out: Annotated[Path, typer.Option(help="Folder; one file a suite.")] = Path("data/scores"),
 ) -> None:
     """Measures random and expert returns on reference seeds; what is measured stays.
@@ -199,16 +193,12 @@ def measure(
 
     Example: db1 tasks measure --suite metaworld --policy expert --max-seconds 60
     """
-    from db1.collection.measure_many import MeasureRequest, measure_many
     from db1.suites.listing import choose_tasks
 
-    request = MeasureRequest(episodes=episodes, policy=policy, max_seconds=max_seconds)
     chosen = choose_tasks(task, suite, split)
     console = Console()
     with running_bars(console, len(chosen)) as report:
-        summary = measure_many(
-            chosen, request, out, processes=processes, timeout=timeout, progress=report
-        )
+        summary = measure_many(chosen, request, out, progress=report)
     _print_measured(summary, out, console)
     named = {
         name: summary.not_runnable[name] for name in task or () if name in summary.not_runnable

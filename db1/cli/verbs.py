@@ -25,7 +25,8 @@ NEEDS = {
 
 EXCLUDES = {
     "collect": tuple(
-        ("config", other) for other in ("task", "suite", "episodes", "action_noise", "max_steps")
+        ("config", other)
+        for other in ("task", "suite", "episodes", "action_noise", "max_steps", "expert")
     ),
     "play": tuple(
         ("evaluation", other)

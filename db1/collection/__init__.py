@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from db1.collection.many import CollectManySummary, CollectRequest, collect_many
+from db1.collection.many import (
+    CollectExecution,
+    CollectManySummary,
+    CollectRequest,
+    collect_many,
+)
 from db1.collection.task import CollectSummary, collect
 
-__all__ = ["CollectManySummary", "CollectRequest", "CollectSummary", "collect", "collect_many"]
+__all__ = [
+    "CollectExecution",
+    "CollectManySummary",
+    "CollectRequest",
+    "CollectSummary",
+    "collect",
+    "collect_many",
+]

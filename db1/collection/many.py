@@ -8,16 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from db1.collection.task import CollectSummary, collect
+from db1.options import option
 from db1.processes.jobs import Job, Report, run_jobs
-from db1.ranges import Checked, Count, NonNegative
+from db1.ranges import Checked, Count, Natural, NonNegative, Positive, Range
 
 TaskProgress = Callable[[str, int], None]
 """Called with (task id, episodes in its store)."""
-TIMEOUT = 1800.0
-"""Seconds that an episode may take; planners need minutes for a long one."""
 
 
 class CollectManySummary(NamedTuple):
@@ -36,10 +35,39 @@ class CollectManySummary(NamedTuple):
 class CollectRequest(Checked):
     """Order for the demonstrations of one task; see `db1.collection.collect`."""
 
-    episodes: Count
-    action_noise: NonNegative = 0.0
-    max_steps: Count | None = None
-    expert: str | None = None
+    episodes: Count = option(100, "Episodes a task.")
+    action_noise: NonNegative = option(
+        0.0, "Noise on executed actions; the expert's stay recorded."
+    )
+    max_steps: Count | None = option(None, "Cut demonstrations off after these steps.")
+    reference_episodes: Count = option(20, "Episodes that measure the random and expert returns.")
+    expert: str | None = option(
+        None,
+        "An expert of your own: module:function or file.py:function (observation -> action), a "
+        ".zip of Stable-Baselines3, or WEIGHTS@file.py:Class as CleanRL has them.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectExecution(Checked):
+    """Processes of a collection; no demonstration depends on them.
+
+    Args:
+        processes: Tasks collected at the same time.
+        timeout: Seconds an episode may take, then its process is killed; planners need minutes for
+            a long one.
+        retries: Times that a task goes on again after its process died or was killed.
+    """
+
+    processes: Annotated[int, Range(least=1, most=4_096)] = option(2, "Tasks collected at once.")
+    timeout: Positive = option(
+        1800.0, "Seconds an episode may take; then it is killed and tried once more."
+    )
+    retries: Natural = 1
+
+
+TWO_AT_ONCE = CollectExecution()
+"""Two tasks at a time, with as much time for an episode as planners need."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,30 +77,23 @@ class CollectJob:
     task_id: str
     request: CollectRequest
     out: Path
-    reference_episodes: int
 
 
 def collect_many(
     requests: Mapping[str, CollectRequest],
     out: Path,
+    execution: CollectExecution = TWO_AT_ONCE,
     *,
-    reference_episodes: int = 20,
-    processes: int = 2,
-    timeout: float = TIMEOUT,
-    retries: int = 1,
     progress: TaskProgress | None = None,
 ) -> CollectManySummary:
-    """Collects several tasks, `processes` of them at a time; see `collect`.
+    """Collects several tasks, some of them at a time; see `collect`.
 
     The processes are spawned: a script that calls this needs `if __name__ == "__main__":`.
 
     Args:
         requests: What is wanted, by task id.
         out: Folder that holds the stores of all tasks.
-        reference_episodes: As in `collect`.
-        processes: Tasks collected at the same time.
-        timeout: Seconds an episode may take; then its process is killed.
-        retries: How often a task goes on again after its process died or was killed.
+        execution: How many at a time, and how long an episode may take.
         progress: Called in this process after every episode.
     """
     jobs = [
@@ -80,12 +101,7 @@ def collect_many(
             key=task_id,
             group=task_id.partition("/")[0],
             work=_work,
-            argument=CollectJob(
-                task_id=task_id,
-                request=request,
-                out=Path(out),
-                reference_episodes=reference_episodes,
-            ),
+            argument=CollectJob(task_id=task_id, request=request, out=Path(out)),
         )
         for task_id, request in requests.items()
     ]
@@ -95,7 +111,11 @@ def collect_many(
             progress(task_id, done)
 
     results, failures = run_jobs(
-        jobs, processes=processes, timeout=timeout, retries=retries, on_report=report
+        jobs,
+        processes=execution.processes,
+        timeout=execution.timeout,
+        retries=execution.retries,
+        on_report=report,
     )
     return CollectManySummary(
         summaries=[results[task_id] for task_id in requests if task_id in results],
@@ -105,14 +125,15 @@ def collect_many(
 
 def _work(job: CollectJob, report: Report) -> CollectSummary:
     """Runs in a worker: reports the number of episodes as it grows, None for other ones."""
+    request = job.request
     return collect(
         job.task_id,
-        job.request.episodes,
+        request.episodes,
         job.out,
-        action_noise=job.request.action_noise,
-        max_steps=job.request.max_steps,
-        expert=job.request.expert,
-        reference_episodes=job.reference_episodes,
+        action_noise=request.action_noise,
+        max_steps=request.max_steps,
+        expert=request.expert,
+        reference_episodes=request.reference_episodes,
         progress=report,
         alive=lambda: report(None),
     )

@@ -16,6 +16,7 @@ from db1.errors import ConfigError, Db1Error
 from db1.experts import EXPERTS, Expert, make_expert
 from db1.experts.planning import has_objective
 from db1.experts.uniform import UniformExpert
+from db1.options import option
 from db1.processes.jobs import Job, Report, run_jobs
 from db1.ranges import Checked, Count, Positive
 from db1.suites import parse_task_id
@@ -34,11 +35,17 @@ class MeasureRequest(Checked):
         policy: `random`, `expert` or `both`; tasks without an expert are left out of the latter.
             `planner`: the sampling planner in tasks that it can plan and whose expert is another.
         max_seconds: No episode of a policy starts after this time; None: all are played.
+        timeout: Seconds an episode may take; then its process is killed and the task tried again.
+        processes: Tasks at once.
     """
 
-    episodes: Count = 10
-    policy: str = "both"
-    max_seconds: Positive | None = None
+    episodes: Count = option(10, "Episodes of a policy.")
+    policy: str = option("both", "random, expert, both or planner.")
+    max_seconds: Positive | None = option(
+        None, "Start no further episode of a policy after this time."
+    )
+    timeout: Positive = option(600.0, "Seconds an episode may take; then its process is killed.")
+    processes: Count = option(2, "Tasks at once.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,8 +85,6 @@ def measure_many(
     request: MeasureRequest,
     out: Path,
     *,
-    processes: int = 2,
-    timeout: float = 600.0,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> MeasureSummary:
     """Measures tasks and writes `out/<suite>.json` after each one.
@@ -88,8 +93,6 @@ def measure_many(
         tasks: Task ids.
         request: What is wanted.
         out: Folder of the scores (`db1.suites.scores.measured`).
-        processes: Tasks at once.
-        timeout: Seconds an episode may take; then its process is killed and the task tried again.
         progress: Called with (task id, episodes over, all episodes).
     """
     summary = MeasureSummary({}, [], [], {}, {})
@@ -118,7 +121,11 @@ def measure_many(
             progress(task_id, totals[task_id], totals[task_id])
 
     outcomes = run_jobs(
-        jobs, processes=processes, timeout=timeout, on_report=take, on_result=finish
+        jobs,
+        processes=request.processes,
+        timeout=request.timeout,
+        on_report=take,
+        on_result=finish,
     )
     summary.failures.update(outcomes.failures)
     return summary

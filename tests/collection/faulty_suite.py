@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from db1.collection import CollectRequest, collect_many
+from db1.collection import CollectExecution, CollectRequest, collect_many
 from db1.experts.base import EXPERTS
 from db1.suites.base import SUITES, Suite, TaskEnv
 from db1.tokens.spec import FieldSpec, StepSpec
@@ -72,11 +72,9 @@ if __name__ == "__main__":
     tasks = ["faulty/dies", "faulty/hangs", "faulty/raises", "faulty/works"]
     tasks.append("classic_control/CartPole-v1")
     done = collect_many(
-        dict.fromkeys(tasks, CollectRequest(episodes=4)),
+        dict.fromkeys(tasks, CollectRequest(episodes=4, reference_episodes=1)),
         Path(sys.argv[1]),
-        reference_episodes=1,
-        processes=2,
-        timeout=6.0,
+        CollectExecution(processes=2, timeout=6.0),
     )
     result = {"done": [s.task for s in done.summaries], "failures": done.failures}
     print(json.dumps(result))

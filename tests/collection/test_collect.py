@@ -7,7 +7,7 @@ import multiprocessing
 import numpy as np
 import pytest
 
-from db1.collection import CollectRequest, collect, collect_many
+from db1.collection import CollectExecution, CollectRequest, collect, collect_many
 from db1.collection.demonstrate import demonstrate
 from db1.errors import ConfigError, DataError
 from db1.experts import make_expert
@@ -205,15 +205,14 @@ def test_seeds_that_the_expert_gives_up_on_are_counted(tmp_path, monkeypatch):
 def test_collect_many_goes_on_past_a_failing_task(tmp_path):
     seen = []
     requests = {
-        CART: CollectRequest(episodes=2, action_noise=0.1, max_steps=7),
-        "babyai/KeyInBox": CollectRequest(episodes=2),
-        PENDULUM: CollectRequest(episodes=1),
+        CART: CollectRequest(episodes=2, action_noise=0.1, max_steps=7, reference_episodes=1),
+        "babyai/KeyInBox": CollectRequest(episodes=2, reference_episodes=1),
+        PENDULUM: CollectRequest(episodes=1, reference_episodes=1),
     }
     summaries, failures = collect_many(
         requests,
         tmp_path,
-        reference_episodes=1,
-        processes=2,
+        CollectExecution(processes=2),
         progress=lambda task, done: seen.append((task, done)),
     )
     assert [summary.task for summary in summaries] == [CART, PENDULUM]
@@ -223,7 +222,7 @@ def test_collect_many_goes_on_past_a_failing_task(tmp_path):
     assert store.header.action_noise == 0.1 and store.header.max_steps == 7
     assert store.lengths.tolist() == [7, 7] and not store.terminations.any()
     with pytest.raises(ConfigError, match="processes"):
-        collect_many(requests, tmp_path, processes=0)
+        CollectExecution(processes=0)
 
 
 def test_collect_many_reports_a_process_that_dies(tmp_path):
@@ -235,7 +234,10 @@ def test_collect_many_reports_a_process_that_dies(tmp_path):
                 worker.kill()
 
     summaries, failures = collect_many(
-        {CART: CollectRequest(episodes=5000)}, tmp_path, processes=1, retries=0, progress=kill
+        {CART: CollectRequest(episodes=5000)},
+        tmp_path,
+        CollectExecution(processes=1, retries=0),
+        progress=kill,
     )
     assert summaries == [] and "status -9" in failures[CART]
     stored = EpisodeStore(tmp_path / CART)

@@ -76,11 +76,11 @@ def test_given_up_seeds_are_left_out():
 
 
 def test_many_tasks_and_going_on(tmp_path):
-    request = MeasureRequest(episodes=2)
+    request = MeasureRequest(episodes=2, processes=2)
     seen = []
     tasks = [CART, PENDULUM, "babyai/KeyInBox"]
     report = lambda *values: seen.append(values)  # noqa: E731
-    summary = measure_many(tasks, request, tmp_path, processes=2, progress=report)
+    summary = measure_many(tasks, request, tmp_path, progress=report)
     assert summary.failures == {} and summary.no_expert == ["babyai/KeyInBox"]
     assert summary.measured[CART] == ["random", "expert"]
     assert summary.measured["babyai/KeyInBox"] == ["random"]

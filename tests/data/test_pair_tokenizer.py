@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from db1.cli.prepare import collect_config
+from db1.collection import CollectExecution
 from db1.config import build
 from db1.data.build import SourceFactory
 from db1.data.config import DataConfig
@@ -31,6 +32,8 @@ model: {{num_layers: 1, num_heads: 1, width: 16, vision_groups: 4}}
 training: {{num_steps: 1, global_batch_size: 1, micro_batch_size: 1, learning_rate: 0.001}}
 """
 
+ONE_AT_ONCE = CollectExecution(processes=1, timeout=60)
+
 
 @pytest.fixture
 def experiment(tmp_path: Path) -> Path:
@@ -52,7 +55,7 @@ def test_collecting_trains_it_and_training_finds_it(experiment: Path) -> None:
     config = load_experiment(experiment)
     with pytest.raises(DataError, match="no tokenizer; run `db1 collect"):
         SourceFactory(config.data, config.sequence, _vocabulary(config), 0)
-    collect_config(experiment, processes=1, reference_episodes=1, timeout=60)
+    collect_config(experiment, execution=ONE_AT_ONCE, reference_episodes=1)
     factory = SourceFactory(config.data, config.sequence, _vocabulary(config), 0)
     tokenizer = factory.tokenizer
     assert tokenizer is not None and tokenizer.size <= 400
@@ -64,7 +67,7 @@ def test_collecting_trains_it_and_training_finds_it(experiment: Path) -> None:
 
 
 def test_the_same_pairs_give_the_same_tokenizer(experiment: Path) -> None:
-    collect_config(experiment, processes=1, reference_episodes=1, timeout=60)
+    collect_config(experiment, execution=ONE_AT_ONCE, reference_episodes=1)
     config = load_experiment(experiment).data
     again = train_pair_tokenizer(config, 400)
     assert again.fingerprint == TextTokenizer.load(config.pair_tokenizer_path).fingerprint

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from db1.cli.prepare import collect_config
+from db1.collection import CollectExecution
 from db1.errors import ConfigError, DataError
 from db1.inference.load import load_agent_parts
 from db1.metrics.perplexity import read_tokens
@@ -62,7 +63,8 @@ def test_refuses_what_has_no_meaning(run_folder: Path) -> None:
 )
 def test_a_trained_model_gains_from_a_memory(tmp_path: Path) -> None:
     """Also from one longer than in training; of the same tokens, trained for half a minute."""
-    collect_config(CONFIG, tmp_path, processes=1, reference_episodes=1, timeout=60)
+    execution = CollectExecution(processes=1, timeout=60)
+    collect_config(CONFIG, tmp_path, execution, reference_episodes=1)
     overrides = [f"data.root={tmp_path}", f"runs={tmp_path}/runs", "training.num_steps=120"]
     run = load_agent_parts(run_experiment(CONFIG, overrides), device="cpu")
     tokens = read_tokens(DocumentStore(tmp_path / "text/kjv/heldout"), 8_000)
