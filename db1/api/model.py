@@ -155,9 +155,6 @@ class Model:
 
         if self.parts.tokenizer is None:
             raise CheckpointError(f"{self.folder}: no tokenizer, so the model never learned text")
-        decode = DecodeConfig(
-            greedy=temperature == 0, temperature=temperature or 1.0, top_p=top_p, top_k=top_k
-        )
         return generate(
             self.parts.model,
             self.parts.vocabulary,
@@ -165,7 +162,7 @@ class Model:
             prompt,
             memory_length=self.parts.context_length,
             max_tokens=max_tokens,
-            decode=decode,
+            decode=DecodeConfig.at(temperature, top_k=top_k, top_p=top_p),
             seed=seed,
             stops=stops,
         ).text

@@ -14,7 +14,7 @@ import typer
 from db1.checkpoint.hub import results_folder
 from db1.cli.console import Console
 from db1.cli.device import checked_device
-from db1.cli.model_argument import Checkpoint, Run
+from db1.cli.model_argument import Run, Weights
 from db1.cli.options import Given, Of, from_dataclasses
 from db1.cli.progress import EvaluationBars
 from db1.cli.scores import print_scores, score_line
@@ -47,8 +47,8 @@ def eval_(
     settings: Annotated[Given, Of(EvaluationConfig)],
     data: EvaluationData,
     execution: ExecutionConfig,
+    weights: Annotated[Weights, Of(Weights, "checkpoint")],
     start: _Preset = "default",
-    checkpoint: Checkpoint = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace other results in --out.")] = False,
     log: Annotated[bool, typer.Option("--log", help="One line a task instead of bars.")] = False,
@@ -88,7 +88,7 @@ def eval_(
             "selection": selection,
             "data": data,
             "execution": execution.shared(ranks.place.world_size),
-            "checkpoint": checkpoint,
+            "checkpoint": weights.checkpoint,
             "overwrite": overwrite,
             "ranks": ranks,
             "progress": shown.progress,

@@ -1,14 +1,8 @@
-"""The option `--device` of verbs that run a model."""
+"""The check of `--device`, of verbs that run a model."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from db1.errors import ConfigError
-
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; default: a GPU.")]
 
 
 def checked_device(name: str | None) -> str | None:

@@ -50,6 +50,14 @@ INPUTS = frozenset(
 )
 """Options that name what must be there already."""
 
+_USAGE_ERROR = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
+_WORDS = {
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+}
+
 
 class _Checked:
     """Checks what was given before a verb runs."""
@@ -57,7 +65,14 @@ class _Checked:
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         """Reads the command line as ever, then checks it."""
         given = list(args)
-        rest = super().parse_args(ctx, args)  # type: ignore[misc]
+        try:
+            rest = super().parse_args(ctx, args)  # type: ignore[misc]
+        except _USAGE_ERROR as error:
+            error.ctx = error.ctx or ctx
+            if isinstance(error, typer.BadParameter) and error.param is not None:
+                typed = self._texts(ctx, given).get(error.param.name)
+                error.message = _explained(error.message, typed)
+            raise
         if not ctx.resilient_parsing:
             check_options(ctx, self._texts(ctx, given))
         return rest
@@ -66,6 +81,16 @@ class _Checked:
         """Typed texts by parameter."""
         typed, _, _ = self.make_parser(ctx).parse_args(args=list(args))  # type: ignore[attr-defined]
         return dict(typed)
+
+
+def _explained(message: str, typed: Any) -> str:
+    """Typer's words about a number, with what was typed: got 0, expected at least 1."""
+    if not message.startswith("Input should be "):
+        return message
+    expected = message.removeprefix("Input should be ").partition(",")[0]
+    for theirs, ours in _WORDS.items():
+        expected = expected.replace(theirs, ours)
+    return f"got {', '.join(map(str, _each(typed)))}, expected {expected}"
 
 
 class Verb(_Checked, TyperCommand):

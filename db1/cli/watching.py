@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from db1.cli.console import Console
-from db1.cli.device import Device, checked_device
-from db1.cli.model_argument import Checkpoint, Run
+from db1.cli.device import checked_device
+from db1.cli.model_argument import Run, Weights
 from db1.cli.options import Of, from_dataclasses
 from db1.cli.progress import running_bars
 from db1.errors import ConfigError, nearest
 from db1.evaluation.execution import TaskSelection
 from db1.evaluation.settings import EvaluationConfig
+from db1.options import option
+from db1.ranges import Checked, Count, Natural, Range
 from db1.runtime import draw_off_screen, has_display
 from db1.viewer.film import FilmConfig
 
 _SHOWN = ("window", "terminal", "lines", "nothing")
+_SETTINGS = (
+    "policy",
+    "greedy",
+    "temperature",
+    "seed",
+    "prompt",
+    "memory_length",
+    "instruction",
+    "random_weights",
+)
+"""Fields of `EvaluationConfig` that mean something to one episode."""
 
 
 @from_dataclasses
@@ -28,6 +41,7 @@ def record(
     folder: Annotated[Path, typer.Argument(help="A folder with results.json.")],
     selection: Annotated[TaskSelection, Of(TaskSelection, "tasks", "suites")],
     film: FilmConfig,
+    weights: Annotated[Weights, Of(Weights, "device")],
     per_suite: Annotated[
         int | None,
         typer.Option(help="The most tasks of a suite, from its best to its worst.", min=1),
@@ -39,7 +53,6 @@ def record(
         Path | None, typer.Option(help="Demonstrations for prompts; default: the run's.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Film again what is there.")] = False,
-    device: Device = None,
 ) -> None:
     """Films the best, median and worst episode of each evaluated task, for the report.
 
@@ -69,7 +82,7 @@ def record(
             run=run,
             data=data,
             overwrite=overwrite,
-            device=checked_device(device),
+            device=checked_device(weights.device),
             progress=progress,
         )
     episodes = [e for r in recordings.values() for e in r.get("episodes", {}).values()]
@@ -83,42 +96,54 @@ def record(
         raise typer.Exit(1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shown(Checked):
+    """Options of how an episode is shown."""
+
+    show: str | None = option(
+        None, "window, terminal, lines or nothing; default: what is possible."
+    )
+    out: Path | None = option(None, "Also write a film: FILE.mp4, FILE.webp or FILE.gif.")
+    speed: Annotated[float, Range(least=0.1)] = option(15.0, "Steps a second.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.show is not None and self.show not in _SHOWN:
+            raise ConfigError(
+                f"--show: got {self.show!r}, expected one of {_SHOWN}{nearest(self.show, _SHOWN)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayedEpisode(Checked):
+    """Options of which episode is played, and by which settings."""
+
+    episode: Natural = option(0, "Number of the evaluation seed, as in an evaluation.")
+    max_steps: Count | None = option(None, "Stop after them.")
+    evaluation: Path | None = option(
+        None, "Folder of results.json whose settings are taken; those below then do not count."
+    )
+    data: Path | None = option(None, "Folder of the demonstrations; default: the run's.")
+
+    def settings(self, given: EvaluationConfig) -> EvaluationConfig:
+        """Those of one evaluation episode: as given, or as --evaluation was played."""
+        from db1.evaluation.results import read_results
+        from db1.viewer.record import settings_of
+
+        if self.evaluation is None:
+            return replace(given, episodes=1, first_episode=self.episode)
+        theirs = settings_of(read_results(self.evaluation))
+        return replace(theirs, episodes=1, first_episode=theirs.first_episode + self.episode)
+
+
 @from_dataclasses
 def play(
     run: Run,
     task: Annotated[str, typer.Argument(help="suite/task.")],
-    settings: Annotated[
-        EvaluationConfig,
-        Of(
-            EvaluationConfig,
-            "policy",
-            "greedy",
-            "temperature",
-            "seed",
-            "prompt",
-            "memory_length",
-            "instruction",
-            "random_weights",
-        ),
-    ],
-    episode: Annotated[
-        int, typer.Option(help="Number of the evaluation seed, as in an evaluation.", min=0)
-    ] = 0,
-    show: Annotated[
-        str | None,
-        typer.Option(help="window, terminal, lines or nothing; default: what is possible."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Also write a film: FILE.mp4, FILE.webp or FILE.gif.")
-    ] = None,
-    speed: Annotated[float, typer.Option(help="Steps a second.", min=0.1)] = 15.0,
-    max_steps: Annotated[int | None, typer.Option(help="Stop after them.", min=1)] = None,
-    evaluation: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of results.json whose settings are taken; those below then do not count."
-        ),
-    ] = None,
+    settings: Annotated[EvaluationConfig, Of(EvaluationConfig, *_SETTINGS)],
+    shown: Shown,
+    played: PlayedEpisode,
+    weights: Weights,
     record: Annotated[
         Path | None,
         typer.Option(
@@ -129,11 +154,6 @@ def play(
     episodes: Annotated[
         int, typer.Option(help="With --record: the most episodes to play.", min=1)
     ] = 10,
-    checkpoint: Checkpoint = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of the demonstrations; default: the run's.")
-    ] = None,
-    device: Device = None,
 ) -> None:
     """Shows one episode, with what the model sees and how likely its actions are.
 
@@ -156,28 +176,22 @@ def play(
     if record is not None:
         from db1.cli.recording import record_episodes
 
-        record_episodes(task, record, episodes, show)
+        record_episodes(task, record, episodes, shown.show)
         return
-    from db1.evaluation.results import read_results
     from db1.viewer.episode import play
-    from db1.viewer.record import settings_of
 
-    config = replace(settings, episodes=1, first_episode=episode)
-    if evaluation is not None:
-        theirs = settings_of(read_results(evaluation))
-        first = theirs.first_episode + episode
-        config = replace(theirs, episodes=1, first_episode=first)
-    face = _faces(show, out, speed, task)
+    config = played.settings(settings)
+    face = _faces(shown, task)
     try:
         last = play(
             run,
             task,
             config,
             face,
-            checkpoint=checkpoint,
-            data=data,
-            max_steps=max_steps,
-            device=checked_device(device),
+            checkpoint=weights.checkpoint,
+            data=played.data,
+            max_steps=played.max_steps,
+            device=checked_device(weights.device),
         )
     except BaseException:
         face.give_up()
@@ -185,8 +199,8 @@ def play(
     face.close()
     if last is not None:
         typer.echo(last.end or f"stopped after {last.step} steps, return {last.total_reward:.6g}")
-    if out is not None:
-        typer.echo(f"film: {out}")
+    if shown.out is not None:
+        typer.echo(f"film: {shown.out}")
 
 
 class _Faces:
@@ -208,23 +222,22 @@ class _Faces:
             getattr(face, "give_up", face.close)()
 
 
-def _faces(show: str | None, out: Path | None, speed: float, title: str) -> _Faces:
+def _faces(shown: Shown, title: str) -> _Faces:
     """The film first, so that what it lacks is told before anything opens."""
     from db1.cli.terminal import Terminal
     from db1.viewer.faces import FilmFace, Lines, Window
 
-    if show is not None and show not in _SHOWN:
-        raise ConfigError(f"--show: got {show!r}, expected one of {_SHOWN}{nearest(show, _SHOWN)}")
     console = Console()
+    show = shown.show
     if show is None:
-        show = "nothing" if out is not None else _possible(console)
+        show = "nothing" if shown.out is not None else _possible(console)
     both = _Faces()
-    if out is not None:
-        both.faces.append(FilmFace(out, speed))
+    if shown.out is not None:
+        both.faces.append(FilmFace(shown.out, shown.speed))
     if show == "window":
-        both.faces.append(Window(title, speed))
+        both.faces.append(Window(title, shown.speed))
     elif show == "terminal":
-        both.faces.append(Terminal(console, speed))
+        both.faces.append(Terminal(console, shown.speed))
     elif show == "lines":
         both.faces.append(Lines(typer.echo))
     return both

@@ -7,70 +7,76 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from db1.cli.device import checked_device
-from db1.cli.model_argument import Run
+from db1.cli.model_argument import Run, Weights
+from db1.cli.options import from_dataclasses
 from db1.errors import CheckpointError, ConfigError, DataError
+from db1.inference.decode import DecodeConfig, TopP
+from db1.inference.generate import Generation, Writer
 from db1.json_shape import parse_json
-
-if TYPE_CHECKING:
-    from db1.inference.decode import DecodeConfig
-    from db1.inference.generate import Generation, Writer
+from db1.options import option
+from db1.ranges import Checked, Count, NonNegative
 
 _PROMPTS, _CHOICE, _OUTPUT = "Prompts", "How tokens are chosen", "Output"
 
 
-def generate(
-    run: Run,
-    prompt: Annotated[
-        str | None, typer.Option(help="Text to go on from.", rich_help_panel=_PROMPTS)
-    ] = None,
-    prompt_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="Prompts: one a line, or in a .jsonl file one object with `prompt` a line.",
-            rich_help_panel=_PROMPTS,
-        ),
-    ] = None,
-    max_tokens: Annotated[
-        int, typer.Option("--max-tokens", "--tokens", help="Most tokens to write.", min=1)
-    ] = 100,
-    stop: Annotated[
-        list[str] | None, typer.Option(help="Text that ends the writing (repeatable).")
-    ] = None,
-    num_samples: Annotated[int, typer.Option(help="Texts for each prompt.", min=1)] = 1,
-    memory: Annotated[
-        int | None, typer.Option(help="Tokens looked back on; default: as trained.", min=1)
-    ] = None,
-    temperature: Annotated[
-        float, typer.Option(help="0: always the likeliest.", min=0.0, rich_help_panel=_CHOICE)
-    ] = 0.8,
-    top_k: Annotated[
-        int | None, typer.Option(help="Only the k likeliest.", min=1, rich_help_panel=_CHOICE)
-    ] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option(
-            help="Only the likeliest that reach this probability.", rich_help_panel=_CHOICE
-        ),
-    ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(help="Of the first sample; the next has seed + 1.", rich_help_panel=_CHOICE),
-    ] = 0,
-    stream: Annotated[
-        bool,
-        typer.Option("--stream", help="Show text while it is written.", rich_help_panel=_OUTPUT),
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line.", rich_help_panel=_OUTPUT)
-    ] = False,
-    checkpoint: Annotated[str | None, typer.Option(help="Tag; default: the newest.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; default: a GPU.")] = None,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Writing(Checked):
+    """Prompts, and how the text behind them is written and shown."""
+
+    prompt: str | None = option(None, "Text to go on from.", panel=_PROMPTS)
+    prompt_file: Path | None = option(
+        None,
+        "Prompts: one a line, or in a .jsonl file one object with `prompt` a line.",
+        panel=_PROMPTS,
+    )
+    max_tokens: Count = option(100, "Most tokens to write.", also="tokens")
+    stop: tuple[str, ...] = option((), "Text that ends the writing (repeatable).")
+    num_samples: Count = option(1, "Texts for each prompt.")
+    memory: Count | None = option(None, "Tokens looked back on; default: as trained.")
+    temperature: NonNegative = option(0.8, "0: always the likeliest.", panel=_CHOICE)
+    top_k: Count | None = option(None, "Only the k likeliest.", panel=_CHOICE)
+    top_p: TopP | None = option(
+        None, "Only the likeliest that reach this probability.", panel=_CHOICE
+    )
+    seed: int = option(0, "Of the first sample; the next has seed + 1.", panel=_CHOICE)
+    stream: bool = option(False, "Show text while it is written.", panel=_OUTPUT)
+    as_json: bool = option(False, "One JSON object a line.", panel=_OUTPUT, name="json")
+
+    @property
+    def talks(self) -> bool:
+        """A conversation: no prompt is given, and a person is there."""
+        return self.prompt is None and self.prompt_file is None and sys.stdin.isatty()
+
+    @property
+    def decode(self) -> DecodeConfig:
+        """The way tokens are chosen."""
+        return DecodeConfig.at(self.temperature, top_k=self.top_k, top_p=self.top_p)
+
+    @property
+    def seeds(self) -> range:
+        """One a sample."""
+        return range(self.seed, self.seed + self.num_samples)
+
+    def check(self) -> None:
+        """Raises ConfigError for options that exclude each other."""
+        one_text = not self.as_json and self.num_samples == 1
+        if self.stream and not one_text:
+            raise ConfigError(
+                "--stream shows one text as it comes; leave out --json and --num-samples"
+            )
+        if self.talks and not one_text:
+            raise ConfigError(
+                "a conversation shows one text; give --prompt for --json, --num-samples"
+            )
+        if self.prompt is not None and self.prompt_file is not None:
+            raise ConfigError("--prompt and --prompt-file exclude each other")
+
+
+@from_dataclasses
+def generate(run: Run, writing: Writing, weights: Weights) -> None:
     """Writes on from a prompt; without one, talks on a terminal or reads a prompt from a pipe.
 
     Example: db1 generate runs/db1_tiny --prompt "In the beginning"
@@ -79,52 +85,29 @@ def generate(
 
     Example: db1 generate runs/db1_tiny
     """
-    from db1.inference.decode import DecodeConfig
-
-    decode = DecodeConfig(
-        greedy=temperature == 0, temperature=temperature or 1.0, top_k=top_k, top_p=top_p
-    )
-    options = _Options(max_tokens, decode, tuple(stop or ()), range(seed, seed + num_samples))
-    talks = prompt is None and prompt_file is None and sys.stdin.isatty()
-    if stream and (as_json or num_samples > 1):
-        raise ConfigError("--stream shows one text as it comes; leave out --json and --num-samples")
-    if talks and (as_json or num_samples > 1):
-        raise ConfigError("a conversation shows one text; give --prompt for --json, --num-samples")
-    prompts = [] if talks else _prompts(prompt, prompt_file)
-    writer = _writer(run, checkpoint, memory, device)
-    if talks:
-        _converse(writer, options)
+    writing.check()
+    prompts = [] if writing.talks else _prompts(writing)
+    writer = _writer(run, weights, writing.memory)
+    if writing.talks:
+        _converse(writer, writing)
         return
     for number, text in enumerate(prompts):
-        _write(writer, number, text, options, stream=stream, as_json=as_json, many=len(prompts) > 1)
+        _write(writer, number, text, writing, many=len(prompts) > 1)
 
 
-@dataclass(frozen=True)
-class _Options:
-    max_tokens: int
-    decode: DecodeConfig
-    stops: tuple[str, ...]
-    seeds: Sequence[int]
-
-
-def _writer(run: Path, checkpoint: str | None, memory: int | None, device: str | None) -> Writer:
-    from db1.inference.generate import Writer
-    from db1.inference.load import load_agent_parts
-
-    loaded = load_agent_parts(run, checkpoint, device=checked_device(device))
+def _writer(run: Path, weights: Weights, memory: int | None) -> Writer:
+    loaded = weights.load(run)
     if loaded.tokenizer is None:
         raise CheckpointError(f"{run}: the run has no tokenizer, so it never learned text")
     length = loaded.context_length if memory is None else memory
     return Writer(loaded.model, loaded.vocabulary, loaded.tokenizer, memory_length=length)
 
 
-def _prompts(prompt: str | None, file: Path | None) -> list[str]:
-    if prompt is not None and file is not None:
-        raise ConfigError("--prompt and --prompt-file exclude each other")
-    if prompt is not None:
-        return [prompt]
-    if file is not None:
-        return read_prompts(file)
+def _prompts(writing: Writing) -> list[str]:
+    if writing.prompt is not None:
+        return [writing.prompt]
+    if writing.prompt_file is not None:
+        return read_prompts(writing.prompt_file)
     text = sys.stdin.read()
     if not text:
         raise ConfigError("no prompt: give --prompt TEXT, --prompt-file FILE, or text on stdin")
@@ -162,52 +145,46 @@ def _prompt_of(line: str, where: str) -> str:
     return prompt
 
 
-def _write(
-    writer: Writer,
-    number: int,
-    prompt: str,
-    options: _Options,
-    *,
-    stream: bool,
-    as_json: bool,
-    many: bool,
-) -> None:
+def _write(writer: Writer, number: int, prompt: str, writing: Writing, *, many: bool) -> None:
     """Writes behind one prompt and prints it."""
-    if stream:
+    if writing.stream:
         _echo_part(prompt)
-    samples = _sample(writer, prompt, options, stream)
-    if stream:
+    writer.clear()
+    writer.read(prompt)
+    samples = _sample(writer, writing, writing.seeds, is_shown=writing.stream)
+    if writing.stream:
         typer.echo("")
-    for sample, (seed, written) in enumerate(zip(options.seeds, samples, strict=True)):
-        if as_json:
+    for sample, (seed, written) in enumerate(zip(writing.seeds, samples, strict=True)):
+        if writing.as_json:
             entry = {"prompt": prompt, "sample": sample, "seed": seed}
             entry |= {"text": written.text, "tokens": len(written.ids), "reason": written.reason}
             typer.echo(json.dumps(entry, ensure_ascii=False))
-        elif not stream:
+        elif not writing.stream:
             if many or len(samples) > 1:
                 typer.echo(f"=== prompt {number + 1}, sample {sample + 1}")
             typer.echo(prompt + written.text)
 
 
-def _sample(writer: Writer, prompt: str, options: _Options, stream: bool) -> list[Generation]:
-    writer.clear()
-    writer.read(prompt)
+def _sample(
+    writer: Writer, writing: Writing, seeds: Sequence[int], *, is_shown: bool
+) -> list[Generation]:
+    """Writes on from what was read, once for each seed."""
     return writer.write(
-        max_tokens=options.max_tokens,
-        decode=options.decode,
-        seeds=options.seeds,
-        stops=options.stops,
-        shown=(lambda sample, piece: _echo_part(piece)) if stream else None,
+        max_tokens=writing.max_tokens,
+        decode=writing.decode,
+        seeds=seeds,
+        stops=writing.stop,
+        shown=(lambda sample, piece: _echo_part(piece)) if is_shown else None,
     )
 
 
-def _converse(writer: Writer, options: _Options) -> None:
+def _converse(writer: Writer, writing: Writing) -> None:
     """Reads lines until the end of input; the memory carries over from answer to prompt."""
     typer.echo(
         "What you type goes on behind what is written. /new forgets all, Ctrl-C takes an answer "
         "back, Ctrl-D ends."
     )
-    seed, between = options.seeds[0], ""
+    seed, between = writing.seed, ""
     while True:
         try:
             line = input("> ")
@@ -220,21 +197,11 @@ def _converse(writer: Writer, options: _Options) -> None:
             continue
         writer.read(between + line)
         try:
-            _answer(writer, options, seed)
+            _sample(writer, writing, [seed], is_shown=True)
         except KeyboardInterrupt:
             typer.echo(" ...", nl=False)
         typer.echo("")
         seed, between = seed + 1, "\n"
-
-
-def _answer(writer: Writer, options: _Options, seed: int) -> None:
-    writer.write(
-        max_tokens=options.max_tokens,
-        decode=options.decode,
-        seeds=[seed],
-        stops=options.stops,
-        shown=lambda sample, piece: _echo_part(piece),
-    )
 
 
 def _echo_part(text: str) -> None:

@@ -21,8 +21,9 @@ from db1.inference.generate import Writer
 from db1.inference.image_text import ImageTextWriter, WritingConfig
 from db1.inference.load import LoadedRun
 from db1.inference.pair_sets import learned_sets, settings_of
+from db1.options import option
 from db1.pages import image_uri
-from db1.ranges import Checked, Positive, Range
+from db1.ranges import Checked, Range
 from db1.rollout.loop import watch
 from db1.rollout.policies import ModelPolicy
 from db1.store.pair_layout import CAPTION, QUESTION
@@ -50,9 +51,13 @@ class DemoConfig(Checked):
         frames_per_second: The most pictures of an episode a second.
     """
 
-    data: Path | None = None
-    beams: Annotated[int, Range(least=1, most=4_096)] = 3
-    frames_per_second: Positive = 20.0
+    data: Path | None = option(
+        None, "Folder of demonstrations that prime acting; default: the run's."
+    )
+    beams: Annotated[int, Range(least=1, most=4_096)] = option(3, "Of captions.")
+    frames_per_second: Annotated[float, Range(least=0.1)] = option(
+        20.0, "Most pictures of an episode a second.", name="fps"
+    )
 
 
 class Brain:
@@ -105,7 +110,7 @@ class Brain:
                 f"the conversation has {len(text)} characters, expected at most {MAX_CHARACTERS}; "
                 "start a new one"
             )
-        decode = DecodeConfig(greedy=temperature == 0, temperature=temperature or 1.0)
+        decode = DecodeConfig.at(temperature)
         with self._writing:
             writer = Writer(
                 self._run.model,

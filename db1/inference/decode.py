@@ -15,6 +15,9 @@ import torch
 from db1.errors import DataError
 from db1.ranges import Checked, Count, Positive, Range
 
+TopP = Annotated[float, Range(above=0, most=1)]
+"""Probability that the kept ids reach."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeConfig(Checked):
@@ -34,7 +37,15 @@ class DecodeConfig(Checked):
     median: bool = False
     temperature: Positive = 1.0
     top_k: Count | None = None
-    top_p: Annotated[float, Range(above=0, most=1)] | None = None
+    top_p: TopP | None = None
+
+    @classmethod
+    def at(
+        cls, temperature: float, *, top_k: int | None = None, top_p: float | None = None
+    ) -> DecodeConfig:
+        """Sampling at a temperature; 0 takes the best id."""
+        greedy = temperature == 0
+        return cls(greedy=greedy, temperature=temperature or 1.0, top_k=top_k, top_p=top_p)
 
 
 def draw_uniforms(generators: Sequence[torch.Generator]) -> torch.Tensor:

@@ -15,6 +15,7 @@ from db1.errors import ConfigError, MissingExtra
 from db1.evaluation.task import make_codec, spoken
 from db1.inference.agent import Agent
 from db1.inference.load import LoadedRun
+from db1.options import option
 from db1.ranges import Checked, Range
 from db1.serving.app import make_app
 from db1.serving.metrics import ServerMetrics
@@ -35,9 +36,9 @@ class ServerConfig(Checked):
         service: Limits.
     """
 
-    host: str = "127.0.0.1"
-    port: Annotated[int, Range(least=0, most=65_535)] = 8765
-    task: str | None = None
+    host: str = option("127.0.0.1", "Address; any but this machine's own needs --token-file.")
+    port: Annotated[int, Range(least=0, most=65_535)] = option(8765, "Port; 0: any free one.")
+    task: str | None = option(None, "suite/task of sessions that name none.")
     token: str | None = None
     service: ServiceConfig = field(default_factory=ServiceConfig)
 

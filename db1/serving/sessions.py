@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from db1.errors import DataError, Db1Error
-from db1.ranges import Checked, Count, NonNegative, Positive
+from db1.options import option
+from db1.ranges import Checked, Count, NonNegative, Range
 from db1.serving.batching import WINDOW, BatchedModel, Batcher
 from db1.tokens.spec import FieldSpec, StepSpec
 
@@ -39,8 +40,10 @@ class ServiceConfig(Checked):
         max_rows: The most sessions in one pass.
     """
 
-    max_sessions: Count = 64
-    idle_seconds: Positive = 300.0
+    max_sessions: Count = option(64, "Sessions at once.")
+    idle_seconds: Annotated[float, Range(least=0.1)] = option(
+        300.0, "Seconds after which a silent session ends.", name="idle"
+    )
     window: NonNegative = WINDOW
     max_rows: Count = 64
 

@@ -96,7 +96,7 @@ def test_a_conversation_on_a_terminal(db1, run: Path, monkeypatch: pytest.Monkey
     [
         (("--prompt", "a", "--prompt-file", __file__), "exclude each other"),
         (("--prompt-file", "no-such-file"), "no-such-file"),
-        (("--prompt", "a", "--top-p", 1.5), "top_p: got 1.5"),
+        (("--prompt", "a", "--top-p", 1.5), "'--top-p': got 1.5, expected at most 1"),
         (("--prompt", "a", "--stop", ""), "stop: got an empty text"),
         (("--prompt", "a", "--stream", "--json"), "--stream"),
         (("--prompt", "a", "--device", "nowhere"), "--device nowhere"),
