@@ -6,8 +6,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -18,26 +19,29 @@ from db1.cli.model_argument import Run, Weights
 from db1.cli.options import Given, Of, from_dataclasses
 from db1.cli.progress import EvaluationBars
 from db1.cli.scores import print_scores, score_line
+from db1.evaluation.controls import check_controls, evaluate_controls, plan_controls
+from db1.evaluation.evaluate import TaskProgress, TaskResult, evaluate
 from db1.evaluation.execution import EvaluationData, ExecutionConfig, TaskSelection
+from db1.evaluation.ranks import join_ranks
 from db1.evaluation.settings import EvaluationConfig, preset
-
-if TYPE_CHECKING:
-    from db1.evaluation.evaluate import TaskProgress, TaskResult
+from db1.options import option
 
 
-_Preset = Annotated[
-    str,
-    typer.Option(
-        "--preset", help="Settings to start from: default, released (DB1's) or publication."
-    ),
-]
-_Controls = Annotated[
-    str,
-    typer.Option(
-        help="Play these, too, and set them beside the scores: retrieval (the nearest "
-        "demonstrations), random, no-prompt, no-memory, random-weights; commas between."
-    ),
-]
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions:
+    """Options of the verb beside those of the evaluation itself."""
+
+    preset: str = option(
+        "default", "Settings to start from: default, released (DB1's) or publication."
+    )
+    out: Path | None = option(None, "Folder of the results.")
+    overwrite: bool = option(False, "Replace other results in --out.", two_way=True)
+    log: bool = option(False, "One line a task instead of bars.")
+    controls: str = option(
+        "",
+        "Play these, too, and set them beside the scores: retrieval (the nearest demonstrations), "
+        "random, no-prompt, no-memory, random-weights; commas between.",
+    )
 
 
 @from_dataclasses
@@ -48,11 +52,7 @@ def eval_(
     data: EvaluationData,
     execution: ExecutionConfig,
     weights: Annotated[Weights, Of(Weights, "checkpoint")],
-    start: _Preset = "default",
-    out: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace other results in --out.")] = False,
-    log: Annotated[bool, typer.Option("--log", help="One line a task instead of bars.")] = False,
-    controls: _Controls = "",
+    wanted: EvalOptions,
 ) -> None:
     """Lets a model act in its tasks on unseen seeds and scores it between random and expert.
 
@@ -74,33 +74,36 @@ def eval_(
 
     Example: db1 eval runs/big --reference db1 --allow-version-mismatch --out runs/big/as_db1
     """
-    from db1.evaluation.controls import check_controls, evaluate_controls, plan_controls
-    from db1.evaluation.evaluate import evaluate
-    from db1.evaluation.ranks import join_ranks
-
-    out = out or results_folder(run) / "evaluation"
+    out = wanted.out or results_folder(run) / "evaluation"
     checked_device(execution.device)
-    config, names = preset(start, **settings), check_controls(controls)
+    config, names = preset(wanted.preset, **settings), check_controls(wanted.controls)
     names = plan_controls(run, config, names, selection=selection, data=data)
-    with join_ranks() as ranks, _shown(log or not ranks.is_alone, len(names)) as shown:
-        same = {
-            "out": out,
-            "selection": selection,
-            "data": data,
-            "execution": execution.shared(ranks.place.world_size),
-            "checkpoint": weights.checkpoint,
-            "overwrite": overwrite,
-            "ranks": ranks,
-            "progress": shown.progress,
-            "on_result": shown.on_result,
-        }
-        results = evaluate(run, config, on_plan=shown.on_plan, **same)
+    with join_ranks() as ranks, _shown(wanted.log or not ranks.is_alone, len(names)) as shown:
+        play = partial(
+            evaluate,
+            run,
+            selection=selection,
+            data=data,
+            execution=execution.shared(ranks.place.world_size),
+            checkpoint=weights.checkpoint,
+            overwrite=wanted.overwrite,
+            ranks=ranks,
+            on_result=shown.on_result,
+            progress=shown.progress,
+        )
+        results = play(config, out=out, on_plan=shown.on_plan)
         if names:
-            results = evaluate_controls(run, config, names, **same)
+            results = evaluate_controls(
+                play,
+                config,
+                names,
+                out,
+                ranks=ranks,
+                progress=shown.progress,
+                on_result=shown.on_result,
+            )
     if ranks.is_first:
-        if not log:
-            print_scores(Console(), results)
-        _print_results(results, out)
+        _print_results(results, out, with_table=not wanted.log)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +115,12 @@ class _Shown:
     on_plan: Callable[[Sequence[str]], None] | None = None
 
 
-def _print_results(results: Mapping[str, Any], out: Path) -> None:
-    """The headline, where the results are, and what failed; then status 1."""
+def _print_results(results: Mapping[str, Any], out: Path, *, with_table: bool) -> None:
+    """The scores, the headline, where the results are, and what failed; then status 1."""
     from db1.report import headline
 
+    if with_table:
+        print_scores(Console(), results)
     typer.echo(headline(results))
     typer.echo(f"results: {out / 'results.json'}")
     for name, reason in results["failures"].items():

@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from db1.cli.console import Console
+from db1.cli.options import from_dataclasses
+from db1.options import option
 
 if TYPE_CHECKING:
     from db1.checkpoint.hub import CardScores
 
 
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """Options of the verb: the layout and what the source does not say itself."""
+
+    to: str | None = option(
+        None, "run, safetensors or released; default: a run, from a run safetensors."
+    )
+    tokenizer: Path | None = option(
+        None, "tokenizer.json, or a folder with it or GPT-2's two files."
+    )
+    config: Path | None = option(
+        None, "YAML whose `model` and `vocabulary` describe a released checkpoint."
+    )
+    checkpoint: str | None = option(None, "Tag of a run; default: newest.")
+    dtype: str | None = option(None, "float32, bfloat16 or float16; default: as stored.")
+    results: Path | None = option(
+        None, "Folder of `db1 eval`, whose scores and command stand on the page on the hub."
+    )
+
+
+@from_dataclasses
 def convert(
     source: Annotated[str, typer.Argument(help="A model in any layout, or hf://user/name.")],
     destination: Annotated[str, typer.Argument(help="A new folder, or hf://user/name.")],
-    to: Annotated[
-        str | None,
-        typer.Option(help="run, safetensors or released; default: a run, from a run safetensors."),
-    ] = None,
-    tokenizer: Annotated[
-        Path | None, typer.Option(help="tokenizer.json, or a folder with it or GPT-2's two files.")
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="YAML whose `model` and `vocabulary` describe a released checkpoint."),
-    ] = None,
-    checkpoint: Annotated[str | None, typer.Option(help="Tag of a run; default: newest.")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16 or float16; default: as stored.")
-    ] = None,
-    results: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of `db1 eval`, whose scores and command stand on the page on the hub."
-        ),
-    ] = None,
+    wanted: Conversion,
 ) -> None:
     """Turns a model into another layout; a model is a run folder, a safetensors folder
     (model.safetensors, config.json), or the published DB1 checkpoint.
@@ -58,13 +62,13 @@ def convert(
         bundle = run(
             source,
             destination,
-            to=to,
-            dtype=dtype,
-            tag=checkpoint,
-            config=config,
-            tokenizer=tokenizer,
+            to=wanted.to,
+            dtype=wanted.dtype,
+            tag=wanted.checkpoint,
+            config=wanted.config,
+            tokenizer=wanted.tokenizer,
             progress=lambda done, total: report("MB written", done >> 20, total >> 20),
-            scores=None if results is None else _scores(results),
+            scores=None if wanted.results is None else _scores(wanted.results),
         )
     weights = bundle.weights or {}
     count = sum(tensor.numel() for tensor in weights.values())

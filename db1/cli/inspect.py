@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from db1.cli.console import Console
+from db1.cli.options import from_dataclasses
 from db1.errors import ConfigError, DataError
+from db1.options import option
+from db1.ranges import Checked, Natural
 
 if TYPE_CHECKING:
+    from db1.inspection.render_report import Document
     from db1.inspection.runs import RunData
 
 SUFFIXES = (".yaml", ".yml")
@@ -20,6 +25,25 @@ TABLE_WIDTH = 160
 """Columns that the widest tables want."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Inspection(Checked):
+    """Options of the verb: a sequence or samples of all, what is checked, where it is written."""
+
+    step: Natural | None = option(None, "Training step: shows one sequence of it.")
+    slot: Natural | None = option(None, "Sequence inside the step's batch.")
+    full: bool = option(False, "One row a token.")
+    samples: Natural = option(16, "Sequences drawn from each dataset for the overview.")
+    as_json: str | None = option(
+        None, "Write all as JSON; - prints it.", name="json", metavar="FILE"
+    )
+    html: Path | None = option(None, "Write a page that works offline.", metavar="FILE")
+    verify: bool = option(True, "Compare stores with their checksums.", two_way=True)
+    environments: bool = option(
+        True, "Compare stores with the suites' environments, which builds these.", two_way=True
+    )
+
+
+@from_dataclasses
 def inspect(
     what: Annotated[
         list[str],
@@ -29,32 +53,7 @@ def inspect(
             "store folders, or folders of stores.",
         ),
     ],
-    step: Annotated[
-        int | None, typer.Option(help="Training step: shows one sequence of it.", min=0)
-    ] = None,
-    slot: Annotated[
-        int | None, typer.Option(help="Sequence inside the step's batch.", min=0)
-    ] = None,
-    full: Annotated[bool, typer.Option("--full", help="One row a token.")] = False,
-    samples: Annotated[
-        int, typer.Option(help="Sequences drawn from each dataset for the overview.", min=0)
-    ] = 16,
-    as_json: Annotated[
-        str | None, typer.Option("--json", metavar="FILE", help="Write all as JSON; - prints it.")
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page that works offline.")
-    ] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify/--no-verify", help="Compare stores with their checksums.")
-    ] = True,
-    environments: Annotated[
-        bool,
-        typer.Option(
-            "--environments/--no-environments",
-            help="Compare stores with the suites' environments, which builds these.",
-        ),
-    ] = True,
+    wanted: Inspection,
 ) -> None:
     """Shows what a model learns from: a sequence, a mixture, or stores; checks all of it.
 
@@ -69,22 +68,19 @@ def inspect(
     Example: db1 inspect data/db1_tiny
     """
     subject, overrides = _split(what)
-    wants_sequence = step is not None or slot is not None
+    wants_sequence = wanted.step is not None or wanted.slot is not None
     if _is_experiment(subject[0]):
         if len(subject) > 1:
             raise ConfigError(f"{subject[1]}: one experiment or run at a time, or store folders")
         run = _run_data(subject[0], overrides)
-        if wants_sequence:
-            failed = _sequence(run, step or 0, slot or 0, full, as_json, html)
-        else:
-            failed = _overview(run, samples, environments, as_json, html)
+        failed = _sequence(run, wanted) if wants_sequence else _overview(run, wanted)
     elif wants_sequence or overrides:
         raise ConfigError(
             f"{subject[0]}: --step, --slot and key=value need an experiment's YAML file or a run "
             f"folder (one with a {CONFIG_FILE})"
         )
     else:
-        failed = _stores(subject, verify, environments, as_json, html)
+        failed = _stores(subject, wanted)
     if failed:
         raise typer.Exit(1)
 
@@ -142,31 +138,28 @@ def _run_data(path: Path, overrides: list[str]) -> RunData:
     )
 
 
-def _sequence(
-    run: RunData, step: int, slot: int, full: bool, as_json: str | None, html: Path | None
-) -> bool:
+def _sequence(run: RunData, wanted: Inspection) -> bool:
     from db1.inspection.findings import has_error
     from db1.inspection.render_html import sequence_page
     from db1.inspection.render_report import show_findings
     from db1.inspection.render_text import show_sequence
 
+    step, slot = wanted.step or 0, wanted.slot or 0
     description, findings = run.describe(step, slot)
     title = f"{run.name}, step {step}, slot {slot}: {description.sample.source}"
-    if as_json != "-":
+    if wanted.as_json != "-":
         console = Console()
-        show_sequence(description, title, console, full=full)
+        show_sequence(description, title, console, full=wanted.full)
         show_findings(findings, console)
     content = {"run": run.name, "step": step, "slot": slot, **description.to_dict()}
     content["findings"] = [finding.to_dict() for finding in findings]
-    _write(as_json, content)
-    if html is not None:
-        _write_file(html, sequence_page(description, title, findings))
+    _write(wanted.as_json, content)
+    if wanted.html is not None:
+        _write_file(wanted.html, sequence_page(description, title, findings))
     return has_error(findings)
 
 
-def _overview(
-    run: RunData, samples: int, environments: bool, as_json: str | None, html: Path | None
-) -> bool:
+def _overview(run: RunData, wanted: Inspection) -> bool:
     from db1.cli.progress import task_bars
     from db1.inspection.findings import has_error
     from db1.inspection.render_report import overview_document
@@ -175,24 +168,18 @@ def _overview(
     with task_bars(Console(stderr=True)) as report:
         found = overview(
             run,
-            samples,
-            with_environments=environments,
+            wanted.samples,
+            with_environments=wanted.environments,
             report=lambda name, done, total: (
                 report(name, done, total) if name == "datasets" else None
             ),
         )
     document = overview_document(found)
-    if as_json != "-":
-        document.show(_wide_console())
-    _write(as_json, found.to_dict())
-    if html is not None:
-        _write_file(html, document.to_html())
+    _deliver(document, found.to_dict(), wanted)
     return has_error(found.findings)
 
 
-def _stores(
-    paths: list[Path], verify: bool, environments: bool, as_json: str | None, html: Path | None
-) -> bool:
+def _stores(paths: list[Path], wanted: Inspection) -> bool:
     from db1.cli.progress import task_bars
     from db1.inspection.findings import has_error
     from db1.inspection.render_report import store_document, stores_document
@@ -209,8 +196,8 @@ def _stores(
             try:
                 made = describe_store(
                     folder,
-                    verify=verify,
-                    with_environment=environments,
+                    verify=wanted.verify,
+                    with_environment=wanted.environments,
                     report=report if is_single else lambda *_: None,
                 )
             except DataError as error:
@@ -225,13 +212,18 @@ def _stores(
         if is_single
         else stores_document(reports, f"{len(reports)} stores of {', '.join(map(str, paths))}")
     )
-    if as_json != "-":
-        document.show(_wide_console())
     content = [made.to_dict() for made in reports]
-    _write(as_json, content[0] if is_single else {"stores": content})
-    if html is not None:
-        _write_file(html, document.to_html())
+    _deliver(document, content[0] if is_single else {"stores": content}, wanted)
     return any(has_error(made.findings) for made in reports)
+
+
+def _deliver(document: Document, content: Any, wanted: Inspection) -> None:
+    """Shows a report, and writes it where that is wanted."""
+    if wanted.as_json != "-":
+        document.show(_wide_console())
+    _write(wanted.as_json, content)
+    if wanted.html is not None:
+        _write_file(wanted.html, document.to_html())
 
 
 def _write(target: str | None, content: Any) -> None:

@@ -8,25 +8,15 @@ from typing import Annotated
 
 import typer
 
+from db1.cli.options import Given, Of, from_dataclasses
+from db1.training.launch import launcher
 
+
+@from_dataclasses
 def launch(
     config: Annotated[Path, typer.Argument(help="An experiment's YAML file.")],
+    where: Annotated[Given, Of(launcher.Launch)],
     override: Annotated[list[str] | None, typer.Argument(help="key=value, dotted.")] = None,
-    port: Annotated[int, typer.Option(help="Free port where the processes meet.")] = 29500,
-    processes: Annotated[
-        int | None,
-        typer.Option(help="On this machine; default: one a GPU, two without a GPU."),
-    ] = None,
-    hostfile: Annotated[
-        Path | None, typer.Option(help="The machines, a line `HOST slots=PROCESSES` for each.")
-    ] = None,
-    node_rank: Annotated[
-        int | None,
-        typer.Option(help="Without ssh: this machine's place in the hostfile, from 0."),
-    ] = None,
-    master_address: Annotated[
-        str | None, typer.Option(help="Of the first machine; default: its name in the hostfile.")
-    ] = None,
     show: Annotated[
         bool, typer.Option("--show", help="Only check, and print DeepSpeed's command.")
     ] = False,
@@ -42,22 +32,12 @@ def launch(
 
     Example: db1 launch configs/db1_1.2b.yaml --hostfile hosts --node-rank 1
     """
-    from db1.training.launch import launcher as launching
-
     check_rollout_tasks(config, override or [])
-    wanted = launching.Launch(
-        config=config,
-        overrides=tuple(override or ()),
-        port=port,
-        hostfile=hostfile,
-        processes=processes,
-        node_rank=node_rank,
-        master_address=master_address,
-    )
-    plan = launching.prepare(wanted)
-    typer.echo(launching.shown(plan.command), err=not show)
+    wanted = launcher.Launch(config=config, overrides=tuple(override or ()), **where)
+    plan = launcher.prepare(wanted)
+    typer.echo(launcher.shown(plan.command), err=not show)
     if not show:
-        raise typer.Exit(launching.run(plan))
+        raise typer.Exit(launcher.run(plan))
 
 
 def check_rollout_tasks(config: Path, overrides: Sequence[str]) -> None:

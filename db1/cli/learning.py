@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -11,24 +12,29 @@ from rich.table import Table
 
 from db1.cli.console import Console
 from db1.cli.launch import check_rollout_tasks
+from db1.cli.options import from_dataclasses
 from db1.errors import ConfigError
+from db1.options import option
+from db1.ranges import Checked, Count
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(Checked):
+    """Options of the verb: a plan instead of a training, and the processes of one."""
+
+    dry_run: bool = option(False, "Only print parameters, memory and work; needs no data.")
+    world_size: Count = option(1, "With --dry-run: processes to plan for.")
+    as_json: bool = option(False, "With --dry-run: as JSON.", name="json")
+    processes: Count | None = option(
+        None, "Without a GPU; default: one a core where that pays, else 1."
+    )
+
+
+@from_dataclasses
 def train(
     config: Annotated[Path, typer.Argument(help="An experiment's YAML file.")],
+    wanted: TrainOptions,
     override: Annotated[list[str] | None, typer.Argument(help="key=value, dotted.")] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Only print parameters, memory and work; needs no data."),
-    ] = False,
-    world_size: Annotated[
-        int, typer.Option(help="With --dry-run: processes to plan for.", min=1)
-    ] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: as JSON.")] = False,
-    processes: Annotated[
-        int | None,
-        typer.Option(help="Without a GPU; default: one a core where that pays, else 1.", min=1),
-    ] = None,
 ) -> None:
     """Trains an experiment; the same command resumes an interrupted run.
 
@@ -43,10 +49,11 @@ def train(
 
     Many GPUs or machines: db1 launch CONFIG --port 29502
     """
-    if dry_run:
-        _plan(config, override or [], world_size, as_json)
+    overrides = override or []
+    if wanted.dry_run:
+        _plan(config, overrides, wanted)
         return
-    if as_json or world_size != 1:
+    if wanted.as_json or wanted.world_size != 1:
         raise ConfigError(
             "--json and --world-size go with --dry-run; many processes train through "
             "`db1 launch CONFIG`"
@@ -54,27 +61,27 @@ def train(
     from db1.training.experiment import load_experiment, run_experiment
     from db1.training.launch import local
 
-    check_rollout_tasks(config, override or [])
-    split = local.for_this_machine(config, override or [], processes)
+    check_rollout_tasks(config, overrides)
+    split = local.for_this_machine(config, overrides, wanted.processes)
     if (line := split.line()) is not None:
         typer.echo(line, err=True)
     if split.processes > 1:
-        settings = [*(override or []), *split.overrides]
+        settings = [*(overrides), *split.overrides]
         if status := local.run(config, settings, split.processes):
             raise typer.Exit(status)
         folder = load_experiment(config, settings).run_folder
     else:
-        folder = run_experiment(config, override or [])
+        folder = run_experiment(config, overrides)
     Console().print(f"run folder: {folder}")
 
 
-def _plan(config: Path, overrides: list[str], world_size: int, as_json: bool) -> None:
+def _plan(config: Path, overrides: list[str], wanted: TrainOptions) -> None:
     from db1.cli.plan import show_plan
     from db1.training.experiment import load_experiment
     from db1.training.sizing.plan import plan
 
-    planned = plan(load_experiment(config, overrides), world_size)
-    if as_json:
+    planned = plan(load_experiment(config, overrides), wanted.world_size)
+    if wanted.as_json:
         typer.echo(json.dumps(planned.to_dict(), indent=1))
     else:
         show_plan(planned, Console())

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from db1.cli.options import from_dataclasses
+from db1.options import option
+from db1.ranges import Checked, NonNegative
 
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(Checked):
+    """Options of the verb: what else is written, and from where."""
+
+    html: Path | None = option(None, "Write one self-contained page here.")
+    latex: Path | None = option(None, "Write LaTeX tables here.")
+    run: Path | None = option(
+        None, "The run, for its training curves, where it is not at its old place."
+    )
+    film_megabytes: NonNegative = option(24.0, "The most megabytes of films in the page.")
+
+
+@from_dataclasses
 def report(
     folders: Annotated[
         list[Path], typer.Argument(help="A folder with results.json; more to compare it with.")
     ],
-    html: Annotated[Path | None, typer.Option(help="Write one self-contained page here.")] = None,
-    latex: Annotated[Path | None, typer.Option(help="Write LaTeX tables here.")] = None,
-    run: Annotated[
-        Path | None,
-        typer.Option(help="The run, for its training curves, where it is not at its old place."),
-    ] = None,
-    film_megabytes: Annotated[
-        float, typer.Option(help="The most megabytes of films in the page.", min=0)
-    ] = 24.0,
+    wanted: ReportOptions,
 ) -> None:
     """Writes report.md and plots from an evaluation, and on demand a page and LaTeX tables.
 
@@ -35,14 +45,14 @@ def report(
 
     path = write_report(
         folders[0],
-        html,
-        latex,
+        wanted.html,
+        wanted.latex,
         others=folders[1:],
-        run=run,
-        film_megabytes=film_megabytes,
+        run=wanted.run,
+        film_megabytes=wanted.film_megabytes,
     )
     typer.echo(f"report: {path}")
-    for what, target in (("page", html), ("tables", latex)):
+    for what, target in (("page", wanted.html), ("tables", wanted.latex)):
         if target is not None:
             typer.echo(f"{what}: {target}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,9 @@ import typer
 from rich.table import Table
 
 from db1.cli.console import Console
+from db1.cli.options import from_dataclasses
 from db1.cli.verbs import Verb, VerbGroup
+from db1.options import option
 
 app = typer.Typer(
     cls=VerbGroup,
@@ -26,7 +29,19 @@ _Partial = Annotated[
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 
 
+@dataclass(frozen=True, kw_only=True)
+class CaptionScoring:
+    """Options of `db1 score captions`."""
+
+    split: str | None = option(None, "Of dataset_coco.json; default: test.")
+    tokenizer: str = option("auto", "ptb, plain, or auto: ptb where Java is.")
+    java: bool = option(True, "Run METEOR and SPICE where they can run.", two_way=True)
+    partial: bool = option(False, "Score the ids that are there; default: all must be.")
+    as_json: bool = option(False, "One JSON object.", name="json")
+
+
 @app.command("captions", cls=Verb)
+@from_dataclasses
 def score_captions_file(
     annotations: Annotated[
         Path,
@@ -35,13 +50,7 @@ def score_captions_file(
         ),
     ],
     results: _ResultFile,
-    split: Annotated[str | None, typer.Option(help="Of dataset_coco.json; default: test.")] = None,
-    tokenizer: Annotated[
-        str, typer.Option(help="ptb, plain, or auto: ptb where Java is.")
-    ] = "auto",
-    java: Annotated[bool, typer.Option(help="Run METEOR and SPICE where they can run.")] = True,
-    partial: _Partial = False,
-    as_json: _Json = False,
+    wanted: CaptionScoring,
 ) -> None:
     """BLEU, ROUGE-L, CIDEr-D, and where Java is METEOR and SPICE of [{"image_id", "caption"}].
 
@@ -54,14 +63,17 @@ def score_captions_file(
     from db1.metrics.annotations import IMAGE_ID, joined_ids, read_captions, read_results
     from db1.metrics.caption_measures import check_tokenizer, measure_captions
 
-    check_tokenizer(tokenizer)
-    references = read_captions(annotations, split)
+    check_tokenizer(wanted.tokenizer)
+    references = read_captions(annotations, wanted.split)
     captions = read_results(results, IMAGE_ID, "caption")
-    ids = joined_ids(references, captions, IMAGE_ID, partial=partial)
+    ids = joined_ids(references, captions, IMAGE_ID, partial=wanted.partial)
     measured = measure_captions(
-        [captions[i] for i in ids], [references[i] for i in ids], tokenizer=tokenizer, java=java
+        [captions[i] for i in ids],
+        [references[i] for i in ids],
+        tokenizer=wanted.tokenizer,
+        java=wanted.java,
     )
-    if as_json:
+    if wanted.as_json:
         typer.echo(json.dumps({
             "num_images": len(ids), "tokenizer": measured.tokenizer,
             "scores": dict(measured.scores), "not_run": dict(measured.not_run),

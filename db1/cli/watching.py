@@ -181,8 +181,7 @@ def play(
     from db1.viewer.episode import play
 
     config = played.settings(settings)
-    face = _faces(shown, task)
-    try:
+    with _faces(shown, task) as face:
         last = play(
             run,
             task,
@@ -193,10 +192,6 @@ def play(
             max_steps=played.max_steps,
             device=checked_device(weights.device),
         )
-    except BaseException:
-        face.give_up()
-        raise
-    face.close()
     if last is not None:
         typer.echo(last.end or f"stopped after {last.step} steps, return {last.total_reward:.6g}")
     if shown.out is not None:
@@ -204,7 +199,7 @@ def play(
 
 
 class _Faces:
-    """Several faces as one."""
+    """Several faces as one; closed at the end, given up by an error."""
 
     def __init__(self) -> None:
         self.faces: list[Any] = []
@@ -213,13 +208,13 @@ class _Faces:
         for face in self.faces:
             face.show(scene)
 
-    def close(self) -> None:
-        for face in self.faces:
-            face.close()
+    def __enter__(self) -> _Faces:
+        return self
 
-    def give_up(self) -> None:
+    def __exit__(self, kind: Any, *_: Any) -> None:
         for face in self.faces:
-            getattr(face, "give_up", face.close)()
+            end = face.close if kind is None else getattr(face, "give_up", face.close)
+            end()
 
 
 def _faces(shown: Shown, title: str) -> _Faces:

@@ -10,20 +10,18 @@ where random actions do, the task is easy; where the model does without its prom
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from db1.errors import ConfigError, DataError, nearest
-from db1.evaluation.evaluate import TaskProgress, TaskResult, evaluate
+from db1.evaluation.evaluate import TaskProgress, TaskResult
 from db1.evaluation.execution import (
     DATA_OF_THE_RUN,
     EVERY_TASK,
-    IN_THIS_PROCESS,
     EvaluationData,
-    ExecutionConfig,
     TaskSelection,
 )
 from db1.evaluation.plan import make_plan
@@ -116,16 +114,11 @@ def plan_controls(
 
 
 def evaluate_controls(
-    run: Path,
+    play: Callable[..., dict[str, Any]],
     config: EvaluationConfig,
     names: Sequence[str],
-    *,
     out: Path,
-    selection: TaskSelection = EVERY_TASK,
-    data: EvaluationData = DATA_OF_THE_RUN,
-    execution: ExecutionConfig = IN_THIS_PROCESS,
-    checkpoint: str | None = None,
-    overwrite: bool = False,
+    *,
     ranks: Ranks | None = None,
     progress: TaskProgress | None = None,
     on_result: TaskResult | None = None,
@@ -133,9 +126,11 @@ def evaluate_controls(
     """Plays the controls of a finished evaluation and enters them into its results.json.
 
     Args:
-        run, config, out, selection, data, execution: As of `evaluate`.
-        checkpoint, overwrite, ranks: As of `evaluate`.
+        play: `evaluate` of the same run, tasks and data: partial(evaluate, run, data=data, ...).
+        config: Settings of the evaluation.
         names: Of controls, as `plan_controls` returns them.
+        out: Folder of the evaluation.
+        ranks: Those of `play`; the first process enters the results.
         progress, on_result: As of `evaluate`; a control's tasks come as `task [control]`.
 
     Returns:
@@ -149,16 +144,9 @@ def evaluate_controls(
     """
     ranks = ranks or Ranks()
     for name in names:
-        played = evaluate(
-            run,
+        played = play(
             settings_of(config, name),
             out=out / CONTROLS_FOLDER / name,
-            selection=selection,
-            data=data,
-            execution=execution,
-            checkpoint=checkpoint,
-            overwrite=overwrite,
-            ranks=ranks,
             progress=progress and _named(progress, name),
             on_result=on_result and _named(on_result, name),
         )

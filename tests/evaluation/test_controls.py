@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,11 @@ def played(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     told: list[str] = []
     evaluate(run_folder, CONFIG, out=out)
     results = evaluate_controls(
-        run_folder, CONFIG, names, out=out, on_result=lambda task, *_: told.append(task)
+        partial(evaluate, run_folder),
+        CONFIG,
+        names,
+        out,
+        on_result=lambda task, *_: told.append(task),
     )
     assert results == read_results(out)
     assert sorted(told) == sorted(f"{task} [{name}]" for task in TASKS for name in NAMES)

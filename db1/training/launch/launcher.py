@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from db1.errors import ConfigError, MissingExtra
+from db1.options import option
 from db1.runtime import launch_environment
 from db1.training.experiment import load_experiment
 from db1.training.launch.hostfile import address_of, is_local, read_hostfile
@@ -56,11 +57,15 @@ class Launch:
 
     config: Path
     overrides: tuple[str, ...] = ()
-    port: int
-    hostfile: Path | None = None
-    processes: int | None = None
-    node_rank: int | None = None
-    master_address: str | None = None
+    port: int = option(29500, "Free port where the processes meet.")
+    processes: int | None = option(None, "On this machine; default: one a GPU, two without a GPU.")
+    hostfile: Path | None = option(None, "The machines, a line `HOST slots=PROCESSES` for each.")
+    node_rank: int | None = option(
+        None, "Without ssh: this machine's place in the hostfile, from 0."
+    )
+    master_address: str | None = option(
+        None, "Of the first machine; default: its name in the hostfile."
+    )
 
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65535:
