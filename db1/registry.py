@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Generic, TypeVar
 
 from db1.errors import ConfigError, nearest
 
 T = TypeVar("T")
+
+_NOTED: ContextVar[list[str] | None] = ContextVar("registrations", default=None)
+
+
+@contextmanager
+def registrations() -> Iterator[list[str]]:
+    """Notes what is registered inside, in whatever registry: `suite 'lamps'`, ..."""
+    noted: list[str] = []
+    token = _NOTED.set(noted)
+    try:
+        yield noted
+    finally:
+        _NOTED.reset(token)
 
 
 class Registry(Generic[T]):
@@ -37,6 +52,8 @@ class Registry(Generic[T]):
             if name in self._own:
                 raise ConfigError(f"{self.what} {name!r} is registered twice")
             self._own[name] = entry
+            if (noted := _NOTED.get()) is not None:
+                noted.append(f"{self.what} {name!r}")
             return entry
 
         return enter

@@ -13,6 +13,7 @@ from db1.checkpoint.run import WEIGHTS_FILE, save_checkpoint
 from db1.checkpoint.weights import write_weights
 from db1.collection import collect
 from db1.config import save_yaml, to_dict
+from db1.metrics.episodes import TaskEpisodes
 from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
 from db1.store.documents import DocumentWriter
@@ -24,6 +25,12 @@ TASKS = ("classic_control/CartPole-v1", "classic_control/Acrobot-v1")
 TEXT = [
     f"in the beginning number {i} was the word and the word was number {i * i}" for i in range(40)
 ]
+
+
+def episodes_of(scores: np.ndarray) -> TaskEpisodes:
+    """Episodes whose returns are these normalised scores."""
+    lengths = np.ones(np.shape(scores), np.int64)
+    return TaskEpisodes(returns=scores, lengths=lengths, successes=None, random=0.0, expert=1.0)
 
 
 @pytest.fixture(scope="session")

@@ -14,13 +14,6 @@ from db1.cli.layout import fit_names, name_width, narrow_table
 from db1.errors import ConfigError
 from db1.runtime import METRICS_FILE, atomic_write_text
 
-_NAMES = {
-    "share_at_least_50": "tasks at or above 50 %",
-    "mean_normalised": "mean",
-    "median_normalised": "median",
-    "interquartile_mean": "interquartile mean",
-}
-
 
 def compare(
     first: Annotated[Path, typer.Argument(help="Folder with results.json, or a run folder: A.")],
@@ -140,13 +133,13 @@ def _print_comparison(console: Console, content: Mapping[str, Any]) -> None:
 
 def _print_overall(console: Console, overall: Mapping[str, Any], which: str) -> None:
     rows = {
-        _NAMES.get(name, name): [
-            f"{row['a']:.3f}",
-            f"{row['b']:.3f}",
-            f"{row['difference']:+.3f}",
+        row["title"]: [
+            _value(row["a"], row["is_share"]),
+            _value(row["b"], row["is_share"]),
+            _value(row["difference"], row["is_share"], sign="+"),
             _interval(row["interval"]),
         ]
-        for name, row in overall["statistics"].items()
+        for row in overall["statistics"].values()
     }
     heads = ("A", "B", "B - A", "95 % interval")
     _print_rows(console, f"over {overall['num_tasks']} {which}", heads, rows)
@@ -161,7 +154,7 @@ def _print_published(console: Console, found: Sequence[Mapping[str, Any]]) -> No
         return
     rows = {}
     for row in found:
-        name = f"{row['agent']}, {row['what']}: {_NAMES.get(row['statistic'], row['statistic'])}"
+        name = f"{row['agent']}, {row['what']}: {row['title']}"
         rows[name] = [
             f"{row['theirs']:.3f}",
             f"{row['ours']:.3f}",
@@ -188,8 +181,12 @@ def _print_rows(
     console.print(table, highlight=False)
 
 
-def _interval(ends: Sequence[float]) -> str:
-    return f"{ends[0]:+.2f} .. {ends[1]:+.2f}"
+def _interval(ends: Sequence[float] | None) -> str:
+    return "-" if ends is None else f"{ends[0]:+.2f} .. {ends[1]:+.2f}"
+
+
+def _value(value: float, is_share: bool, sign: str = "") -> str:
+    return f"{value:{sign}.3f}" if is_share else f"{value:{sign}.4g}"
 
 
 def _figure(value: float | None) -> str:

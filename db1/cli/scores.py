@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from db1.cli.console import Console
 from db1.cli.layout import fit_names, name_width, narrow_table
-from db1.report.wording import duration, number, percent
+from db1.metrics.summary import ShownMetric, shown_metrics
+from db1.report.wording import count, duration, figure, figure_interval, number, percent
 
 WIDE = 100
 """Characters from which on the table has room for intervals beside controls."""
+LEAST_NAME = 20
+"""Characters that names of tasks keep beside columns of metrics."""
 
 
 def score_line(task: str, entry: Mapping[str, Any] | None, why: str | None) -> str:
@@ -37,22 +40,15 @@ def print_scores(console: Console, results: Mapping[str, Any]) -> None:
     """
     if results["tasks"]:
         _print_table(console, results)
-    for line in (*_compared_lines(results), *other_lines(results)):
+    for line in (*_metric_lines(results), *_compared_lines(results), *other_lines(results)):
         console.print(line, soft_wrap=True, highlight=False)
 
 
 def _print_table(console: Console, results: Mapping[str, Any]) -> None:
-    tasks, controls = results["tasks"], results.get("controls") or {}
-    heads = ["score", "95 % interval", "return", *controls]
-    rows = {task: _cells(task, entry, controls) for task, entry in tasks.items()}
-    totals = _totals(results, controls)
-    if controls and console.width < WIDE:
-        drop = heads.index("95 % interval")
-        heads.pop(drop)
-        rows, totals = (
-            {name: [c for i, c in enumerate(cells) if i != drop] for name, cells in part.items()}
-            for part in (rows, totals)
-        )
+    metrics = shown_metrics(results)
+    heads, rows, totals = _columns(results, metrics, console.width)
+    if metrics and not _fits(heads, [*rows.values(), *totals.values()], console.width):
+        heads, rows, totals = _columns(results, {}, console.width)
     every = [*rows.values(), *totals.values()]
     columns = [[head, *(row[i] for row in every)] for i, head in enumerate(heads)]
     table = narrow_table("task", *heads)
@@ -65,11 +61,47 @@ def _print_table(console: Console, results: Mapping[str, Any]) -> None:
     console.print(table, highlight=False)
 
 
-def _cells(task: str, entry: Mapping[str, Any], controls: Mapping[str, Any]) -> list[str]:
+def _fits(heads: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> bool:
+    """Tells whether the columns leave room for names of tasks."""
+    columns = [[head, *(row[i] for row in rows)] for i, head in enumerate(heads)]
+    return name_width(width, columns, least=0) >= LEAST_NAME
+
+
+def _columns(
+    results: Mapping[str, Any], metrics: Mapping[str, ShownMetric], width: int
+) -> tuple[list[str], dict[str, list[str]], dict[str, list[str]]]:
+    """Heads, a row of cells for each task, and the rows of totals."""
+    controls = results.get("controls") or {}
+    titles = [metric.title for metric in metrics.values()]
+    heads = ["score", "95 % interval", "return", *titles, *controls]
+    rows = {
+        task: _cells(task, entry, controls, metrics) for task, entry in results["tasks"].items()
+    }
+    totals = _totals(results, controls, len(metrics))
+    if controls and width < WIDE:
+        drop = heads.index("95 % interval")
+        heads.pop(drop)
+        rows, totals = (
+            {name: [c for i, c in enumerate(cells) if i != drop] for name, cells in part.items()}
+            for part in (rows, totals)
+        )
+    return heads, rows, totals
+
+
+def _cells(
+    task: str,
+    entry: Mapping[str, Any],
+    controls: Mapping[str, Any],
+    metrics: Mapping[str, ShownMetric],
+) -> list[str]:
     cells = [
         percent(entry["normalised"]),
         _interval(entry),
         number(float(np.mean(entry["returns"]))),
+        *(
+            figure(entry.get("metrics", {}).get(name), metric.is_share)
+            for name, metric in metrics.items()
+        ),
     ]
     for control in controls.values():
         other = control["tasks"].get(task)
@@ -77,15 +109,18 @@ def _cells(task: str, entry: Mapping[str, Any], controls: Mapping[str, Any]) -> 
     return cells
 
 
-def _totals(results: Mapping[str, Any], controls: Mapping[str, Any]) -> dict[str, list[str]]:
+def _totals(
+    results: Mapping[str, Any], controls: Mapping[str, Any], num_metrics: int
+) -> dict[str, list[str]]:
     summaries = [results["summary"], *(control["summary"] for control in controls.values())]
     if not results["summary"]["num_tasks"]:
         return {}
     counts = [f"{s.get('num_at_least_50', '-')} of {s['num_tasks']}" for s in summaries]
     means = [percent(s["mean_normalised"]) for s in summaries]
+    blank = [""] * (2 + num_metrics)
     return {
-        "50 % or more": [counts[0], "", "", *counts[1:]],
-        "mean": [means[0], "", "", *means[1:]],
+        "50 % or more": [counts[0], *blank, *counts[1:]],
+        "mean": [means[0], *blank, *means[1:]],
     }
 
 
@@ -98,6 +133,13 @@ def _interval(entry: Mapping[str, Any]) -> str:
         return "-"
     low, high = entry["interval"]
     return f"{100 * low:.1f} .. {100 * high:.1f}"
+
+
+def _metric_lines(results: Mapping[str, Any]) -> Iterator[str]:
+    for metric in results["summary"].get("metrics", {}).values():
+        value = figure(metric["value"], metric["is_share"])
+        ends = figure_interval(metric["interval"], metric["is_share"])
+        yield f"{metric['title']} over {count(metric['num_tasks'], 'task')}: {value} ({ends})"
 
 
 def _compared_lines(results: Mapping[str, Any]) -> Iterator[str]:

@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from db1.errors import CheckpointError
@@ -39,9 +38,10 @@ from db1.evaluation.running import play_tasks
 from db1.evaluation.settings import EvaluationConfig, as_trained
 from db1.evaluation.task import evaluate_task
 from db1.inference.load import LoadedRun, RunParts, load_agent_parts, locate_model, read_run
+from db1.metrics.episodes import TaskEpisodes
 from db1.metrics.pair_scores import score_pair_sets
 from db1.metrics.perplexity import pool, score_text
-from db1.metrics.scores import normalise, summarise
+from db1.metrics.summary import summarise, task_metrics
 from db1.rollout.remote import WorkerPool
 
 logger = logging.getLogger(__name__)
@@ -385,11 +385,8 @@ def _summarised(results: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
     rest = sorted(task for task in entries if task not in plan.environments)
     ordered = {task: entries[task] for task in [*plan.environments, *rest] if task in entries}
     failures = results["failures"]
-    scores = {
-        task: normalise(np.array(entry["returns"]), entry["random"], entry["expert"])
-        for task, entry in ordered.items()
-        if entry["reference"] is not None
-    }
+    episodes = {task: TaskEpisodes.of_entry(entry) for task, entry in ordered.items()}
+    metrics = {task: task_metrics(task, each) for task, each in episodes.items()}
     order = (
         "tasks",
         "summary",
@@ -406,8 +403,11 @@ def _summarised(results: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
     )
     whole = {
         **results,
-        "tasks": ordered,
+        "tasks": {
+            task: entry | {"metrics": {**entry.get("metrics", {}), **metrics[task]}}
+            for task, entry in ordered.items()
+        },
         "failures": {task: failures[task] for task in sorted(failures)},
-        "summary": summarise(scores),
+        "summary": summarise(episodes),
     }
     return {key: whole[key] for key in order if key in whole}

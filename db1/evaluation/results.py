@@ -18,6 +18,8 @@ import db1
 from db1.errors import ConfigError, DataError
 from db1.failures import make_folder
 from db1.json_shape import Number, check_shape, parse_json, seal, unseal
+from db1.metrics.episodes import TaskEpisodes
+from db1.metrics.summary import task_metrics
 from db1.runtime import atomic_write_text
 from db1.untrusted import below, check_name, check_relative
 
@@ -39,7 +41,17 @@ TASK_SHAPE = {
     "reference": (dict, type(None)),
     "normalised": _MAYBE_NUMBER,
     "interval": ([Number], type(None)),
+    "metrics?": {str: Number},
     "seconds?": _MAYBE_NUMBER,
+}
+_METRICS = {
+    str: {
+        "title": str,
+        "is_share": bool,
+        "num_tasks": int,
+        "value": Number,
+        "interval": ([Number], type(None)),
+    }
 }
 _SCORED = ({str: dict}, type(None))
 _GROUP_SHAPE = {
@@ -47,6 +59,7 @@ _GROUP_SHAPE = {
     "num_at_least_50?": int,
     "share_at_least_50": _MAYBE_NUMBER,
     "mean_normalised": _MAYBE_NUMBER,
+    "metrics?": _METRICS,
 }
 SUMMARY_SHAPE = {
     "num_tasks": int,
@@ -56,6 +69,7 @@ SUMMARY_SHAPE = {
     "median_normalised": _MAYBE_NUMBER,
     "interquartile_mean": _MAYBE_NUMBER,
     "intervals?": {str: ([Number], type(None))},
+    "metrics?": _METRICS,
     "by_suite": {str: _GROUP_SHAPE},
     "threshold_curve?": {"thresholds": [Number], "num_tasks": [int]},
 }
@@ -114,8 +128,10 @@ def read_results(folder: Path) -> dict[str, Any]:
     for group in (results["summary"], *results["summary"]["by_suite"].values()):
         share = group["share_at_least_50"] or 0.0
         group.setdefault("num_at_least_50", round(share * group["num_tasks"]))  # of older versions
-    for task in results["tasks"]:
+    for task, entry in results["tasks"].items():
         check_relative(task, f"{path}: tasks")
+        if "metrics" not in entry:  # of older versions
+            entry["metrics"] = task_metrics(task, TaskEpisodes.of_entry(entry))
     for section in ("captions", "questions"):
         for name in results.get(section) or ():
             check_name(name, f"{path}: {section}")

@@ -13,24 +13,30 @@ from typing import Any
 import numpy as np
 
 from db1.errors import DataError
-from db1.metrics.scores import (
-    normalise,
-    percentile_interval,
-    resampled_means,
-    task_statistics,
-)
+from db1.metrics.episodes import METRICS, TaskEpisodes
+from db1.metrics.scores import normalise, percentile_interval, resampled_means
 from db1.metrics.seen import seen_groups
 from db1.metrics.significance import (
     difference_interval,
     holm,
     paired_p_value,
-    resampled_pairs,
+    resampled_indices,
     two_sample_p_value,
+)
+from db1.metrics.summary import (
+    DrawnValue,
+    all_metrics,
+    drawn_values,
+    interval_of,
+    resamples_over_tasks,
+    value_over_tasks,
 )
 from db1.suites.scores.agents import published_agents
 from db1.suites.scores.published import published_of
 
 LEVEL = 0.05
+_Values = dict[str, DrawnValue]
+"""Metrics of a task by name."""
 
 
 def compare_results(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,7 +45,8 @@ def compare_results(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any
     Returns:
         `tasks` (by id: episodes, means, scores, `difference` and its `interval`, `p_value`,
         `p_corrected`, `better`: "a", "b" or None), `overall`, `by_suite` and `by_seen` (for each
-        statistic a, b, difference and interval; `p_value` of the mean), `better` (counts),
+        metric title, is_share, num_tasks, a, b, difference and interval; `p_value` of the mean
+        score), `better` (counts),
         `only_a`, `only_b`, `not_comparable` (task -> why). What B's model learned decides which
         tasks are `seen`, or A's where B does not say.
 
@@ -88,18 +95,26 @@ def _shared_tasks(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[list[str]
 
 
 class _Pair:
-    """Normalised returns of a task's episodes in both evaluations, in the order of their seeds."""
+    """A task's episodes in both evaluations, and their scores (E,), in the order of the seeds."""
 
-    def __init__(self, a: np.ndarray, b: np.ndarray, paired: bool) -> None:
-        self.a, self.b, self.paired = a, b, paired
+    def __init__(self, a: TaskEpisodes, b: TaskEpisodes, paired: bool) -> None:
+        assert a.scores is not None and b.scores is not None
+        self.episodes, self.paired = (a, b), paired
+        self.a, self.b = a.scores, b.scores
+
+    def drawn_values(self, task: str, rng: np.random.Generator) -> tuple[_Values, _Values]:
+        """Metrics of both, whose episodes of equal seeds are drawn together."""
+        picks = resampled_indices(len(self.a), len(self.b), self.paired, rng)
+        first, second = (
+            drawn_values(task, episodes, drawn)
+            for episodes, drawn in zip(self.episodes, picks, strict=True)
+        )
+        return first, second
 
 
 def _scores(a: Mapping[str, Any], b: Mapping[str, Any]) -> _Pair:
-    paired = a["seeds"] == b["seeds"]
-    scores = [
-        normalise(np.array(entry["returns"]), entry["random"], entry["expert"]) for entry in (a, b)
-    ]
-    return _Pair(*scores, paired)
+    first, second = (TaskEpisodes.of_entry(entry) for entry in (a, b))
+    return _Pair(first, second, paired=a["seeds"] == b["seeds"])
 
 
 def _task(a: Mapping[str, Any], b: Mapping[str, Any], pair: _Pair) -> dict[str, Any]:
@@ -117,26 +132,31 @@ def _task(a: Mapping[str, Any], b: Mapping[str, Any], pair: _Pair) -> dict[str, 
 
 def _overall(pairs: Mapping[str, _Pair], seed: int = 0) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
+    drawn = [pair.drawn_values(task, rng) for task, pair in pairs.items()]
+    statistics = {}
+    for name, metric in all_metrics().items():
+        both = [[each[name] for each in task] for task in drawn if all(name in e for e in task)]
+        if not both:
+            continue
+        first, second = zip(*both, strict=True)
+        a, b = (value_over_tasks(name, metric, values) for values in (first, second))
+        drawn_a, drawn_b = (resamples_over_tasks(name, metric, v) for v in (first, second))
+        statistics[name] = {
+            "title": metric.title,
+            "is_share": metric.is_share,
+            "num_tasks": len(both),
+            "a": a,
+            "b": b,
+            "difference": b - a,
+            "interval": interval_of(drawn_b - drawn_a),
+        }
     means_a, means_b = (
         np.array([getattr(pair, name).mean() for pair in pairs.values()]) for name in "ab"
-    )
-    drawn = [resampled_pairs(pair.a, pair.b, pair.paired, rng) for pair in pairs.values()]
-    found_a, found_b = task_statistics(means_a), task_statistics(means_b)
-    drawn_a, drawn_b = (
-        task_statistics(np.stack([pair[side] for pair in drawn], axis=1)) for side in (0, 1)
     )
     return {
         "num_tasks": len(pairs),
         "p_value": paired_p_value(means_b - means_a),
-        "statistics": {
-            name: {
-                "a": float(found_a[name]),
-                "b": float(found_b[name]),
-                "difference": float(found_b[name] - found_a[name]),
-                "interval": percentile_interval(drawn_b[name] - drawn_a[name]),
-            }
-            for name in found_a
-        },
+        "statistics": statistics,
     }
 
 
@@ -148,9 +168,9 @@ def compare_published(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     normalised by. An agent whose tasks or references are not published cannot be compared with.
 
     Returns:
-        Rows of `agent`, `what`, `statistic`, `theirs`, `their_interval`, `ours`, `our_interval`,
-        `num_tasks`, `their_num_tasks`, `note` (that ours are only a part of their tasks; None: they
-        are all) and `source`. Figures without such a task are left out.
+        Rows of `agent`, `what`, `statistic` and its `title`, `theirs`, `their_interval`, `ours`,
+        `our_interval`, `num_tasks`, `their_num_tasks`, `note` (that ours are only a part of their
+        tasks; None: they are all) and `source`. Figures without such a task are left out.
     """
     rows = []
     for agent in published_agents().values():
@@ -174,6 +194,7 @@ def _published_row(
     theirs = figure.get("num_tasks")
     is_all = theirs is not None and theirs == len(scores)
     name = next(n for n in ("share_at_least_50", "interquartile_mean") if n in figure)
+    statistic = METRICS[name]()
     rng = np.random.default_rng(0)
     drawn = np.stack([resampled_means(values, rng) for values in scores], axis=1)
     means = np.array([values.mean() for values in scores])
@@ -181,10 +202,11 @@ def _published_row(
         "agent": agent["name"],
         "what": what,
         "statistic": name,
+        "title": statistic.title,
         "theirs": figure[name],
         "their_interval": figure.get("interval"),
-        "ours": float(task_statistics(means)[name]),
-        "our_interval": percentile_interval(task_statistics(drawn)[name]),
+        "ours": float(statistic.over_tasks(means)),
+        "our_interval": percentile_interval(statistic.over_tasks(drawn)),
         "num_tasks": len(scores),
         "their_num_tasks": theirs,
         "note": None if is_all else "only the tasks in common whose rules agree",

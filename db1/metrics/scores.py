@@ -1,13 +1,10 @@
-"""Expert-normalised scores, their bootstrap intervals, and the summary over tasks.
+"""Expert-normalised scores, and bootstrap intervals.
 
 A task's score is (mean return - random) / (expert - random): 0 is uniform random, 1 the expert.
 Source: Reed et al. 2022, section 4.1 ("percentage of expert score").
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -70,56 +67,3 @@ def threshold_curve(task_means: np.ndarray) -> dict[str, list[int]]:
     """Number of tasks at or above each percentage of expert score, from mean scores (N,)."""
     counts = [int((np.asarray(task_means) >= percent / 100).sum()) for percent in THRESHOLDS]
     return {"thresholds": list(THRESHOLDS), "num_tasks": counts}
-
-
-def task_statistics(means: np.ndarray) -> dict[str, np.ndarray]:
-    """The headline numbers over the last axis (tasks)."""
-    return {
-        "share_at_least_50": (means >= 0.5).mean(axis=-1),
-        "mean_normalised": means.mean(axis=-1),
-        "median_normalised": np.median(means, axis=-1),
-        "interquartile_mean": interquartile_mean(means),
-    }
-
-
-def summarise(scores: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, Any]:
-    """The `summary` of results.json over tasks.
-
-    Args:
-        scores: Task id -> normalised return of each episode, float (E,).
-        seed: Of the stratified bootstrap: each task's episodes are drawn again within the task.
-
-    Returns:
-        num_tasks, num_at_least_50, share_at_least_50, mean_normalised, median_normalised,
-        interquartile_mean, intervals (name -> [low, high]), threshold_curve and by_suite. With no
-        task, the statistics are None.
-    """
-    summary = summarise_group(scores, seed)
-    suites = sorted({task.split("/", 1)[0] for task in scores})
-    summary["by_suite"] = {
-        suite: summarise_group(
-            {task: v for task, v in scores.items() if task.split("/", 1)[0] == suite}, seed
-        )
-        for suite in suites
-    }
-    return summary
-
-
-def summarise_group(scores: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, Any]:
-    """As `summarise`, without `by_suite`."""
-    tasks = sorted(scores)
-    means = np.array([np.mean(scores[task], dtype=np.float64) for task in tasks])
-    summary: dict[str, Any] = {
-        "num_tasks": len(tasks),
-        "num_at_least_50": int((means >= 0.5).sum()),
-    }
-    if tasks:
-        rng = np.random.default_rng(seed)
-        resampled = np.stack([resampled_means(scores[task], rng) for task in tasks], axis=1)
-        summary |= {name: float(value) for name, value in task_statistics(means).items()}
-        intervals = {n: percentile_interval(v) for n, v in task_statistics(resampled).items()}
-    else:
-        names = task_statistics(np.zeros(1))
-        summary |= dict.fromkeys(names)
-        intervals = dict.fromkeys(names)
-    return summary | {"intervals": intervals, "threshold_curve": threshold_curve(means)}

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from db1.metrics.scores import normalise, summarise_group
+from db1.metrics.episodes import TaskEpisodes
+from db1.metrics.summary import summarise_group
 from db1.splits import SPLITS
 
 SEEN, UNSEEN = "seen", "unseen"
@@ -41,12 +40,8 @@ def summarise_seen(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The summary of each group over its tasks with a score; groups without one are left out."""
     summaries = {}
     for name, tasks in seen_groups(results).items():
-        entries = {task: results["tasks"][task] for task in tasks}
-        scores = {
-            task: normalise(np.array(entry["returns"]), entry["random"], entry["expert"])
-            for task, entry in entries.items()
-            if entry["reference"] is not None
-        }
-        if scores:
-            summaries[name] = summarise_group(scores)
+        episodes = {task: TaskEpisodes.of_entry(results["tasks"][task]) for task in tasks}
+        summary = summarise_group(episodes)
+        if summary["num_tasks"]:
+            summaries[name] = summary
     return summaries

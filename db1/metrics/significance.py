@@ -60,18 +60,22 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return {name: corrected[name] for name in p_values}
 
 
-def resampled_pairs(
-    first: np.ndarray, second: np.ndarray, paired: bool, rng: np.random.Generator
+def resampled_indices(
+    num_first: int, num_second: int, paired: bool, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bootstrap means of two samples, (NUM_RESAMPLES,) each; pairs stay together."""
-    picks = rng.integers(0, len(first), size=(NUM_RESAMPLES, len(first)))
-    others = picks if paired else rng.integers(0, len(second), size=(NUM_RESAMPLES, len(second)))
-    return first[picks].mean(axis=1), second[others].mean(axis=1)
+    """Bootstrap draws of two samples, int64 (NUM_RESAMPLES, num_first) and (.., num_second).
+
+    Pairs stay together: then both are the same.
+    """
+    picks = rng.integers(0, num_first, size=(NUM_RESAMPLES, num_first))
+    others = picks if paired else rng.integers(0, num_second, size=(NUM_RESAMPLES, num_second))
+    return picks, others
 
 
 def difference_interval(
     first: np.ndarray, second: np.ndarray, paired: bool, seed: int = 0
 ) -> list[float]:
     """95 % bootstrap interval of mean(second) - mean(first), of samples (N,) and (M,)."""
-    a, b = resampled_pairs(first, second, paired, np.random.default_rng(seed))
-    return percentile_interval(b - a)
+    rng = np.random.default_rng(seed)
+    picks, others = resampled_indices(len(first), len(second), paired, rng)
+    return percentile_interval(second[others].mean(axis=1) - first[picks].mean(axis=1))

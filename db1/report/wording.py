@@ -32,9 +32,21 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
 
+def figure(value: float | None, is_share: bool) -> str:
+    """A metric's value: a percentage, or four digits."""
+    return percent(value) if is_share else number(value)
+
+
+def figure_interval(ends: Sequence[float] | None, is_share: bool) -> str:
+    """The interval of a metric's value, as `figure`."""
+    if ends is None:
+        return "-"
+    return f"{figure(ends[0], is_share)} .. {figure(ends[1], is_share)}"
+
+
 def interval(ends: Sequence[float] | None) -> str:
     """[0.1, 0.2] -> `10.0 % .. 20.0 %`; `-` where there is none."""
-    return "-" if ends is None else f"{percent(ends[0])} .. {percent(ends[1])}"
+    return figure_interval(ends, is_share=True)
 
 
 def duration(seconds: float) -> str:

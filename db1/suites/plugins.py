@@ -1,11 +1,12 @@
-"""Suites that come from elsewhere: an installed package, a file, or a module.
+"""Plug-ins: suites and other parts that come from an installed package, a file, or a module.
 
     entry point    [project.entry-points."db1.suites"]  mine = "my_package.suite"
     file, module   --plugin my_suite.py, --plugin my_package.suite; `plugins:` in a YAML
 
-A plug-in is a module that enters a `Suite` (`SUITES.register(name)(suite)`) and its experts
-(`EXPERTS.register(name)(factory)`) when it is imported. An installed one that fails is named in a
-warning, and everything else goes on; one that was asked for is an error.
+A plug-in is a module that registers something when it is imported: a `Suite`
+(`SUITES.register(name)(suite)`) with its experts (`EXPERTS`), a training callback (`CALLBACKS`), an
+evaluation metric (`METRICS`), a position encoding (`POSITION_ENCODINGS`). An installed one that
+fails is named in a warning, and everything else goes on; one that was asked for is an error.
 
 They are loaded when a suite is looked up first, not while db1 is being imported, so that they can
 import all of it. Processes that this one starts load the same plug-ins, for their names go with the
@@ -28,7 +29,7 @@ from typing import Any
 
 from db1.errors import ConfigError, Db1Error
 from db1.registration import register_tasks
-from db1.registry import Registry
+from db1.registry import Registry, registrations
 from db1.runtime import add_plugin_place, plugin_places
 from db1.suites.base import SUITES
 from db1.suites.known_code import is_known, remember
@@ -126,7 +127,7 @@ def _whole(place: str) -> str:
 
 
 def load_plugin(place: str | Path) -> tuple[str, ...]:
-    """Loads a plug-in once; its suites and experts are there from then on, in children too.
+    """Loads a plug-in once; what it registers is there from then on, in children too.
 
     Args:
         place: A .py file, or the name of a module that can be imported (also from the working
@@ -136,7 +137,7 @@ def load_plugin(place: str | Path) -> tuple[str, ...]:
         Names of the suites that it brought.
 
     Raises:
-        ConfigError: When it is not there, raises, brings no suite, or one whose name is taken.
+        ConfigError: When it is not there, raises, registers nothing, or a name that is taken.
     """
     place = str(place)
     whole = _whole(place)
@@ -169,7 +170,8 @@ def _load(place: str, do_import: Callable[[], Any]) -> None:
     """
     before = set(SUITES)
     try:
-        do_import()
+        with registrations() as registered:
+            do_import()
     except Db1Error as error:
         raise ConfigError(f"plug-in {place}: {error}{_owner(str(error))}") from error
     except BaseException as error:  # somebody else's module may raise anything, SystemExit too
@@ -178,9 +180,9 @@ def _load(place: str, do_import: Callable[[], Any]) -> None:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"plug-in {place}: cannot be imported ({reason})") from error
     brought = tuple(sorted(set(SUITES) - before))
-    if not brought:
+    if not registered:
         raise ConfigError(
-            f"plug-in {place}: it registers no suite; end it with "
+            f"plug-in {place}: it registers nothing; a suite, for example, ends with "
             "SUITES.register(NAME)(YourSuite()), from db1.suites import SUITES"
         )
     for name in brought:

@@ -35,7 +35,7 @@ def test_results_have_the_documented_keys(run_folder: Path, data_root: Path, tmp
     entry = results["tasks"][CARTPOLE]
     assert set(entry) == {
         "episodes", "seeds", "returns", "lengths", "successes", "random", "expert", "reference",
-        "normalised", "interval", "prompts", "seconds",
+        "normalised", "interval", "prompts", "seconds", "metrics",
     }  # fmt: skip
     assert entry["seeds"] == [seed_for("evaluation", i) for i in range(3)]
     assert entry["returns"] == [float(n) for n in entry["lengths"]]

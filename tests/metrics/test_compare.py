@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from toy_evaluation import episodes_of
 
 from db1.errors import DataError
 from db1.metrics.compare import compare_published, compare_results
-from db1.metrics.scores import summarise
 from db1.metrics.seen import summarise_seen
 from db1.metrics.significance import holm, paired_p_value, two_sample_p_value
+from db1.metrics.summary import summarise
 from db1.suites.scores.agents import published_agents
 
 TASKS = [f"tsp/tsp100-{i}" for i in range(6)] + [f"babyai/Level{i}" for i in range(4)]
@@ -145,7 +146,7 @@ def test_the_verb_prints_and_writes(db1_compare, tmp_path: Path) -> None:
     for name, scores in (("a", drawn()), ("b", drawn(0.3))):
         scores["babyai/GoTo"] = np.ones(5)
         content = results_of(scores) | {"provenance": {}, "settings": {}}
-        content["summary"] = summarise({task: np.array(x) for task, x in scores.items()})
+        content["summary"] = summarise({task: episodes_of(x) for task, x in scores.items()})
         (tmp_path / name).mkdir()
         (tmp_path / name / "results.json").write_text(json.dumps(content))
     file = tmp_path / "compare.json"

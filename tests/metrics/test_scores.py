@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from toy_evaluation import episodes_of
 
 from db1.errors import DataError
 from db1.metrics.scores import (
     bootstrap_interval,
     interquartile_mean,
     normalise,
-    summarise,
     threshold_curve,
 )
+from db1.metrics.summary import summarise as summarise_episodes
 
 SCORES = {
     "a/one": np.array([0.0, 0.2, 0.4]),
@@ -19,6 +22,13 @@ SCORES = {
     "b/two": np.array([0.6, 0.8]),
     "b/three": np.array([-0.3, 0.1]),
 }
+
+
+def summarise(scores: dict[str, np.ndarray]) -> dict[str, Any]:
+    """The summary of episodes whose returns are their scores."""
+    return summarise_episodes({task: episodes_of(values) for task, values in scores.items()})
+
+
 MEANS = {"a/one": 0.2, "a/two": 0.5, "b/one": 1.0, "b/two": 0.7, "b/three": -0.1}
 
 

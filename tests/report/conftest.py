@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from db1.evaluation.results import write_results
-from db1.metrics.scores import bootstrap_interval, normalise, summarise
+from db1.metrics.episodes import TaskEpisodes
+from db1.metrics.scores import bootstrap_interval, normalise
+from db1.metrics.summary import summarise, task_metrics
 
 RETURNS = {
     "toy/best": [90.0, 110.0, 95.0, 105.0],
@@ -36,9 +38,12 @@ def make_results(
             "successes": [True, None] if task == "toy/half" else [None] * len(values),
             "normalised": float(scores[task].mean()), "interval": bootstrap_interval(scores[task]),
         }  # fmt: skip
+    episodes = {task: TaskEpisodes.of_entry(entry) for task, entry in tasks.items()}
+    for task, entry in tasks.items():
+        entry["metrics"] = task_metrics(task, episodes[task])
     return {
         "tasks": tasks,
-        "summary": summarise(scores),
+        "summary": summarise(episodes),
         "text": TEXT | {"corpora": {"kjv": TEXT}},
         "failures": {"toy/<b>broken</b>": "RuntimeError: no & no"},
         "version_mismatches": {},

@@ -128,11 +128,20 @@ def test_colours_can_be_read(browser, page: Path, dark: bool) -> None:
     browser.check()
 
 
+def _show(browser, element) -> None:
+    """Scrolls to an element: what is far away is not laid out and has no computed name."""
+    browser.script("arguments[0].scrollIntoView({block: 'center'})", element)
+    browser.wait_until(
+        "return arguments[0].checkVisibility({contentVisibilityAuto: true})", element
+    )
+
+
 def test_everything_has_a_name(browser, page: Path) -> None:
     browser.open(page)
     for selector in ("button:not([hidden])", "input", "select", "[role=img]"):
         for element in browser.find_all(selector):
             if element.is_displayed():
+                _show(browser, element)
                 assert element.accessible_name.strip(), element.get_attribute("outerHTML")[:200]
     ids = browser.script("return [...document.querySelectorAll('[id]')].map(e => e.id)")
     assert len(ids) == len(set(ids))
@@ -146,6 +155,7 @@ def test_films_play_when_asked(browser, page: Path) -> None:
     browser.open(page)
     films = browser.find_all(".film")
     assert [f.get_attribute("aria-pressed") for f in films] == ["false"] * 3
+    _show(browser, films[0])
     assert "Play the best episode of toy/best: return 90" in films[0].accessible_name
     films[0].click()
     image = films[0].find_element("css selector", "img")

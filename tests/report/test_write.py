@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from db1.errors import DataError
-from db1.metrics.scores import summarise
+from db1.metrics.summary import summarise
 from db1.report import write_report
 
 PNG = b"\x89PNG\r\n"

@@ -76,7 +76,7 @@ def test_a_broken_installed_one_is_named_and_the_others_go_on(tmp_path: Path) ->
     [
         (BROKEN, "cannot be imported (RuntimeError: no licence)"),
         ("import sys; sys.exit(3)\n", "cannot be imported (SystemExit: 3)"),
-        ("x = 1\n", "it registers no suite"),
+        ("x = 1\n", "it registers nothing"),
         (LAMPS.read_text().replace('"lamps", "none"', '"tsp", "none"'), "calls itself 'tsp'"),
         (LAMPS.read_text().replace('register("lamps")', 'register("tsp")'), "registered twice"),
         (None, "no such file"),

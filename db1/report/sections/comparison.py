@@ -9,9 +9,8 @@ from db1.errors import DataError
 from db1.metrics.compare import LEVEL, compare_published, compare_results
 from db1.report.blocks import Bar, Block, Cell, Column, Prose, Section, Table
 from db1.report.material import Material
-from db1.report.sections.lead import STATISTICS
 from db1.report.sections.tasks import level
-from db1.report.wording import count, interval, number, percent
+from db1.report.wording import count, figure, figure_interval, interval, number, percent
 
 _BETTER = {"b": "first", "a": "second", None: "-"}
 
@@ -66,7 +65,7 @@ def _published_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
     return (
         Cell(text=row["agent"]),
         Cell(text=row["what"]),
-        Cell(text=STATISTICS[row["statistic"]]),
+        Cell(text=row["title"]),
         Cell(text=percent(row["theirs"]), key=row["theirs"]),
         Cell(text=percent(row["ours"]), key=row["ours"]),
         Cell(text=interval(row["our_interval"])),
@@ -110,13 +109,13 @@ def _told(material: Material, other: Material, compared: Mapping[str, Any]) -> s
 def _statistics(overall: Mapping[str, Any], name: str, caption: str) -> Table:
     rows = tuple(
         (
-            Cell(text=STATISTICS[statistic]),
-            Cell(text=percent(entry["b"])),
-            Cell(text=percent(entry["a"])),
-            Cell(text=_signed(entry["difference"])),
-            Cell(text=interval(entry["interval"])),
+            Cell(text=entry["title"]),
+            Cell(text=figure(entry["b"], entry["is_share"])),
+            Cell(text=figure(entry["a"], entry["is_share"])),
+            Cell(text=_signed(entry["difference"], entry["is_share"])),
+            Cell(text=figure_interval(entry["interval"], entry["is_share"])),
         )
-        for statistic, entry in overall["statistics"].items()
+        for entry in overall["statistics"].values()
     )
     return Table(
         name=name,
@@ -177,8 +176,8 @@ def _score_cell(entry: Mapping[str, Any]) -> Cell:
     return Cell(text=percent(score), key=score, bar=Bar(value=score, low=low, high=high))
 
 
-def _signed(value: float) -> str:
-    return f"{100 * value:+.1f} %"
+def _signed(value: float, is_share: bool = True) -> str:
+    return f"{100 * value:+.1f} %" if is_share else f"{value:+.4g}"
 
 
 def _name(material: Material) -> str:

@@ -7,16 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from db1.metrics.episodes import METRICS
 from db1.report.blocks import Block, Cell, Column, Shares, Table, Tile, Tiles
 from db1.report.material import Material
-from db1.report.wording import count, duration, interval, percent
+from db1.report.wording import count, duration, figure, figure_interval, interval, percent
 
-STATISTICS = {
-    "share_at_least_50": "tasks at or above 50 % of expert",
-    "interquartile_mean": "interquartile mean",
-    "mean_normalised": "mean normalised score",
-    "median_normalised": "median normalised score",
-}
+_STATISTICS = ("share_at_least_50", "interquartile_mean", "mean_normalised", "median_normalised")
 _MEANINGS = {
     "retrieval": "the action of the nearest demonstrated step",
     "random": "uniformly random actions",
@@ -32,7 +28,8 @@ _NAMES = ("below random", "0 to 25 %", "25 to 50 %", "50 to 75 %", "75 to 100 %"
 def lead(material: Material) -> tuple[Block, ...]:
     """The headline numbers and how the scores are spread."""
     results = material.results
-    tiles = (*_score_tiles(results["summary"]), *_text_tile(results.get("text")), _work(results))
+    tiles = (*_score_tiles(results["summary"]), *_metric_tiles(results["summary"]))
+    tiles += (*_text_tile(results.get("text")), _work(results))
     scores = [
         entry["normalised"]
         for entry in results["tasks"].values()
@@ -91,11 +88,23 @@ def _score_tiles(summary: Mapping[str, Any]) -> tuple[Tile, ...]:
         return ()
     return tuple(
         Tile(
-            label=name,
+            label=METRICS[key].title,
             value=percent(summary[key]),
             note=f"95 %: {interval(summary['intervals'][key])}",
         )
-        for key, name in STATISTICS.items()
+        for key in _STATISTICS
+    )
+
+
+def _metric_tiles(summary: Mapping[str, Any]) -> tuple[Tile, ...]:
+    return tuple(
+        Tile(
+            label=metric["title"],
+            value=figure(metric["value"], metric["is_share"]),
+            note=f"{count(metric['num_tasks'], 'task')}, 95 %: "
+            + figure_interval(metric["interval"], metric["is_share"]),
+        )
+        for metric in summary.get("metrics", {}).values()
     )
 
 

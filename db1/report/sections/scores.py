@@ -22,7 +22,7 @@ from db1.report.blocks import (
     Table,
 )
 from db1.report.material import Material
-from db1.report.wording import interval, percent
+from db1.report.wording import figure, interval, percent
 
 MAX_LINES = 6
 """Evaluations in one chart."""
@@ -68,11 +68,12 @@ def suites(material: Material) -> Section | None:
         title="Mean normalised score of each suite; every dot is a task",
         rows=tuple(_strip(name, groups[name], results["tasks"]) for name in ordered),
     )
+    metrics = results["summary"].get("metrics", {})
     table = Table(
         name="suites",
         caption="Normalised scores by suite",
-        columns=_columns("suite", material.controls),
-        rows=tuple(_suite_row(name, groups[name], material.controls) for name in ordered),
+        columns=_columns("suite", material.controls, metrics),
+        rows=tuple(_suite_row(name, groups[name], material.controls, metrics) for name in ordered),
     )
     explained = Prose(
         text="A score is (mean return - random) / (expert - random): 0 % is uniform random, 100 % "
@@ -88,17 +89,20 @@ def _seen(results: Mapping[str, Any]) -> tuple[Block, ...]:
     groups = summarise_seen(results)
     if not groups:
         return ()
+    metrics = results["summary"].get("metrics", {})
     table = Table(
         name="seen",
         caption="Seen and unseen tasks",
-        columns=_columns("tasks of", {}),
-        rows=tuple(_suite_row(name, group, {}) for name, group in groups.items()),
+        columns=_columns("tasks of", {}, metrics),
+        rows=tuple(_suite_row(name, group, {}, metrics) for name, group in groups.items()),
     )
     told = "Seen tasks are those that the model learned, unseen ones those that it did not."
     return Prose(text=told), table
 
 
-def _columns(first: str, controls: Mapping[str, Any]) -> tuple[Column, ...]:
+def _columns(
+    first: str, controls: Mapping[str, Any], metrics: Mapping[str, Any]
+) -> tuple[Column, ...]:
     return (
         Column(title=first, is_text=True, is_main=True),
         Column(title="tasks"),
@@ -108,6 +112,7 @@ def _columns(first: str, controls: Mapping[str, Any]) -> tuple[Column, ...]:
         *(Column(title=name) for name in controls),
         Column(title="median"),
         Column(title="interquartile mean"),
+        *(Column(title=metric["title"]) for metric in metrics.values()),
     )
 
 
@@ -134,7 +139,7 @@ def _strip(name: str, group: Mapping[str, Any], tasks: Mapping[str, Any]) -> Str
 
 
 def _suite_row(
-    name: str, group: Mapping[str, Any], controls: Mapping[str, Any]
+    name: str, group: Mapping[str, Any], controls: Mapping[str, Any], metrics: Mapping[str, Any]
 ) -> tuple[Cell, ...]:
     low, high = group["intervals"]["mean_normalised"]
     at_least = f"{group['num_at_least_50']} ({percent(group['share_at_least_50'])})"
@@ -147,7 +152,14 @@ def _suite_row(
         *(_mean_cell(control["summary"]["by_suite"].get(name)) for control in controls.values()),
         Cell(text=percent(group["median_normalised"]), key=group["median_normalised"]),
         Cell(text=percent(group["interquartile_mean"]), key=group["interquartile_mean"]),
+        *(_metric_cell(group.get("metrics", {}).get(metric)) for metric in metrics),
     )
+
+
+def _metric_cell(metric: Mapping[str, Any] | None) -> Cell:
+    if metric is None:
+        return Cell(text="-")
+    return Cell(text=figure(metric["value"], metric["is_share"]), key=metric["value"])
 
 
 def _mean_cell(group: Mapping[str, Any] | None) -> Cell:

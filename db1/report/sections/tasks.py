@@ -7,20 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from db1.metrics.summary import ShownMetric, shown_metrics
 from db1.report.blocks import LEVELS, Bar, Cell, Column, Section, Table
 from db1.report.material import Material
-from db1.report.wording import interval, number, percent
+from db1.report.wording import figure, interval, number, percent
 
 _FIRST = (
     Column(title="task", is_text=True, is_main=True),
     Column(title="score", is_main=True),
     Column(title="95 % interval"),
 )
-_REST = (
+_RETURNS = (
     Column(title="mean return"),
     Column(title="random return"),
     Column(title="expert return"),
-    Column(title="success"),
+)
+_COUNTS = (
     Column(title="steps", is_minor=True),
     Column(title="episodes", is_minor=True),
 )
@@ -32,13 +34,21 @@ def tasks(material: Material) -> Section | None:
     if not entries:
         return None
     names, controls = sorted(entries), material.controls
+    metrics = shown_metrics(material.results)
     table = Table(
         name="tasks",
         caption=f"Every task: normalised score with its 95 % interval,{_beside(controls)} and raw "
         "returns",
-        columns=(*_FIRST, *(Column(title=name) for name in controls), *_REST),
+        columns=(
+            *_FIRST,
+            *(Column(title=name) for name in controls),
+            *_RETURNS,
+            *(Column(title=metric.title) for metric in metrics.values()),
+            *_COUNTS,
+        ),
         rows=tuple(
-            _row(task, entries[task], task in material.recordings, controls) for task in names
+            _row(task, entries[task], task in material.recordings, controls, metrics)
+            for task in names
         ),
         groups=tuple(task.split("/")[0] for task in names),
         levels=tuple(level(entries[task]["normalised"]) for task in names),
@@ -70,14 +80,21 @@ def _control_cell(task: str, control: Mapping[str, Any]) -> Cell:
     return Cell(text=percent(score), key=score)
 
 
+def _metric_cell(entry: Mapping[str, Any], name: str, metric: ShownMetric) -> Cell:
+    value = entry.get("metrics", {}).get(name)
+    return Cell(text=figure(value, metric.is_share), key=value)
+
+
 def _row(
-    task: str, entry: Mapping[str, Any], is_filmed: bool, controls: Mapping[str, Any]
+    task: str,
+    entry: Mapping[str, Any],
+    is_filmed: bool,
+    controls: Mapping[str, Any],
+    metrics: Mapping[str, ShownMetric],
 ) -> tuple[Cell, ...]:
     returns, score = entry["returns"], entry["normalised"]
     mean = float(np.mean(returns))
     ends = entry["interval"]
-    known = [success for success in entry["successes"] if success is not None]
-    success = float(np.mean(known)) if known else None
     steps = float(np.mean(entry["lengths"]))
     bar = None if score is None else Bar(value=score, low=ends[0], high=ends[1])
     score_text = "no reference" if score is None else percent(score)
@@ -89,7 +106,7 @@ def _row(
         Cell(text=number(mean), key=mean),
         Cell(text=number(entry["random"]), key=entry["random"]),
         Cell(text=number(entry["expert"]), key=entry["expert"]),
-        Cell(text=percent(success), key=success),
+        *(_metric_cell(entry, name, metric) for name, metric in metrics.items()),
         Cell(text=f"{steps:.0f}", key=steps),
         Cell(text=str(entry["episodes"]), key=entry["episodes"]),
     )
