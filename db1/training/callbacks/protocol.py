@@ -16,11 +16,14 @@ have the same ones. In the order of a run:
     finish               behind the last step; may wait for others
     close                always, in reverse order; raises nothing
 
-A class of your own goes by its registered name into `training.callbacks`, a plug-in registers it.
+A class of your own goes by its registered name into `training.callbacks`: one in a file of this
+folder, or in a plug-in.
 """
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -204,6 +207,17 @@ class TrainingRun:
 
 CALLBACKS: Registry[type[TrainingCallback]] = Registry("training callback")
 """Those that `training.callbacks` may name."""
+
+
+def _import_folder() -> None:
+    """Imports every file of this folder, whose callbacks register themselves."""
+    from db1.training import callbacks
+
+    for module in pkgutil.iter_modules(callbacks.__path__):
+        importlib.import_module(f"{callbacks.__name__}.{module.name}")
+
+
+CALLBACKS.before_use(_import_folder)
 
 
 def first_fault(faults: Iterable[str | None]) -> str | None:
