@@ -57,14 +57,14 @@ class AttentionBenchmark(Checked):
         precision: Of `PRECISIONS`.
         device: Where it runs.
         against: Kernels beside db1's choice.
-        rounds: Turns of each contender.
+        rounds: Rounds of each contender.
         threads: Threads of torch; None leaves its choice.
         seed: Of the operands.
     """
 
     batch_size: Count = option(4, "Sequences.", name="batch")
     num_heads: Count = option(8, "Attention heads.", name="heads")
-    head_dim: Count = option(32, "Width of each.", name="head_width")
+    head_dim: Count = option(32, "Width of each head.", name="head_width")
     num_tokens: Count = option(1_024, "Tokens of each sequence.", name="tokens")
     memory: Natural = option(0, "Tokens of memory before them.")
     encoding: str = option(
@@ -76,8 +76,8 @@ class AttentionBenchmark(Checked):
         ("sdpa", "reference"),
         "Kernel beside db1's choice (repeatable); default: sdpa, reference.",
     )
-    rounds: Count = option(5, "Turns of each contender.")
-    threads: Threads | None = option(1, "Threads of torch.")
+    rounds: Count = option(5, "Rounds of each contender.")
+    threads: Threads | None = option(1, "Threads that torch may use.")
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -58,8 +58,8 @@ class DecodeBenchmark(Checked):
         memory_length: M.
         batch_size: B.
         num_tokens: Tokens that db1 decodes in a round; the slower ones decode one.
-        rounds: Turns of each contender.
-        whole: Measure recomputing the whole text, too.
+        rounds: Rounds of each contender.
+        whole: Also measure recomputing the whole text.
         precision: `fp32` or `bf16`.
         device: `cpu` or `cuda`.
         threads: Threads of torch; None leaves its choice.
@@ -67,16 +67,16 @@ class DecodeBenchmark(Checked):
     """
 
     width: Width = option(2_048, "Width of the model.")
-    num_layers: Count = option(2, "Its layers.", name="layers")
+    num_layers: Count = option(2, "Layers of the model.", name="layers")
     num_heads: Count = option(16, "Attention heads.", name="heads")
     memory_length: Count = option(1_024, "Tokens of memory.", name="memory")
     batch_size: Count = option(1, "Episodes at once.", name="batch")
-    num_tokens: Count = option(16, "Tokens db1 decodes a round.", name="tokens")
-    rounds: Count = option(5, "Turns of each contender.")
-    whole: bool = option(True, "Measure recomputing the whole text, too.", two_way=True)
+    num_tokens: Count = option(16, "Tokens that db1 decodes per round.", name="tokens")
+    rounds: Count = option(5, "Rounds of each contender.")
+    whole: bool = option(True, "Also measure recomputing the whole text.", two_way=True)
     precision: str = option("fp32", "fp32 or bf16.")
     device: str = option("cpu", "cpu or cuda.")
-    threads: Threads | None = option(1, "Threads of torch.")
+    threads: Threads | None = option(1, "Threads that torch may use.")
     seed: Seed = 0
 
     def __post_init__(self) -> None:

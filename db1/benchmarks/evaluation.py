@@ -76,21 +76,23 @@ class EvaluationBenchmark(Checked):
     data: Path | None = option(None, "Folder of demonstrations.")
     tasks: list[str] | None = option(None, "Only these tasks (repeatable).", name="task")
     suites: list[str] | None = option(None, "Only these suites.", name="suite")
-    episodes: Count = option(10, "Episodes a task.")
-    max_steps: Count | None = option(None, "Cut all episodes off after these steps.")
+    episodes: Count = option(10, "Episodes per task.")
+    max_steps: Count | None = option(None, "Cut every episode off after this many steps.")
     memory_length: Count | None = option(
         None, "Tokens of memory; default: as trained.", name="memory"
     )
-    precision: str = option("float64", "float64: equal returns; float32: as one evaluates.")
+    precision: str = option(
+        "float64", "float64 gives equal returns; float32 is what evaluations use."
+    )
     against: tuple[str, ...] = option(
         (RECOMPUTED,), "recomputed (default) or 'hidden states' (repeatable)."
     )
-    workers: Natural = option(2, "Processes for environments.")
+    workers: Natural = option(2, "Worker processes for environments.")
     lanes: Count | None = option(None, "Tasks at once.")
     threads: Count | None = option(
-        None, "torch threads of the naive evaluation; default: one a core."
+        None, "torch threads of the naive evaluation; default: one per core."
     )
-    keep: Path | None = option(None, "Keep db1's results here.", name="out")
+    keep: Path | None = option(None, "Folder in which to keep db1's results.", name="out")
 
     def __post_init__(self) -> None:
         super().__post_init__()

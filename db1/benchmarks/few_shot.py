@@ -63,19 +63,19 @@ class FewShotBenchmark(Checked):
 
     config: Path
     overrides: tuple[str, ...] = ()
-    episodes: tuple[Count, ...] = option((10,), "Demonstrations (repeatable).")
+    episodes: tuple[Count, ...] = option((10,), "Number of demonstrations (repeatable).")
     num_seeds: Count = option(5, "Training seeds 0, 1, ...", name="seeds")
     starts: tuple[str, ...] = option(
         ("pretrained", "scratch"),
-        "pretrained, scratch or lora (repeatable); the first two if none.",
+        "pretrained, scratch or lora (repeatable); default: the first two.",
         name="start",
     )
-    evaluation_episodes: Count = option(20, "Rollouts a training, on evaluation seeds.")
-    prompt: bool = option(False, "Prompt with a learned episode.", two_way=True)
+    evaluation_episodes: Count = option(20, "Rollouts per training, on evaluation seeds.")
+    prompt: bool = option(False, "Prompt with an episode that was learned.", two_way=True)
     memory_length: Natural | None = option(
-        None, "Tokens that acting looks back on; the model's if none.", name="memory"
+        None, "Tokens of memory when acting; default: the model's.", name="memory"
     )
-    processes: Count = option(2, "Trainings at once, one thread each.")
+    processes: Count = option(2, "Trainings to run at once, one thread each.")
     out: Path = option(Path("runs/few_shot"), "Folder of runs and results.")
 
     def __post_init__(self) -> None:

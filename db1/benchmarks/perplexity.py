@@ -52,7 +52,7 @@ class PerplexityBenchmark(Checked):
         width: Of the model.
         num_layers: Of the model.
         num_heads: Of the model.
-        rounds: Turns of each contender.
+        rounds: Rounds of each contender.
         threads: Threads of torch; None leaves its choice.
         seed: Of weights and tokens.
     """
@@ -62,12 +62,12 @@ class PerplexityBenchmark(Checked):
         "Attention length (repeatable); default: 800, 1800, 2800, 3800.",
         name="length",
     )
-    target_length: Count = option(128, "Tokens at once, with memory.")
+    target_length: Count = option(128, "Tokens scored at once, with memory.")
     width: Width = option(256, "Width of the model.")
-    num_layers: Count = option(4, "Its layers.", name="layers")
+    num_layers: Count = option(4, "Layers of the model.", name="layers")
     num_heads: Count = option(8, "Attention heads.", name="heads")
-    rounds: Count = option(3, "Turns of each contender.")
-    threads: Threads | None = option(1, "Threads of torch.")
+    rounds: Count = option(3, "Rounds of each contender.")
+    threads: Threads | None = option(1, "Threads that torch may use.")
     seed: Seed = 0
 
     def small(self) -> PerplexityBenchmark:

@@ -33,17 +33,17 @@ class ServingBenchmark(Checked):
     Args:
         run: The model folder.
         task: Task id.
-        sessions: At once.
-        steps: Acts of each session.
-        processes: That act alone.
+        sessions: Concurrent sessions.
+        steps: Actions per session.
+        processes: Processes that each act alone.
         threads: torch threads of the served model.
     """
 
     run: Path
     task: str = option("classic_control/CartPole-v1", "suite/task.")
-    sessions: Count = option(64, "At once.")
-    steps: Count = option(20, "Acts of each session.")
-    processes: Count = option(2, "That act alone.")
+    sessions: Count = option(64, "Number of concurrent sessions.")
+    steps: Count = option(20, "Actions per session.")
+    processes: Count = option(2, "Processes that each act alone, for comparison.")
     threads: Count = option(2, "torch threads of the server.")
 
 

@@ -55,24 +55,24 @@ class StepBenchmark(Checked):
         targets: Share of the tokens that are to be predicted: 1 as in text, about 0.1 in control.
         precision: `fp32` or `bf16`.
         device: `cpu` or `cuda`.
-        rounds: Turns of each contender.
+        rounds: Rounds of each contender.
         threads: Threads of torch; None leaves its choice.
         seed: Of weights and tokens.
     """
 
     width: Width = option(256, "Width of the model.")
-    num_layers: Count = option(4, "Its layers.", name="layers")
+    num_layers: Count = option(4, "Layers of the model.", name="layers")
     num_heads: Count = option(8, "Attention heads.", name="heads")
-    length: Annotated[int, Range(least=2)] = option(1_024, "Tokens of a sequence.")
+    length: Annotated[int, Range(least=2)] = option(1_024, "Tokens per sequence.")
     batch_size: Count = option(2, "Sequences.", name="batch")
     vocabulary_size: Annotated[int, Range(least=2)] = option(
-        33_025, "Ids of the vocabulary.", name="ids"
+        33_025, "Size of the vocabulary.", name="ids"
     )
     targets: Share = 1.0
     precision: str = option("fp32", "fp32 or bf16.")
     device: str = option("cpu", "cpu or cuda.")
-    rounds: Count = option(5, "Turns of each contender.")
-    threads: Threads | None = option(1, "Threads of torch.")
+    rounds: Count = option(5, "Rounds of each contender.")
+    threads: Threads | None = option(1, "Threads that torch may use.")
     seed: Seed = 0
 
     def __post_init__(self) -> None:

@@ -34,9 +34,11 @@ class EvalOptions:
     preset: str = option(
         "default", "Settings to start from: default, released (DB1's) or publication."
     )
-    out: Path | None = option(None, "Folder of the results.")
-    overwrite: bool = option(False, "Replace other results in --out.", two_way=True)
-    log: bool = option(False, "One line a task instead of bars.")
+    out: Path | None = option(None, "Folder for the results.")
+    overwrite: bool = option(
+        False, "Overwrite results of another evaluation in --out.", two_way=True
+    )
+    log: bool = option(False, "Print one line per task instead of progress bars.")
     controls: str = option(
         "",
         "Play these, too, and set them beside the scores: retrieval (the nearest demonstrations), "

@@ -33,10 +33,10 @@ app = typer.Typer(
 app.command("few-shot", cls=Verb)(few_shot)
 
 Quick = Annotated[
-    bool, typer.Option("--quick", help="Small sizes in place of those given; seconds.")
+    bool, typer.Option("--quick", help="Use small sizes in place of those given; takes seconds.")
 ]
 JsonFile = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write all figures here.")
+    Path | None, typer.Option("--json", metavar="FILE", help="Write all figures to this file.")
 ]
 
 
@@ -151,10 +151,10 @@ def data(quick: Quick = False, json_file: JsonFile = None) -> None:
 @from_dataclasses
 def bench_train(
     config: training_step.StepBenchmark,
-    against: Annotated[str, typer.Option(help="What db1 is compared with: released.")] = "released",
+    against: Annotated[str, typer.Option(help="What to compare db1 with: released.")] = "released",
     targets: Annotated[
         list[float] | None,
-        typer.Option(help="Share of tokens to be predicted (repeatable); default: 1 and 0.1."),
+        typer.Option(help="Share of tokens that are targets (repeatable); default: 1 and 0.1."),
     ] = None,
     quick: Quick = False,
     json_file: JsonFile = None,
@@ -187,11 +187,13 @@ def bench_train(
 def training(
     sizes: Annotated[
         list[str] | None,
-        typer.Argument(help="79m, 364m, 1.2b, tiny or YAML files, then key=value for all of them."),
+        typer.Argument(
+            help="79m, 364m, 1.2b, tiny or YAML files, then key=value overrides for all of them."
+        ),
     ] = None,
-    minutes: Annotated[float, typer.Option(help="For each size.", min=0.0)] = 3.0,
+    minutes: Annotated[float, typer.Option(help="Minutes per size.", min=0.0)] = 3.0,
     precision: Annotated[str, typer.Option(help="bf16, fp16 or fp32.")] = "bf16",
-    out: Annotated[Path, typer.Option(help="Folder of results.json and table.md.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for results.json and table.md.")] = Path(
         "runs/benchmark_training"
     ),
 ) -> None:

@@ -22,11 +22,13 @@ def collect(
         list[str] | None,
         typer.Option(help="All tasks of this suite that have an expert and run here (repeatable)."),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="All that this YAML needs.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Everything that this experiment's YAML needs.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the stores; default: data/demonstrations, or the YAML's data.root."
+            help="Folder for the stores; default: data/demonstrations, or the YAML's data.root."
         ),
     ] = None,
 ) -> None:

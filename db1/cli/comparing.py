@@ -17,12 +17,15 @@ from db1.runtime import METRICS_FILE, atomic_write_text
 
 def compare(
     first: Annotated[Path, typer.Argument(help="Folder with results.json, or a run folder: A.")],
-    second: Annotated[Path | None, typer.Argument(help="Another one: B.")] = None,
+    second: Annotated[Path | None, typer.Argument(help="Another such folder: B.")] = None,
     published: Annotated[
-        bool, typer.Option("--published", help="Next to Gato's, DB1's and JAT's figures.")
+        bool,
+        typer.Option(
+            "--published", help="Compare with the published figures of Gato, DB1 and JAT."
+        ),
     ] = False,
     json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures here.")
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all figures to this file.")
     ] = None,
 ) -> None:
     """Two evaluations or two trainings side by side: which is better, and how sure that is.

@@ -21,25 +21,26 @@ class Conversion:
     """Options of the verb: the layout and what the source does not say itself."""
 
     to: str | None = option(
-        None, "run, safetensors or released; default: a run, from a run safetensors."
+        None, "run, safetensors or released; default: safetensors from a run, else a run."
     )
     tokenizer: Path | None = option(
-        None, "tokenizer.json, or a folder with it or GPT-2's two files."
+        None, "tokenizer.json, or a folder that holds it or GPT-2's two files."
     )
     config: Path | None = option(
         None, "YAML whose `model` and `vocabulary` describe a released checkpoint."
     )
-    checkpoint: str | None = option(None, "Tag of a run; default: newest.")
+    checkpoint: str | None = option(None, "Checkpoint tag of a run; default: the newest.")
     dtype: str | None = option(None, "float32, bfloat16 or float16; default: as stored.")
     results: Path | None = option(
-        None, "Folder of `db1 eval`, whose scores and command stand on the page on the hub."
+        None,
+        "Results folder of `db1 eval`, whose scores and command go on the model's page on the hub.",
     )
 
 
 @from_dataclasses
 def convert(
-    source: Annotated[str, typer.Argument(help="A model in any layout, or hf://user/name.")],
-    destination: Annotated[str, typer.Argument(help="A new folder, or hf://user/name.")],
+    source: Annotated[str, typer.Argument(help="Model in any layout, or hf://user/name.")],
+    destination: Annotated[str, typer.Argument(help="New folder, or hf://user/name.")],
     wanted: Conversion,
 ) -> None:
     """Turns a model into another layout; a model is a run folder, a safetensors folder

@@ -18,7 +18,7 @@ def demo(
     config: DemoConfig,
     weights: Weights,
     port: Annotated[
-        int, typer.Option(help="On 127.0.0.1; 0: any free one.", min=0, max=65_535)
+        int, typer.Option(help="Port on 127.0.0.1; 0: any free port.", min=0, max=65_535)
     ] = 7860,
     open_browser: Annotated[
         bool, typer.Option("--open", help="Open the page in a browser.")

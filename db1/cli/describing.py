@@ -30,31 +30,38 @@ class CaptionOptions(Checked):
     """Options of texts about images: how they are written and shown, and how images are."""
 
     beams: Annotated[int, Range(least=1, most=4_096)] | None = option(
-        None, "Beams of the search; 1: the likeliest token each time.", panel=CHOICE
+        None, "Beams of the beam search; 1: greedy decoding.", panel=CHOICE
     )
     length_penalty: NonNegative = option(
-        1.0, "Exponent of the length in beam search.", panel=CHOICE
+        1.0, "Length penalty of the beam search (an exponent).", panel=CHOICE
     )
-    max_tokens: Count = option(32, "Most tokens of a text.", also="max-length", panel=CHOICE)
+    max_tokens: Count = option(32, "Most tokens per text.", also="max-length", panel=CHOICE)
     temperature: NonNegative | None = option(
-        None, "Above 0: sample; default: the likeliest.", panel=CHOICE
+        None, "Sampling temperature; default: greedy decoding.", panel=CHOICE
     )
     top_p: TopP | None = option(
-        None, "Sample of the likeliest that reach this probability (nucleus).", panel=CHOICE
+        None,
+        "Sample among the likeliest tokens that reach this probability (nucleus).",
+        panel=CHOICE,
     )
-    top_k: Count | None = option(None, "Sample of the k likeliest.", panel=CHOICE)
-    seed: Seed = option(0, "Of sampling.", panel=CHOICE)
+    top_k: Count | None = option(None, "Sample among the k likeliest tokens.", panel=CHOICE)
+    seed: Seed = option(0, "Seed of the sampling.", panel=CHOICE)
     set_name: str | None = option(
-        None, "Show images as in this set of the run; default: its first.", name="set", panel=_SHOWN
+        None,
+        "Show images as this set of the run does; default: its first set.",
+        name="set",
+        panel=_SHOWN,
     )
     prompt: str | None = option(
         None, "Text in front of the image; default: as trained.", panel=_SHOWN
     )
-    as_json: bool = option(False, "One JSON object a line.", name="json", panel=_OUTPUT)
-    results: Path | None = option(None, "Of a store: write COCO's result file here.", panel=_OUTPUT)
-    limit: Count | None = option(None, "Of a store: only so many, evenly spread.")
-    skip_bad: bool = option(False, "Leave out broken images and count them.")
-    max_rows: Count = option(64, "Texts (times beams) at once.")
+    as_json: bool = option(False, "Print one JSON object per line.", name="json", panel=_OUTPUT)
+    results: Path | None = option(
+        None, "Write COCO's result file here (with a store).", panel=_OUTPUT
+    )
+    limit: Count | None = option(None, "Use only this many images, evenly spread (with a store).")
+    skip_bad: bool = option(False, "Skip broken images and count them.")
+    max_rows: Count = option(64, "Texts (times beams) per batch.")
 
     def writing(self, usual_beams: int) -> WritingConfig:
         """The way texts are written; `usual_beams` where neither beams nor sampling was asked."""
@@ -75,7 +82,7 @@ class CaptionOptions(Checked):
 class AnswerOptions(CaptionOptions):
     """Options of answers: shorter ones, perhaps out of a closed list."""
 
-    max_tokens: Count = option(16, "Most tokens of a text.", also="max-length", panel=CHOICE)
+    max_tokens: Count = option(16, "Most tokens per text.", also="max-length", panel=CHOICE)
     choice: tuple[str, ...] = option((), "Choose among these answers (repeatable).", panel=CHOICE)
     choices_from: Path | None = option(None, "Choose among the lines of this file.", panel=CHOICE)
 

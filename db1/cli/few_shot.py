@@ -17,13 +17,16 @@ from db1.cli.progress import task_bars
 
 @from_dataclasses
 def few_shot(
-    config: Annotated[Path, typer.Argument(help="A fine-tuning experiment's YAML file.")],
+    config: Annotated[Path, typer.Argument(help="YAML file of a fine-tuning experiment.")],
     sweep: Annotated[Given, Of(FewShotBenchmark)],
-    override: Annotated[list[str] | None, typer.Argument(help="key=value, dotted.")] = None,
+    override: Annotated[
+        list[str] | None, typer.Argument(help="Overrides: key=value, keys dotted.")
+    ] = None,
     require_gain: Annotated[
         bool,
         typer.Option(
-            "--require-gain", help="Exit status 1 unless every gain's interval lies above 0."
+            "--require-gain",
+            help="Exit with status 1 unless the interval of every gain lies above 0.",
         ),
     ] = False,
 ) -> None:

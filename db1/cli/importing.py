@@ -106,7 +106,7 @@ def _command(kind: ImportKind) -> Callable[..., None]:
 
     command.__annotations__ = {
         "source": Annotated[str, typer.Argument(help=kind.source_help, metavar="SOURCE")],
-        "out": Annotated[Path, typer.Option(help="Folder of the store.", show_default=False)],
+        "out": Annotated[Path, typer.Option(help="Folder for the store.", show_default=False)],
         "options": kind.options,
     }
     command.__doc__ = f"{kind.help}\n\nExample: {kind.example}"
@@ -153,10 +153,10 @@ def export_minari_(
 def export_lerobot_(
     store: Annotated[Path, typer.Argument(help="Folder of an episode store.")],
     out: Annotated[Path, typer.Argument(help="Folder of the new data set.")],
-    fps: Annotated[int, typer.Option(help="Steps a second.", min=1)] = 10,
+    fps: Annotated[int, typer.Option(help="Steps per second.", min=1)] = 10,
     instruction: Annotated[
         str | None,
-        typer.Option(help="Task text of episodes that bring none; default: the store's."),
+        typer.Option(help="Task text of episodes that have none; default: the store's."),
     ] = None,
 ) -> None:
     """Writes a store as a LeRobot data set (v3.0), which `db1 import lerobot` reads back.

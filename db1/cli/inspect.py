@@ -29,17 +29,17 @@ TABLE_WIDTH = 160
 class Inspection(Checked):
     """Options of the verb: a sequence or samples of all, what is checked, where it is written."""
 
-    step: Natural | None = option(None, "Training step: shows one sequence of it.")
-    slot: Natural | None = option(None, "Sequence inside the step's batch.")
-    full: bool = option(False, "One row a token.")
+    step: Natural | None = option(None, "Show one sequence of this training step.")
+    slot: Natural | None = option(None, "Which sequence of the step's batch.")
+    full: bool = option(False, "Print one row per token.")
     samples: Natural = option(16, "Sequences drawn from each dataset for the overview.")
     as_json: str | None = option(
-        None, "Write all as JSON; - prints it.", name="json", metavar="FILE"
+        None, "Write everything as JSON; - prints it.", name="json", metavar="FILE"
     )
     html: Path | None = option(None, "Write a page that works offline.", metavar="FILE")
-    verify: bool = option(True, "Compare stores with their checksums.", two_way=True)
+    verify: bool = option(True, "Check stores against their checksums.", two_way=True)
     environments: bool = option(
-        True, "Compare stores with the suites' environments, which builds these.", two_way=True
+        True, "Check stores against the suites' environments, which are built for it.", two_way=True
     )
 
 

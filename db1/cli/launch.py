@@ -14,11 +14,13 @@ from db1.training.launch import launcher
 
 @from_dataclasses
 def launch(
-    config: Annotated[Path, typer.Argument(help="An experiment's YAML file.")],
+    config: Annotated[Path, typer.Argument(help="YAML file of an experiment.")],
     where: Annotated[Given, Of(launcher.Launch)],
-    override: Annotated[list[str] | None, typer.Argument(help="key=value, dotted.")] = None,
+    override: Annotated[
+        list[str] | None, typer.Argument(help="Overrides: key=value, keys dotted.")
+    ] = None,
     show: Annotated[
-        bool, typer.Option("--show", help="Only check, and print DeepSpeed's command.")
+        bool, typer.Option("--show", help="Only check, and print DeepSpeed's command line.")
     ] = False,
 ) -> None:
     """Trains an experiment on many processes of one machine or many; the same command resumes.

@@ -24,17 +24,21 @@ class TrainOptions(Checked):
 
     dry_run: bool = option(False, "Only print parameters, memory and work; needs no data.")
     world_size: Count = option(1, "With --dry-run: processes to plan for.")
-    as_json: bool = option(False, "With --dry-run: as JSON.", name="json")
+    as_json: bool = option(False, "With --dry-run: print JSON.", name="json")
     processes: Count | None = option(
-        None, "Without a GPU; default: one a core where that pays, else 1."
+        None,
+        "Processes to train with when there is no GPU; default: one per core "
+        "where that pays, else 1.",
     )
 
 
 @from_dataclasses
 def train(
-    config: Annotated[Path, typer.Argument(help="An experiment's YAML file.")],
+    config: Annotated[Path, typer.Argument(help="YAML file of an experiment.")],
     wanted: TrainOptions,
-    override: Annotated[list[str] | None, typer.Argument(help="key=value, dotted.")] = None,
+    override: Annotated[
+        list[str] | None, typer.Argument(help="Overrides: key=value, keys dotted.")
+    ] = None,
 ) -> None:
     """Trains an experiment; the same command resumes an interrupted run.
 
@@ -89,7 +93,7 @@ def _plan(config: Path, overrides: list[str], wanted: TrainOptions) -> None:
 
 def parity(
     file: Annotated[Path, typer.Argument(help="Recorded tensors of the released model (.npz).")],
-    tolerance: Annotated[float, typer.Option(help="Largest difference that passes.")] = 1e-4,
+    tolerance: Annotated[float, typer.Option(help="Largest difference that is accepted.")] = 1e-4,
 ) -> None:
     """Compares the model with recorded tensors; prints the largest difference by section.
 

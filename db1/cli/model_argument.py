@@ -54,7 +54,7 @@ class Weights:
         device: torch device; None: CUDA where there is one.
     """
 
-    checkpoint: str | None = option(None, "Tag; default: the newest.")
+    checkpoint: str | None = option(None, "Checkpoint tag; default: the newest.")
     device: str | None = option(None, "cpu, cuda, cuda:1; default: a GPU.")
 
     def load(self, run: Path) -> LoadedRun:

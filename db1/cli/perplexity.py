@@ -44,7 +44,7 @@ class TextScoring(Checked):
     corpus: str | None = option(None, "Only this corpus of the run.", panel=_TEXT)
     data: Path | None = option(None, "Folder of the run's data; default: as trained.", panel=_TEXT)
     max_tokens: Annotated[int, Range(least=2)] | None = option(
-        None, "Score the first ones only.", panel=_TEXT
+        None, "Score only this many tokens, from the start.", panel=_TEXT
     )
     target_length: Count | None = option(
         None, "Tokens scored at once; default: a training sequence.", panel=_HOW
@@ -57,13 +57,13 @@ class TextScoring(Checked):
     )
     sliding_window: bool = option(
         False,
-        "Read the tokens looked back on anew for every target, without a memory.",
+        "Read the tokens looked back on again for every target, without a memory.",
         panel=_HOW,
     )
     batch_size: Count = option(
-        1, "Stretches of the text side by side; each starts with an empty memory.", panel=_HOW
+        1, "Parts of the text scored side by side; each starts with an empty memory.", panel=_HOW
     )
-    as_json: bool = option(False, "One JSON object.", name="json")
+    as_json: bool = option(False, "Print one JSON object.", name="json")
 
     def protocol(self, loaded: LoadedRun) -> MemoryProtocol:
         """The scoring, with what was left open taken from the run."""

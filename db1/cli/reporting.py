@@ -17,18 +17,17 @@ from db1.ranges import Checked, NonNegative
 class ReportOptions(Checked):
     """Options of the verb: what else is written, and from where."""
 
-    html: Path | None = option(None, "Write one self-contained page here.")
-    latex: Path | None = option(None, "Write LaTeX tables here.")
-    run: Path | None = option(
-        None, "The run, for its training curves, where it is not at its old place."
-    )
-    film_megabytes: NonNegative = option(24.0, "The most megabytes of films in the page.")
+    html: Path | None = option(None, "Write one self-contained HTML page to this file.")
+    latex: Path | None = option(None, "Write LaTeX tables to this file.")
+    run: Path | None = option(None, "Run folder, for its training curves, if it was moved.")
+    film_megabytes: NonNegative = option(24.0, "Most megabytes of films in the page.")
 
 
 @from_dataclasses
 def report(
     folders: Annotated[
-        list[Path], typer.Argument(help="A folder with results.json; more to compare it with.")
+        list[Path],
+        typer.Argument(help="Folder with results.json; further ones are compared with it."),
     ],
     wanted: ReportOptions,
 ) -> None:

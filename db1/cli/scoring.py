@@ -24,20 +24,21 @@ app = typer.Typer(
 
 _ResultFile = Annotated[Path, typer.Argument(help="Result file to score.")]
 _Partial = Annotated[
-    bool, typer.Option("--partial", help="Score the ids that are there; default: all must be.")
+    bool,
+    typer.Option("--partial", help="Score the ids that the file has; default: it must have all."),
 ]
-_Json = Annotated[bool, typer.Option("--json", help="One JSON object.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionScoring:
     """Options of `db1 score captions`."""
 
-    split: str | None = option(None, "Of dataset_coco.json; default: test.")
-    tokenizer: str = option("auto", "ptb, plain, or auto: ptb where Java is.")
+    split: str | None = option(None, "Split of dataset_coco.json; default: test.")
+    tokenizer: str = option("auto", "ptb, plain, or auto (ptb where Java is installed).")
     java: bool = option(True, "Run METEOR and SPICE where they can run.", two_way=True)
-    partial: bool = option(False, "Score the ids that are there; default: all must be.")
-    as_json: bool = option(False, "One JSON object.", name="json")
+    partial: bool = option(False, "Score the ids that the file has; default: it must have all.")
+    as_json: bool = option(False, "Print one JSON object.", name="json")
 
 
 @app.command("captions", cls=Verb)
@@ -95,7 +96,7 @@ def score_vqa_file(
     ],
     results: _ResultFile,
     mode: Annotated[
-        str, typer.Option(help="official, or evalai: texts are always normalised.")
+        str, typer.Option(help="official, or evalai (which always normalises texts).")
     ] = "official",
     partial: _Partial = False,
     as_json: _Json = False,

@@ -65,7 +65,7 @@ def caption(
 def answer(
     run: Run,
     image: Annotated[
-        Path, typer.Argument(help="An image file, a folder of them, or a store of questions.")
+        Path, typer.Argument(help="Image file, folder of them, or store of questions.")
     ],
     wanted: AnswerOptions,
     weights: Weights,

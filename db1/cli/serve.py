@@ -30,10 +30,11 @@ def serve(
         Path | None, typer.Option(help="File with the token that clients must send.")
     ] = None,
     window: Annotated[
-        float, typer.Option(help="Milliseconds that a forward pass waits for more.", min=0)
+        float,
+        typer.Option(help="Milliseconds that a forward pass waits for further requests.", min=0),
     ] = 2.0,
     threads: Annotated[
-        int | None, typer.Option(help="torch threads; default: one a core.", min=1)
+        int | None, typer.Option(help="torch threads; default: one per core.", min=1)
     ] = None,
 ) -> None:
     """Serves a model: sessions of many clients at once, batched into one forward pass.

@@ -59,9 +59,11 @@ def tasks(
     split: Annotated[
         list[str] | None, typer.Option(help=f"Only tasks of {SPLIT_NAMES} (repeatable).")
     ] = None,
-    counts: Annotated[bool, typer.Option("--counts", help="Only the counts by suite.")] = False,
+    counts: Annotated[
+        bool, typer.Option("--counts", help="Print only the counts by suite.")
+    ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, with all that is known of each task.")
+        bool, typer.Option("--json", help="Print JSON with everything known about each task.")
     ] = False,
 ) -> None:
     """Lists the tasks, one line each; `db1 tasks NAME` shows one of them.
@@ -96,7 +98,7 @@ def tasks(
 @app.command(cls=Verb)
 def show(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME...", help="Task ids; or suites, for their lists.")
+        list[str], typer.Argument(metavar="NAME...", help="Task ids, or suites to list.")
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -183,7 +185,9 @@ def measure(
     split: Annotated[
         list[str] | None, typer.Option(help=f"All tasks of {SPLIT_NAMES} (repeatable).")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder; one file a suite.")] = Path("data/scores"),
+    out: Annotated[Path, typer.Option(help="Folder for the scores, one file per suite.")] = Path(
+        "data/scores"
+    ),
 ) -> None:
     """Measures random and expert returns on reference seeds; what is measured stays.
 
@@ -222,7 +226,10 @@ def _count_table(counts: dict[str, dict[str, int]]) -> Table:
 def check(
     what: Annotated[list[str], typer.Argument(metavar="SUITE...", help="Suites, or task ids.")],
     sample: Annotated[
-        int | None, typer.Option(help="Of each suite so many tasks, evenly; default: all.", min=1)
+        int | None,
+        typer.Option(
+            help="Check only this many tasks per suite, evenly spread; default: all.", min=1
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

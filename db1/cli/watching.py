@@ -38,21 +38,19 @@ _SETTINGS = (
 
 @from_dataclasses
 def record(
-    folder: Annotated[Path, typer.Argument(help="A folder with results.json.")],
+    folder: Annotated[Path, typer.Argument(help="Folder with results.json.")],
     selection: Annotated[TaskSelection, Of(TaskSelection, "tasks", "suites")],
     film: FilmConfig,
     weights: Annotated[Weights, Of(Weights, "device")],
     per_suite: Annotated[
         int | None,
-        typer.Option(help="The most tasks of a suite, from its best to its worst.", min=1),
+        typer.Option(help="Most tasks per suite, spread from its best to its worst.", min=1),
     ] = None,
-    run: Annotated[
-        Path | None, typer.Option(help="The run, where it is no longer at its old place.")
-    ] = None,
+    run: Annotated[Path | None, typer.Option(help="Run folder, if it was moved.")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Demonstrations for prompts; default: the run's.")
+        Path | None, typer.Option(help="Folder of demonstrations for prompts; default: the run's.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Film again what is there.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Film again what was filmed before.")] = False,
 ) -> None:
     """Films the best, median and worst episode of each evaluated task, for the report.
 
@@ -104,7 +102,7 @@ class Shown(Checked):
         None, "window, terminal, lines or nothing; default: what is possible."
     )
     out: Path | None = option(None, "Also write a film: FILE.mp4, FILE.webp or FILE.gif.")
-    speed: Annotated[float, Range(least=0.1)] = option(15.0, "Steps a second.")
+    speed: Annotated[float, Range(least=0.1)] = option(15.0, "Steps per second.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -118,12 +116,12 @@ class Shown(Checked):
 class PlayedEpisode(Checked):
     """Options of which episode is played, and by which settings."""
 
-    episode: Natural = option(0, "Number of the evaluation seed, as in an evaluation.")
-    max_steps: Count | None = option(None, "Stop after them.")
+    episode: Natural = option(0, "Which episode: number of its evaluation seed, from 0.")
+    max_steps: Count | None = option(None, "Stop after this many steps.")
     evaluation: Path | None = option(
-        None, "Folder of results.json whose settings are taken; those below then do not count."
+        None, "Folder with results.json whose settings to use; the settings below are then ignored."
     )
-    data: Path | None = option(None, "Folder of the demonstrations; default: the run's.")
+    data: Path | None = option(None, "Folder of demonstrations; default: the run's.")
 
     def settings(self, given: EvaluationConfig) -> EvaluationConfig:
         """Those of one evaluation episode: as given, or as --evaluation was played."""
@@ -152,7 +150,7 @@ def play(
         ),
     ] = None,
     episodes: Annotated[
-        int, typer.Option(help="With --record: the most episodes to play.", min=1)
+        int, typer.Option(help="With --record: most episodes to play.", min=1)
     ] = 10,
 ) -> None:
     """Shows one episode, with what the model sees and how likely its actions are.

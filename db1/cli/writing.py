@@ -26,7 +26,7 @@ _PROMPTS, _CHOICE, _OUTPUT = "Prompts", "How tokens are chosen", "Output"
 class Writing(Checked):
     """Prompts, and how the text behind them is written and shown."""
 
-    prompt: str | None = option(None, "Text to go on from.", panel=_PROMPTS)
+    prompt: str | None = option(None, "Text to continue.", panel=_PROMPTS)
     prompt_file: Path | None = option(
         None,
         "Prompts: one a line, or in a .jsonl file one object with `prompt` a line.",
@@ -35,15 +35,17 @@ class Writing(Checked):
     max_tokens: Count = option(100, "Most tokens to write.", also="tokens")
     stop: tuple[str, ...] = option((), "Text that ends the writing (repeatable).")
     num_samples: Count = option(1, "Texts for each prompt.")
-    memory: Count | None = option(None, "Tokens looked back on; default: as trained.")
-    temperature: NonNegative = option(0.8, "0: always the likeliest.", panel=_CHOICE)
-    top_k: Count | None = option(None, "Only the k likeliest.", panel=_CHOICE)
-    top_p: TopP | None = option(
-        None, "Only the likeliest that reach this probability.", panel=_CHOICE
+    memory: Count | None = option(None, "Tokens of memory; default: as trained.")
+    temperature: NonNegative = option(
+        0.8, "Sampling temperature; 0: always the likeliest token.", panel=_CHOICE
     )
-    seed: int = option(0, "Of the first sample; the next has seed + 1.", panel=_CHOICE)
-    stream: bool = option(False, "Show text while it is written.", panel=_OUTPUT)
-    as_json: bool = option(False, "One JSON object a line.", panel=_OUTPUT, name="json")
+    top_k: Count | None = option(None, "Sample among the k likeliest tokens.", panel=_CHOICE)
+    top_p: TopP | None = option(
+        None, "Sample among the likeliest tokens that reach this probability.", panel=_CHOICE
+    )
+    seed: int = option(0, "Seed of the first sample; the next has seed + 1.", panel=_CHOICE)
+    stream: bool = option(False, "Print the text while it is being generated.", panel=_OUTPUT)
+    as_json: bool = option(False, "Print one JSON object per line.", panel=_OUTPUT, name="json")
 
     @property
     def talks(self) -> bool:

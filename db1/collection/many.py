@@ -35,11 +35,11 @@ class CollectManySummary(NamedTuple):
 class CollectRequest(Checked):
     """Order for the demonstrations of one task; see `db1.collection.collect`."""
 
-    episodes: Count = option(100, "Episodes a task.")
+    episodes: Count = option(100, "Episodes per task.")
     action_noise: NonNegative = option(
-        0.0, "Noise on executed actions; the expert's stay recorded."
+        0.0, "Noise on executed actions; the expert's own are recorded."
     )
-    max_steps: Count | None = option(None, "Cut demonstrations off after these steps.")
+    max_steps: Count | None = option(None, "Cut demonstrations off after this many steps.")
     reference_episodes: Count = option(20, "Episodes that measure the random and expert returns.")
     expert: str | None = option(
         None,
@@ -61,7 +61,7 @@ class CollectExecution(Checked):
 
     processes: Annotated[int, Range(least=1, most=4_096)] = option(2, "Tasks collected at once.")
     timeout: Positive = option(
-        1800.0, "Seconds an episode may take; then it is killed and tried once more."
+        1800.0, "Seconds per episode; after that it is killed and tried once more."
     )
     retries: Natural = 1
 

@@ -39,12 +39,12 @@ class MeasureRequest(Checked):
         processes: Tasks at once.
     """
 
-    episodes: Count = option(10, "Episodes of a policy.")
+    episodes: Count = option(10, "Episodes per policy.")
     policy: str = option("both", "random, expert, both or planner.")
     max_seconds: Positive | None = option(
         None, "Start no further episode of a policy after this time."
     )
-    timeout: Positive = option(600.0, "Seconds an episode may take; then its process is killed.")
+    timeout: Positive = option(600.0, "Seconds per episode; after that its process is killed.")
     processes: Count = option(2, "Tasks at once.")
 
     def __post_init__(self) -> None:

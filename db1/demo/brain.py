@@ -51,12 +51,12 @@ class DemoConfig(Checked):
         frames_per_second: The most pictures of an episode a second.
     """
 
-    data: Path | None = option(
-        None, "Folder of demonstrations that prime acting; default: the run's."
+    data: Path | None = option(None, "Folder of demonstrations for prompts; default: the run's.")
+    beams: Annotated[int, Range(least=1, most=4_096)] = option(
+        3, "Beams of the search for captions."
     )
-    beams: Annotated[int, Range(least=1, most=4_096)] = option(3, "Of captions.")
     frames_per_second: Annotated[float, Range(least=0.1)] = option(
-        20.0, "Most pictures of an episode a second.", name="fps"
+        20.0, "Most frames per second of an episode.", name="fps"
     )
 
 

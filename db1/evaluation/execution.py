@@ -55,7 +55,9 @@ class EvaluationData:
     data: Path | None = option(
         None, "Folder of demonstrations and references; default: the run's.", panel=_MACHINE
     )
-    scores: Path | None = option(None, "Folder of `db1 tasks measure`.", panel=_REFERENCE)
+    scores: Path | None = option(
+        None, "Folder of scores that `db1 tasks measure` wrote.", panel=_REFERENCE
+    )
     allow_version_mismatch: bool = option(
         False,
         "Accept references of another environment version.",
@@ -78,7 +80,7 @@ class ExecutionConfig(Checked):
     """Resources of this machine that an evaluation may use; no result depends on them.
 
     Args:
-        num_environments: The most episodes of a task at once.
+        num_environments: Most episodes of a task at once.
         workers: Processes that hold environments; 0: they run in this one, unprotected; None: one
             a core.
         timeout: Seconds after which a silent worker is killed.
@@ -87,10 +89,10 @@ class ExecutionConfig(Checked):
         device: torch device; None: CUDA where there is one.
     """
 
-    num_environments: Count = option(64, "The most episodes of a task at once.", panel=_MACHINE)
+    num_environments: Count = option(64, "Most episodes of a task at once.", panel=_MACHINE)
     workers: Annotated[int, Range(least=0, most=4_096)] | None = option(
         None,
-        "Processes for environments; 0: in this one, unprotected; default: one a core.",
+        "Worker processes for environments; 0: this process, unprotected; default: one per core.",
         panel=_MACHINE,
     )
     lanes: Processes | None = option(
@@ -101,7 +103,9 @@ class ExecutionConfig(Checked):
         "Seconds a worker may be silent before it is killed and its task tried again.",
         panel=_MACHINE,
     )
-    threads: Processes | None = option(None, "torch threads of each lane.", panel=_MACHINE)
+    threads: Processes | None = option(
+        None, "torch threads of each task that is played at once.", panel=_MACHINE
+    )
     device: str | None = option(None, "cpu, cuda, cuda:1; default: a GPU.", panel=_MACHINE)
 
     @property

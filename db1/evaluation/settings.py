@@ -64,9 +64,11 @@ class EvaluationConfig(Checked):
             published one, or `none`; None: the store's, else the measured ones.
     """
 
-    episodes: Count = option(20, "Episodes a task.")
+    episodes: Count = option(20, "Episodes per task.")
     first_episode: Natural = option(0, "Number of the first evaluation seed.")
-    max_steps: Count | None = option(None, "Cut episodes off after these steps; raw returns then.")
+    max_steps: Count | None = option(
+        None, "Cut episodes off after this many steps; only raw returns are reported then."
+    )
     policy: str = option(
         "model", "model, random, expert, or retrieval (nearest demonstration step).", panel=_POLICY
     )
@@ -93,12 +95,12 @@ class EvaluationConfig(Checked):
     )
     prompt_tokens: Natural | None = option(
         None,
-        "Its tokens that are used; default: the memory, half of it when fixed.",
+        "Tokens of the prompt; default: the memory, half of it when fixed.",
         panel=_MEMORY,
     )
     num_prompts: Count = option(16, "Demonstrations that rule top takes in turn.", panel=_MEMORY)
     memory_length: Natural | None = option(
-        None, "Tokens a step looks back on; default: as trained.", panel=_MEMORY, name="memory"
+        None, "Tokens of memory; default: as trained.", panel=_MEMORY, name="memory"
     )
     instruction: str | None = option(
         None,
@@ -106,14 +108,22 @@ class EvaluationConfig(Checked):
         panel=_MEMORY,
     )
     greedy: bool = option(
-        True, "Sample actions; default: the best.", panel=_POLICY, name="sample", negated=True
+        True,
+        "Sample actions; default: take the likeliest.",
+        panel=_POLICY,
+        name="sample",
+        negated=True,
     )
-    temperature: Positive = option(1.0, "Of sampling.", panel=_POLICY)
-    seed: Seed = option(0, "Of sampling, prompts, random policy and weights.", panel=_POLICY)
+    temperature: Positive = option(1.0, "Sampling temperature.", panel=_POLICY)
+    seed: Seed = option(
+        0, "Seed of sampling, prompts, the random policy and random weights.", panel=_POLICY
+    )
     precision: str = option(
-        "float32", "Of the model: float32, float64, bfloat16 or float16.", panel=_POLICY
+        "float32", "Precision of the model: float32, float64, bfloat16 or float16.", panel=_POLICY
     )
-    random_weights: bool = option(False, "Fresh weights: the control experiment.", panel=_POLICY)
+    random_weights: bool = option(
+        False, "Use random weights: the control experiment.", panel=_POLICY
+    )
     text: bool = option(True, "Score the run's held-out text.", panel=_TEXT, two_way=True)
     text_memory_length: Natural | None = option(
         None,
@@ -122,7 +132,7 @@ class EvaluationConfig(Checked):
         name="text_memory",
     )
     max_text_tokens: Annotated[int, Range(least=2)] | None = option(
-        None, "Of each corpus; default: all.", panel=_TEXT
+        None, "Most tokens per corpus; default: all.", panel=_TEXT
     )
     pairs: PairScoring | None = nested(
         PairScoring, "Score captions and answers.", panel=PAIRS_PANEL

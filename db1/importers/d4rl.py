@@ -56,17 +56,18 @@ class D4rlOptions(EpisodeOptions):
         None, "D4RL's name of the data set, such as hopper-medium-v2; default: from the file name."
     )
     max_steps: Count | None = option(
-        None, "An episode ends after this many steps, too; D4RL's own number without timeouts."
+        None,
+        "Also end episodes after this many steps; default without timeouts: D4RL's own number.",
     )
     cut_at_jumps: bool = option(
-        False, "An episode ends where next_observations does not go on, too."
+        False, "Also end episodes where next_observations does not continue."
     )
     terminals: str = option(
         TERMINALS[0],
         "`first`: a goal that is held, with terminals on step after step, ends an episode once; "
         "`each`: every terminal ends one; `none`: timeouts alone do.",
     )
-    keep_incomplete: bool = option(False, "Keep the steps behind the last end as an episode.")
+    keep_incomplete: bool = option(False, "Keep the steps after the last end as an episode.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

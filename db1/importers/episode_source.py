@@ -38,7 +38,9 @@ class EpisodeOptions(Checked):
     expert_return: float | None = option(
         None, "The expert's return, instead of a published one or the best of the data."
     )
-    clip_actions: bool = option(False, "Clip actions to their space (counted), not refuse them.")
+    clip_actions: bool = option(
+        False, "Clip actions to their space (and count them) instead of refusing them."
+    )
     skip_bad: bool = option(False, "Leave out broken episodes (counted) instead of stopping.")
     action_low: float | None = option(None, "Smallest action value, instead of the source's.")
     action_high: float | None = option(None, "Largest action value, instead of the source's.")
@@ -49,7 +51,8 @@ class EpisodeOptions(Checked):
         None, "Number of discrete actions, instead of the source's or the largest found."
     )
     image_size: Annotated[int, Range(least=16, most=16_384)] | None = option(
-        None, "Resize pictures to this many pixels a side; default: fill up with zeros to 16s."
+        None,
+        "Resize images to this many pixels a side; default: pad with zeros to multiples of 16.",
     )
     frames: str = option(
         FRAMES[0],

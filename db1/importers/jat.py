@@ -69,7 +69,7 @@ class JatOptions(EpisodeOptions):
     config: str | None = option(
         None, "JAT's name of the task (mujoco-hopper); default: the name of the folder."
     )
-    split: str = option("train", "Split, the beginning of the files' names.")
+    split: str = option("train", "Split: how the files' names begin.")
     all_configs: bool = option(
         False, "Import every control task of SOURCE, each into its own folder OUT/<suite>/<task>."
     )

@@ -60,7 +60,7 @@ class LerobotOptions(EpisodeOptions):
     """Options of `db1 import lerobot`."""
 
     fps: Positive | None = option(
-        None, "Keep this many steps a second, at most the set's own; default: all."
+        None, "Keep this many steps per second, at most the data set's own; default: all."
     )
     only: str | None = option(None, "Keep the episodes with this task text.")
     fields: str | None = option(

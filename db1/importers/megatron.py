@@ -38,7 +38,7 @@ class MegatronOptions(Checked):
     """Options of `db1 import megatron`."""
 
     tokenizer: Path | None = option(
-        None, "The tokenizer of the ids: tokenizer.json or its folder; needed."
+        None, "Tokenizer of the ids: tokenizer.json or its folder; required."
     )
     heldout_share: Annotated[float, Range(above=0, most=0.5)] = option(
         0.05, "Share of the documents held out for evaluation."

@@ -21,12 +21,12 @@ class PairOptions(Checked):
     others are part of it.
     """
 
-    splits: str | None = option(None, "Splits to import, with commas between them; default: all.")
-    max_pairs: Count | None = option(None, "Store at most this many pairs a split.")
+    splits: str | None = option(None, "Splits to import, separated by commas; default: all.")
+    max_pairs: Count | None = option(None, "Store at most this many pairs per split.")
     skip_bad: bool = option(
         False, "Leave out pairs whose image is missing or broken (counted) instead of stopping."
     )
-    check_images: bool = option(False, "Decode every image once, to find those cut off.")
+    check_images: bool = option(False, "Decode every image once, to find truncated ones.")
     shrink_to: Annotated[int, Range(least=16, most=16_384)] | None = option(
         None, "Shrink images to this shortest side and store them as JPEG; default: as they are."
     )

@@ -43,7 +43,7 @@ class PictogramOptions(PairOptions):
     """Options of `db1 import pictograms`."""
 
     size: Annotated[int, Range(least=16, most=16_384)] = option(
-        64, "Side of the drawn pictures in pixels."
+        64, "Side of the drawn images in pixels."
     )
 
 

@@ -57,12 +57,10 @@ class TdMpc2Options(EpisodeOptions):
 
     only: str | None = option(None, "Keep the episodes of this task: mw-reach, or its number.")
     observation_dim: Count | None = option(
-        None, "Numbers of an observation; default: up to the last one that is ever not zero."
+        None, "Numbers per observation; default: up to the last one that is ever nonzero."
     )
-    action_dim: Count | None = option(None, "Numbers of an action; default: likewise.")
-    drop_first: bool = option(
-        False, "Leave aside a reward in the first row, where TD-MPC2 has none."
-    )
+    action_dim: Count | None = option(None, "Numbers per action; default: likewise.")
+    drop_first: bool = option(False, "Ignore a reward in the first row, where TD-MPC2 has none.")
 
 
 class _Place(NamedTuple):

@@ -56,14 +56,14 @@ class TextOptions(Checked):
     """Options of `db1 import text`."""
 
     text_size: Annotated[int, Range(least=257, most=2**24)] = option(
-        2_048, "Ids of the tokenizer to train."
+        2_048, "Vocabulary size of the tokenizer to train."
     )
     tokenizer: Path | None = option(None, "Use this tokenizer instead (file or folder).")
     heldout_share: Annotated[float, Range(above=0, most=0.5)] = option(
         0.05, "Share of the documents held out for evaluation."
     )
     workers: Annotated[int, Range(least=1, most=4_096)] = option(
-        1, "Processes that tokenise; the files are the same."
+        1, "Processes that tokenise; the files do not depend on it."
     )
     max_lost: Share = option(
         MAX_LOST, "Largest share of the text that the tokenizer may have no ids for."

@@ -67,8 +67,8 @@ class TrajectoryOptions(EpisodeOptions):
     layout: str | None = option(
         None, "An episode is a `file`, a `group`, or cut out of `steps`; default: by the files."
     )
-    episode_length: Count | None = option(None, "With steps: an episode ends after so many.")
-    keep_incomplete: bool = option(False, "With steps: keep what stands behind the last end.")
+    episode_length: Count | None = option(None, "With steps: end episodes after this many.")
+    keep_incomplete: bool = option(False, "With steps: keep the steps after the last end.")
     one_hot_actions: bool = option(False, "Actions are one-hot rows; store their numbers.")
 
     def __post_init__(self) -> None:

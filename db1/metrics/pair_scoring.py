@@ -31,36 +31,37 @@ class PairScoring(Checked):
         closed_answers: Choose among so many most frequent training answers; 0: write freely.
         vqa_mode: Of the accuracy, `official` or `evalai`.
         tokenizer: Of captions: `auto`, `ptb` or `plain`.
-        java: Run METEOR and SPICE where they can run.
+        java: Run Run METEOR and SPICE where they can run.
     """
 
     split: str | None = option(
-        None, "Default: test, else what was held out.", panel=PAIRS_PANEL, name="pair_split"
+        None,
+        "Split to score; default: test, else what was held out.",
+        panel=PAIRS_PANEL,
+        name="pair_split",
     )
-    max_captions: Count | None = option(
-        None, "Images of each set; default: all.", panel=PAIRS_PANEL
-    )
+    max_captions: Count | None = option(None, "Images per set; default: all.", panel=PAIRS_PANEL)
     max_questions: Count | None = option(
-        None, "Questions of each set; default: all.", panel=PAIRS_PANEL
+        None, "Questions per set; default: all.", panel=PAIRS_PANEL
     )
     beams: Annotated[int, Range(least=1, most=4_096)] = option(
-        3, "Of captions; 1: greedy.", panel=PAIRS_PANEL
+        3, "Beams of the search for captions; 1: greedy.", panel=PAIRS_PANEL
     )
     length_penalty: NonNegative = 1.0
     closed_answers: Natural = option(
         0,
-        "Choose among so many frequent training answers; 0: write freely.",
+        "Choose among this many frequent training answers; 0: write freely.",
         panel=PAIRS_PANEL,
     )
-    vqa_mode: str = option("official", "official or evalai.", panel=PAIRS_PANEL)
+    vqa_mode: str = option("official", "VQA accuracy: official or evalai.", panel=PAIRS_PANEL)
     tokenizer: str = option(
         "auto",
-        "ptb, plain, or auto: ptb where Java is.",
+        "Tokenizer of captions: ptb, plain, or auto (ptb where Java is installed).",
         panel=PAIRS_PANEL,
         name="caption_tokenizer",
     )
     java: bool = option(
-        True, "METEOR and SPICE where they can run.", panel=PAIRS_PANEL, two_way=True
+        True, "Run METEOR and SPICE where they can run.", panel=PAIRS_PANEL, two_way=True
     )
 
     def __post_init__(self) -> None:

@@ -36,9 +36,11 @@ class ServerConfig(Checked):
         service: Limits.
     """
 
-    host: str = option("127.0.0.1", "Address; any but this machine's own needs --token-file.")
-    port: Annotated[int, Range(least=0, most=65_535)] = option(8765, "Port; 0: any free one.")
-    task: str | None = option(None, "suite/task of sessions that name none.")
+    host: str = option(
+        "127.0.0.1", "Address to listen on; any but this machine's own needs --token-file."
+    )
+    port: Annotated[int, Range(least=0, most=65_535)] = option(8765, "Port; 0: any free port.")
+    task: str | None = option(None, "suite/task of sessions that do not name one.")
     token: str | None = None
     service: ServiceConfig = field(default_factory=ServiceConfig)
 

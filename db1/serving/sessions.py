@@ -40,9 +40,9 @@ class ServiceConfig(Checked):
         max_rows: The most sessions in one pass.
     """
 
-    max_sessions: Count = option(64, "Sessions at once.")
+    max_sessions: Count = option(64, "Most sessions at once.")
     idle_seconds: Annotated[float, Range(least=0.1)] = option(
-        300.0, "Seconds after which a silent session ends.", name="idle"
+        300.0, "Seconds after which an idle session ends.", name="idle"
     )
     window: NonNegative = WINDOW
     max_rows: Count = 64

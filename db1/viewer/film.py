@@ -26,12 +26,14 @@ class FilmConfig(Checked):
     """Settings of films.
 
     Args:
-        frames: The most frames of a film.
+        frames: Most frames per film.
         size: Pixels of its longer side at most.
     """
 
-    frames: Annotated[int, Range(least=16, most=100_000)] = option(80, "The most frames of a film.")
-    size: Annotated[int, Range(least=16, most=16_384)] = option(240, "Pixels of its longer side.")
+    frames: Annotated[int, Range(least=16, most=100_000)] = option(80, "Most frames per film.")
+    size: Annotated[int, Range(least=16, most=16_384)] = option(
+        240, "Pixels of a film's longer side."
+    )
 
 
 class FrameKeeper:

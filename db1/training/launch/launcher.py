@@ -58,13 +58,17 @@ class Launch:
     config: Path
     overrides: tuple[str, ...] = ()
     port: int = option(29500, "Free port where the processes meet.")
-    processes: int | None = option(None, "On this machine; default: one a GPU, two without a GPU.")
-    hostfile: Path | None = option(None, "The machines, a line `HOST slots=PROCESSES` for each.")
+    processes: int | None = option(
+        None, "Processes on this machine; default: one per GPU, two without a GPU."
+    )
+    hostfile: Path | None = option(
+        None, "File that lists the machines, one line `HOST slots=PROCESSES` each."
+    )
     node_rank: int | None = option(
-        None, "Without ssh: this machine's place in the hostfile, from 0."
+        None, "Without ssh: this machine's position in the hostfile, from 0."
     )
     master_address: str | None = option(
-        None, "Of the first machine; default: its name in the hostfile."
+        None, "Address of the first machine; default: its name in the hostfile."
     )
 
     def __post_init__(self) -> None:
