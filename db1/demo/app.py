@@ -48,6 +48,9 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 
+Endpoint = Callable[[Any], Awaitable[Any]]
+"""Takes a request, gives a response."""
+
 
 def make_app(brain: Brain) -> Any:
     """The ASGI application around a run.
@@ -59,77 +62,109 @@ def make_app(brain: Brain) -> Any:
         from starlette.applications import Starlette
         from starlette.middleware import Middleware
         from starlette.middleware.trustedhost import TrustedHostMiddleware
-        from starlette.requests import ClientDisconnect, Request
-        from starlette.responses import JSONResponse, Response, StreamingResponse
+        from starlette.requests import ClientDisconnect
         from starlette.routing import Route
     except ImportError as error:
         raise MissingExtra(error.name or "starlette", "demo", "db1 demo") from None
 
-    acting = ThreadPoolExecutor(1, "acting")
-    writing = ThreadPoolExecutor(_WRITING_THREADS, "writing")
-
-    def page(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
-        content = (files("db1.demo") / name).read_text(encoding="utf-8")
-        if kind == "text/html":
-            content = pages.page("db1", content, style_file="/page.css", script_file="/page.js")
-
-        async def get(request: Request) -> Response:
-            return Response(content, media_type=kind, headers=_HEADERS)
-
-        return get
-
-    async def about(request: Request) -> Response:
-        return JSONResponse(brain.about())
-
-    async def chat(request: Request) -> Response:
-        asked = await _json(request)
-        text = _value(asked, "text", str, "")
-        temperature = float(_value(asked, "temperature", (int, float), 0.8))
-        work = partial(brain.chat, text, temperature, _value(asked, "max_tokens", int, 100))
-        return StreamingResponse(json_lines(work, writing), media_type="application/x-ndjson")
-
-    async def caption(request: Request) -> Response:
-        content = await _body(request, MAX_UPLOAD, "the image")
-        return JSONResponse(await _in_thread(partial(brain.caption, content)))
-
-    async def answer(request: Request) -> Response:
-        content = await _body(request, MAX_UPLOAD, "the image")
-        question = request.query_params.get("question", "")
-        return JSONResponse(await _in_thread(partial(brain.answer, content, question)))
-
-    async def act(request: Request) -> Response:
-        asked = await _json(request)
-        task = _value(asked, "task", str, "")
-        work = partial(brain.act, task, _value(asked, "episode", int, 0))
-        brain.check_idle()
-        return StreamingResponse(json_lines(work, acting), media_type="application/x-ndjson")
-
-    def local(endpoint: Callable[[Request], Awaitable[Response]]) -> Any:
-        async def checked(request: Request) -> Response:
-            origin = request.headers.get("origin")
-            if origin is not None and origin != f"http://{request.headers.get('host')}":
-                return JSONResponse({"error": "requests of other sites are refused"}, 403)
-            try:
-                return await endpoint(request)
-            except ClientDisconnect:
-                return Response(status_code=_LEFT)  # nobody reads it
-            except Db1Error as error:
-                return JSONResponse({"error": message_of(error)}, 400)
-
-        return checked
-
-    posts = {"chat": chat, "caption": caption, "answer": answer, "act": act}
+    ends = _Endpoints(brain)
+    posts = {"chat": ends.chat, "caption": ends.caption, "answer": ends.answer, "act": ends.act}
     return Starlette(
         routes=[
-            *(Route(path, page(*content)) for path, content in _PAGES.items()),
-            Route("/api/about", local(about)),
-            *(Route(f"/api/{n}", local(post), methods=["POST"]) for n, post in posts.items()),
+            *(Route(path, _page(*content)) for path, content in _PAGES.items()),
+            Route("/api/about", _local(ends.about)),
+            *(Route(f"/api/{n}", _local(post), methods=["POST"]) for n, post in posts.items()),
         ],
         middleware=[
             Middleware(partial(_Quiet, left=ClientDisconnect)),
             Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS)),
         ],
     )
+
+
+class _Endpoints:
+    """Requests of the page on their way to the run and back, in threads."""
+
+    def __init__(self, brain: Brain) -> None:
+        self._brain = brain
+        self._acting = ThreadPoolExecutor(1, "acting")
+        self._writing = ThreadPoolExecutor(_WRITING_THREADS, "writing")
+
+    async def about(self, request: Any) -> Any:
+        """Abilities of the run."""
+        return _json_response(self._brain.about())
+
+    async def chat(self, request: Any) -> Any:
+        """Text behind a conversation, piece by piece."""
+        asked = await _json(request)
+        text = _value(asked, "text", str, "")
+        temperature = float(_value(asked, "temperature", (int, float), 0.8))
+        max_tokens = _value(asked, "max_tokens", int, 100)
+        return _lines(partial(self._brain.chat, text, temperature, max_tokens), self._writing)
+
+    async def caption(self, request: Any) -> Any:
+        """A caption of the image that was sent."""
+        content = await _body(request, MAX_UPLOAD, "the image")
+        return _json_response(await _in_thread(partial(self._brain.caption, content)))
+
+    async def answer(self, request: Any) -> Any:
+        """An answer to a question about the image that was sent."""
+        content = await _body(request, MAX_UPLOAD, "the image")
+        question = request.query_params.get("question", "")
+        return _json_response(await _in_thread(partial(self._brain.answer, content, question)))
+
+    async def act(self, request: Any) -> Any:
+        """An episode, frame by frame."""
+        asked = await _json(request)
+        task = _value(asked, "task", str, "")
+        work = partial(self._brain.act, task, _value(asked, "episode", int, 0))
+        self._brain.check_idle()
+        return _lines(work, self._acting)
+
+
+def _page(name: str, kind: str) -> Endpoint:
+    """Gives out a file of the page."""
+    from starlette.responses import Response
+
+    content = (files("db1.demo") / name).read_text(encoding="utf-8")
+    if kind == "text/html":
+        content = pages.page("db1", content, style_file="/page.css", script_file="/page.js")
+
+    async def get(request: Any) -> Any:
+        return Response(content, media_type=kind, headers=_HEADERS)
+
+    return get
+
+
+def _local(endpoint: Endpoint) -> Endpoint:
+    """An endpoint that refuses other sites, and whose errors are answers."""
+    from starlette.requests import ClientDisconnect
+    from starlette.responses import Response
+
+    async def checked(request: Any) -> Any:
+        origin = request.headers.get("origin")
+        if origin is not None and origin != f"http://{request.headers.get('host')}":
+            return _json_response({"error": "requests of other sites are refused"}, 403)
+        try:
+            return await endpoint(request)
+        except ClientDisconnect:
+            return Response(status_code=_LEFT)  # nobody reads it
+        except Db1Error as error:
+            return _json_response({"error": message_of(error)}, 400)
+
+    return checked
+
+
+def _json_response(content: Any, status: int = 200) -> Any:
+    from starlette.responses import JSONResponse
+
+    return JSONResponse(content, status)
+
+
+def _lines(work: Callable[..., None], pool: ThreadPoolExecutor) -> Any:
+    from starlette.responses import StreamingResponse
+
+    return StreamingResponse(json_lines(work, pool), media_type="application/x-ndjson")
 
 
 class _Quiet:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -61,111 +61,146 @@ def make_app(
     """
     try:
         from starlette.applications import Starlette
-        from starlette.requests import Request
-        from starlette.responses import Response
         from starlette.routing import Route, WebSocketRoute
-        from starlette.websockets import WebSocket, WebSocketDisconnect
     except ImportError as error:
         raise MissingExtra(error.name or "starlette", "serve", "db1 serve") from None
 
-    desk = Desk(service, metrics, default_task)
-    pool = ThreadPoolExecutor(service.config.max_sessions + 4, "session")
+    ends = _Endpoints(Desk(service, metrics, default_task), service, metrics, about, token)
 
-    async def in_thread(work: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(pool, work)
+    def change(path: str, what: str, method: str = "POST") -> Route:
+        return Route(path, ends.guarded(partial(ends.do, what=what)), methods=[method])
 
-    def answer(content: Any, media_type: str, status: int = 200) -> Response:
-        headers = {"Retry-After": str(RETRY_AFTER)} if status == 503 else None
-        return Response(dump(content, media_type), status, headers, media_type)
+    return Starlette(
+        routes=[
+            change("/sessions", "open"),
+            change("/sessions/{id}/act", "act"),
+            change("/sessions/{id}/reset", "reset"),
+            change("/sessions/{id}", "close", "DELETE"),
+            Route("/health", ends.health),
+            Route("/metrics", ends.guarded(ends.show_metrics)),
+            WebSocketRoute("/stream", ends.stream),
+        ],
+        lifespan=ends.lifespan,
+    )
 
-    def guarded(endpoint: Callable[[Request], Awaitable[Response]]) -> Any:
-        async def checked(request: Request) -> Response:
+
+class _Endpoints:
+    """Requests and messages of Starlette on their way to the desk and back, in threads.
+
+    Args:
+        desk: Does what they ask for.
+        service, metrics, about, token: As of `make_app`.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        service: Service,
+        metrics: ServerMetrics,
+        about: Mapping[str, Any],
+        token: str | None,
+    ) -> None:
+        self._desk = desk
+        self._service = service
+        self._metrics = metrics
+        self._about = about
+        self._token = token
+        self._pool = ThreadPoolExecutor(service.config.max_sessions + 4, "session")
+
+    def guarded(self, endpoint: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+        """An endpoint that wants the token, and whose errors are answers."""
+
+        async def checked(request: Any) -> Any:
             media_type = MSGPACK if request.headers.get("content-type") == MSGPACK else JSON
             try:
-                if not _is_allowed(request.headers.get("authorization"), token):
-                    metrics.refused("token")
-                    return answer({"error": "a wrong token, or none"}, JSON, 401)
+                if not self._lets_in(request):
+                    return _response({"error": "a wrong token, or none"}, JSON, 401)
                 return await endpoint(request)
             except Db1Error as error:
                 status = _status(error)
-                metrics.refused(_REASONS.get(status, "input"))
-                return answer({"error": str(error)}, media_type, status)
+                self._metrics.refused(_REASONS.get(status, "input"))
+                return _response({"error": str(error)}, media_type, status)
 
         return checked
 
-    async def content_of(request: Request) -> tuple[dict[str, Any], str]:
-        media_type = request.headers.get("content-type", JSON).partition(";")[0]
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > MAX_BODY:
-                raise TooLarge(f"the request has over {MAX_BODY:,} bytes")
-        chosen = MSGPACK if media_type == MSGPACK else JSON
-        return parse(bytes(body), chosen), chosen
-
-    async def do(request: Request, what: str) -> Response:
-        content, media_type = await content_of(request)
+    async def do(self, request: Any, what: str) -> Any:
+        """Opens, acts in, resets or closes a session."""
+        content, media_type = await _content_of(request)
         named = {"session": request.path_params["id"]} if "id" in request.path_params else {}
-        result = await in_thread(partial(desk.do, what, {**content, **named}))
-        return answer(result, media_type)
+        work = partial(self._desk.do, what, {**content, **named})
+        return _response(await self._in_thread(work), media_type)
 
-    async def health(request: Request) -> Response:
-        return answer({"status": "ok", "sessions": len(service), **about}, JSON)
+    async def health(self, request: Any) -> Any:
+        """Liveness of the server, and its model; needs no token."""
+        return _response({"status": "ok", "sessions": len(self._service), **self._about}, JSON)
 
-    async def show_metrics(request: Request) -> Response:
-        text = await in_thread(lambda: metrics.text(len(service)))
+    async def show_metrics(self, request: Any) -> Any:
+        """Counts and times for Prometheus."""
+        from starlette.responses import Response
+
+        text = await self._in_thread(lambda: self._metrics.text(len(self._service)))
         return Response(text, media_type="text/plain; version=0.0.4")
 
-    async def stream(socket: WebSocket) -> None:
-        if not _is_allowed(socket.headers.get("authorization"), token):
-            metrics.refused("token")
+    async def stream(self, socket: Any) -> None:
+        """Answers the messages of a WebSocket; its sessions end with it."""
+        from starlette.websockets import WebSocketDisconnect
+
+        if not self._lets_in(socket):
             await socket.close(4401)
             return
         await socket.accept()
         opened: set[str] = set()
         try:
-            while True:
-                message = await socket.receive()
-                if message["type"] == "websocket.disconnect":
-                    break
-                is_text = message.get("text") is not None
-                body = message["text"].encode("utf-8") if is_text else message["bytes"]
-                reply = await in_thread(
-                    partial(desk.reply, body, JSON if is_text else MSGPACK, opened)
-                )
-                if is_text:
-                    await socket.send_text(reply.decode("utf-8"))
+            while (message := await socket.receive())["type"] != "websocket.disconnect":
+                if (text := message.get("text")) is not None:
+                    work = partial(self._desk.reply, text.encode("utf-8"), JSON, opened)
+                    await socket.send_text((await self._in_thread(work)).decode("utf-8"))
                 else:
-                    await socket.send_bytes(reply)
+                    work = partial(self._desk.reply, message["bytes"], MSGPACK, opened)
+                    await socket.send_bytes(await self._in_thread(work))
         except WebSocketDisconnect:
             pass
         finally:
             for session in opened:
                 with suppress(UnknownSession):
-                    service.close(session)
+                    self._service.close(session)
 
     @asynccontextmanager
-    async def lifespan(app: Any) -> Any:
-        reaper = asyncio.create_task(_reap(service, metrics))
+    async def lifespan(self, app: Any) -> AsyncIterator[None]:
+        """Ends silent sessions while the server lives, then the threads."""
+        reaper = asyncio.create_task(_reap(self._service, self._metrics))
         yield
         reaper.cancel()
-        pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def post(what: str) -> Any:
-        return guarded(partial(do, what=what))
+    def _lets_in(self, request: Any) -> bool:
+        """Tells whether a request or a socket has the token, and counts those without."""
+        if _is_allowed(request.headers.get("authorization"), self._token):
+            return True
+        self._metrics.refused("token")
+        return False
 
-    return Starlette(
-        routes=[
-            Route("/sessions", post("open"), methods=["POST"]),
-            Route("/sessions/{id}/act", post("act"), methods=["POST"]),
-            Route("/sessions/{id}/reset", post("reset"), methods=["POST"]),
-            Route("/sessions/{id}", post("close"), methods=["DELETE"]),
-            Route("/health", health),
-            Route("/metrics", guarded(show_metrics)),
-            WebSocketRoute("/stream", stream),
-        ],
-        lifespan=lifespan,
-    )
+    async def _in_thread(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+async def _content_of(request: Any) -> tuple[dict[str, Any], str]:
+    """The fields of a request's body, and its format."""
+    media_type = request.headers.get("content-type", JSON).partition(";")[0]
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY:
+            raise TooLarge(f"the request has over {MAX_BODY:,} bytes")
+    chosen = MSGPACK if media_type == MSGPACK else JSON
+    return parse(bytes(body), chosen), chosen
+
+
+def _response(content: Any, media_type: str, status: int = 200) -> Any:
+    from starlette.responses import Response
+
+    headers = {"Retry-After": str(RETRY_AFTER)} if status == 503 else None
+    return Response(dump(content, media_type), status, headers, media_type)
 
 
 class TooLarge(DataError):
