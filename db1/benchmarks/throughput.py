@@ -25,8 +25,9 @@ from db1.errors import Db1Error
 from db1.runtime import keep_freed_memory
 from db1.sequence.sample import NO_LOCAL_POSITION, Sample
 from db1.tokens.vocabulary import Vocabulary
+from db1.training.config import TrainingConfig
 from db1.training.engines import make_engine
-from db1.training.engines.engine import read_losses
+from db1.training.engines.engine import TrainingEngine, read_losses
 from db1.training.experiment import ExperimentConfig, build_model, load_experiment, watch_of
 from db1.training.metrics.records import Window, train_record
 from db1.training.metrics.tally import Tally
@@ -100,23 +101,7 @@ def measure(config: ExperimentConfig, seconds: float) -> dict[str, Any]:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     engine = make_engine(model, training, processes)
     drawer = BatchDrawer(dataset, training, processes, 0)
-    window, warm_up = Window(), 0.0
-    end = float("inf")
-    for step in range(training.num_steps):
-        if step == WARM_UP_STEPS:
-            warm_up, window = window.seconds, Window()
-            end = time.perf_counter() + seconds
-        started = time.perf_counter()
-        drawn = drawer.draw(step)
-        waited = time.perf_counter() - started
-        tally, scale = Tally(), engine.loss_scale(drawn.total_targets)
-        losses = [engine.train_micro_batch(batch, scale) for batch in drawn.micro_batches]
-        for batch, values in zip(drawn.micro_batches, read_losses(losses), strict=True):
-            tally.add(values, batch.sources, batch.ids.numel())
-        norm = engine.step(learning_rate_at(step, training))
-        window.add(tally, norm, time.perf_counter() - started, waited)
-        if time.perf_counter() >= end:
-            break
+    window, warm_up = _train(engine, drawer, training, seconds)
     device = processes.device
     achieved = matmul_flops(device, training.precision)
     watch = watch_of(config)
@@ -143,6 +128,30 @@ def measure(config: ExperimentConfig, seconds: float) -> dict[str, Any]:
         "matmul_flops_per_second": achieved,
         **{name: value for name, value in record.items() if not isinstance(value, dict)},
     }
+
+
+def _train(
+    engine: TrainingEngine, drawer: BatchDrawer, training: TrainingConfig, seconds: float
+) -> tuple[Window, float]:
+    """Steps for so many seconds after warming up: what they took, and the warm-up's seconds."""
+    window, warm_up = Window(), 0.0
+    end = float("inf")
+    for step in range(training.num_steps):
+        if step == WARM_UP_STEPS:
+            warm_up, window = window.seconds, Window()
+            end = time.perf_counter() + seconds
+        started = time.perf_counter()
+        drawn = drawer.draw(step)
+        waited = time.perf_counter() - started
+        tally, scale = Tally(), engine.loss_scale(drawn.total_targets)
+        losses = [engine.train_micro_batch(batch, scale) for batch in drawn.micro_batches]
+        for batch, values in zip(drawn.micro_batches, read_losses(losses), strict=True):
+            tally.add(values, batch.sources, batch.ids.numel())
+        norm = engine.step(learning_rate_at(step, training))
+        window.add(tally, norm, time.perf_counter() - started, waited)
+        if time.perf_counter() >= end:
+            break
+    return window, warm_up
 
 
 def matmul_flops(

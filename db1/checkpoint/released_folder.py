@@ -38,6 +38,15 @@ STATES_FILE = "mp_rank_00_model_states.pt"
 LATEST_FILE = "latest"
 BINS = 1_024
 CLAMP_LENGTH = 1_024
+_IDS, _PLACES = "word_embedding.weight", "rl_local_timestep_embedding.weight"
+_EXPAND, _CONTRACT = "h.0.pos_ff.CoreNet.0.weight", "h.0.pos_ff.CoreNet.2.weight"
+_BIAS, _PATCH = "h.0.dec_attn.r_w_bias", "vision_encoder.patch_embeddings.projection.weight"
+_STEM = "vision_encoder.patch_embeddings.conv1.weight"
+_ROWS = "vision_encoder.row_position_embeddings.weight"
+_DIMENSIONS = {
+    _IDS: 2, _PLACES: 2, _EXPAND: 2, _CONTRACT: 2, _BIAS: 2, _PATCH: 4, _STEM: 4, _ROWS: 2,
+}  # fmt: skip
+"""Dimensions of the weights that tell a model's sizes."""
 _MOST_FAULTS = 6
 """Faulty weights that an error names."""
 
@@ -151,50 +160,29 @@ def config_of_weights(weights: Mapping[str, Tensor]) -> tuple[ModelConfig, Vocab
     Raises:
         CheckpointError: When a weight that tells a size is missing.
     """
-    layers = {int(match[1]) for name in weights if (match := re.match(r"h\.(\d+)\.", name))}
-    expand, contract = "h.0.pos_ff.CoreNet.0.weight", "h.0.pos_ff.CoreNet.2.weight"
-    bias, patch = "h.0.dec_attn.r_w_bias", "vision_encoder.patch_embeddings.projection.weight"
-    stem, rows = "vision_encoder.patch_embeddings.conv1.weight", "vision_encoder.row_position"
-    rows += "_embeddings.weight"
-    ids, places = "word_embedding.weight", "rl_local_timestep_embedding.weight"
-    needed = (ids, places, expand, contract, bias, patch, stem, rows)
-    missing = [name for name in needed if name not in weights]
-    if missing:
-        raise CheckpointError(
-            f"no weights {missing}: this is no released DB1 model, or its names differ"
-        )
-    for name, dimensions in zip(needed, (2, 2, 2, 2, 2, 4, 4, 2), strict=True):
-        if weights[name].dim() != dimensions:
-            raise CheckpointError(
-                f"{name} has shape {tuple(weights[name].shape)}, expected {dimensions} dimensions"
-            )
-    if layers != set(range(len(layers))):
-        gap = min(set(range(len(layers))) - layers)
-        raise CheckpointError(
-            f"weights of {len(layers)} layers, none of layer {gap} but some of {max(layers)}"
-        )
-    num_ids, width = weights[ids].shape
-    inner = weights[expand].shape[0]
+    num_layers = _check_telling_weights(weights)
+    num_ids, width = weights[_IDS].shape
+    inner = weights[_EXPAND].shape[0]
     model = ModelConfig(
-        num_layers=len(layers),
-        num_heads=weights[bias].shape[0],
+        num_layers=num_layers,
+        num_heads=weights[_BIAS].shape[0],
         width=width,
         inner_width=inner,
         clamp_length=CLAMP_LENGTH,
         memory_start="zeros",
         share_biases="r_w_bias" in weights,
-        activation="geglu" if weights[contract].shape[1] * 2 == inner else "gelu",
+        activation="geglu" if weights[_CONTRACT].shape[1] * 2 == inner else "gelu",
         tie_embeddings="lm_head.weight" not in weights,
-        num_local_positions=weights[places].shape[0],
-        patch_size=weights[patch].shape[-1],
-        image_channels=weights[stem].shape[1],
-        num_image_positions=weights[rows].shape[0],
-        vision_channels=weights[stem].shape[0],
+        num_local_positions=weights[_PLACES].shape[0],
+        patch_size=weights[_PATCH].shape[-1],
+        image_channels=weights[_STEM].shape[1],
+        num_image_positions=weights[_ROWS].shape[0],
+        vision_channels=weights[_STEM].shape[0],
     )
     text_size = num_ids - BINS - 1
     if text_size < 1:
         raise CheckpointError(
-            f"{ids} has {num_ids} rows, expected more than {BINS} bins and a separator; "
+            f"{_IDS} has {num_ids} rows, expected more than {BINS} bins and a separator; "
             "name the id ranges with --config FILE.yaml (its section `vocabulary`)"
         )
     vocabulary = VocabularyConfig(
@@ -205,6 +193,27 @@ def config_of_weights(weights: Mapping[str, Tensor]) -> tuple[ModelConfig, Vocab
         continuous_decode="left_edge",
     )
     return model, vocabulary
+
+
+def _check_telling_weights(weights: Mapping[str, Tensor]) -> int:
+    """Checks the weights whose shapes tell a size; returns the number of layers."""
+    missing = [name for name in _DIMENSIONS if name not in weights]
+    if missing:
+        raise CheckpointError(
+            f"no weights {missing}: this is no released DB1 model, or its names differ"
+        )
+    for name, dimensions in _DIMENSIONS.items():
+        if weights[name].dim() != dimensions:
+            raise CheckpointError(
+                f"{name} has shape {tuple(weights[name].shape)}, expected {dimensions} dimensions"
+            )
+    layers = {int(match[1]) for name in weights if (match := re.match(r"h\.(\d+)\.", name))}
+    if layers != set(range(len(layers))):
+        gap = min(set(range(len(layers))) - layers)
+        raise CheckpointError(
+            f"weights of {len(layers)} layers, none of layer {gap} but some of {max(layers)}"
+        )
+    return len(layers)
 
 
 def check_entries(

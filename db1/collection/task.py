@@ -23,9 +23,10 @@ import numpy as np
 
 from db1.collection.demonstrate import check_noise, demonstrate
 from db1.collection.references import measure_references
-from db1.errors import ConfigError, DataError
+from db1.errors import DataError
 from db1.experts import make_expert
 from db1.experts.custom import Policy, custom_expert
+from db1.ranges import Range, check_number
 from db1.store.episodes import EpisodeStore, EpisodeWriter, StoreHeader
 from db1.store.instructions import write_instruction
 from db1.suites import make_env, parse_task_id
@@ -113,10 +114,9 @@ def collect(
     """
     started = time.monotonic()
     suite, task_name = parse_task_id(task_id)
-    if not 1 <= episodes <= len(COLLECTION):
-        raise ConfigError(f"episodes: got {episodes}, expected 1..{len(COLLECTION)}")
-    if max_steps is not None and max_steps < 1:
-        raise ConfigError(f"max_steps: got {max_steps}, expected at least 1")
+    check_number(episodes, Range(least=1, most=len(COLLECTION)), "episodes")
+    if max_steps is not None:
+        check_number(max_steps, Range(least=1), "max_steps")
     actor = make_expert(task_id) if expert is None else None
     path = Path(out) / suite.name / task_name
     report, sign = progress or (lambda done: None), alive or (lambda: None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -192,17 +193,6 @@ def import_episodes(
                 raise DataError(f"{source.name}: no episode to store {_reasons(work.counts)}")
     finally:
         source.close()
-    notes = [
-        *source.notes,
-        *_order_notes(fitting),
-        *_length_notes(out, num_before),
-        *_colour_notes(task, fitting, options),
-    ]
-    if work.returns is not None:
-        notes.append(
-            f"kept returns from {work.returns.threshold:.6g} on: {work.returns.share:g} of the "
-            f"expert's {work.returns.expert:.6g} ({work.returns.origin})"
-        )
     return ImportSummary(
         source=source.name,
         out=out,
@@ -210,8 +200,21 @@ def import_episodes(
         num_stored=num_stored,
         num_before=num_before,
         counts=dict(work.counts),
-        notes=tuple(notes),
+        notes=tuple(_notes(work, out, num_before)),
     )
+
+
+def _notes(work: _Import, out: Path, num_before: int) -> Iterator[str]:
+    """Sentences about the store for the person who imports."""
+    yield from work.source.notes
+    yield from _order_notes(work.fitting)
+    yield from _length_notes(out, num_before)
+    yield from _colour_notes(work.task, work.fitting, work.options)
+    if work.returns is not None:
+        yield (
+            f"kept returns from {work.returns.threshold:.6g} on: {work.returns.share:g} of the "
+            f"expert's {work.returns.expert:.6g} ({work.returns.origin})"
+        )
 
 
 def _order_notes(fitting: Fitting) -> list[str]:

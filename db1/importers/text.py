@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -104,21 +104,8 @@ def prepare_text(
             of the text, or a folder made with other settings.
     """
     every = check_share(heldout_share)
-    if tokenizer is not None and tokenizer.size > vocabulary_text_size:
-        raise DataError(
-            f"the tokenizer has {tokenizer.size} ids, the vocabulary has room for "
-            f"{vocabulary_text_size}; set vocabulary.text_size"
-        )
     out = Path(out)
-    settings = {
-        "format": FORMAT,
-        "version": VERSION,
-        "source": source_name(name_or_path),
-        "text_sha256": corpus_digest(name_or_path),
-        "vocabulary_text_size": vocabulary_text_size,
-        "tokenizer": None if tokenizer is None else tokenizer.fingerprint,
-        "heldout_share": heldout_share,
-    }
+    settings = _settings(name_or_path, vocabulary_text_size, tokenizer, heldout_share)
     summary = finished(out, settings)
     if summary is not None:
         logger.info("%s: already prepared with these settings", out)
@@ -139,6 +126,29 @@ def prepare_text(
                 num_unwritable=len(loss.unwritable),
                 num_lost_characters=loss.num_characters,
             )
+
+
+def _settings(
+    name_or_path: str | os.PathLike[str],
+    text_size: int,
+    tokenizer: TextTokenizer | None,
+    heldout_share: float,
+) -> dict[str, Any]:
+    """Settings that decide the files; raises DataError for a tokenizer that is too large."""
+    if tokenizer is not None and tokenizer.size > text_size:
+        raise DataError(
+            f"the tokenizer has {tokenizer.size} ids, the vocabulary has room for {text_size}; "
+            "set vocabulary.text_size"
+        )
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "source": source_name(name_or_path),
+        "text_sha256": corpus_digest(name_or_path),
+        "vocabulary_text_size": text_size,
+        "tokenizer": None if tokenizer is None else tokenizer.fingerprint,
+        "heldout_share": heldout_share,
+    }
 
 
 def describe_text(name: str, summary: TextSummary) -> str:

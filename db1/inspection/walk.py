@@ -111,32 +111,13 @@ class StepLayout:
         numbers = [(k, v) for k, v in fields if v.kind in ("continuous", "discrete")]
         if sizes.numbers > 1:
             columns += _number_patches(numbers, sizes.numbers)
-            numbers = []
-        for key, value in numbers:
-            if value.kind in ("continuous", "discrete"):
-                is_number = value.kind == "continuous"
-                kind = NUMBER if is_number else DISCRETE
-                ids = (
-                    vocabulary.bin_range()
-                    if is_number
-                    else vocabulary.discrete_range(value.num_values)
-                )
-                columns += [
-                    Column(kind=kind, field=key, index=i, ids=ids) for i in range(value.size)
-                ]
+        else:
+            for key, value in numbers:
+                columns += _values(key, value, (NUMBER, DISCRETE), vocabulary)
         num_observed = len(columns)
         end = range(vocabulary.separator, vocabulary.separator + 1)
         columns.append(Column(kind=SEPARATOR, field=None, index=0, ids=end))
-        is_number = spec.action.kind == "continuous"
-        kind = ACTION_NUMBER if is_number else ACTION_VALUE
-        ids = (
-            vocabulary.bin_range()
-            if is_number
-            else vocabulary.discrete_range(spec.action.num_values)
-        )
-        columns += [
-            Column(kind=kind, field=ACTION, index=i, ids=ids) for i in range(spec.action.size)
-        ]
+        columns += _values(ACTION, spec.action, ACTION_KINDS, vocabulary)
         return cls(
             text_field="+".join(texts) or None,
             text_ids=vocabulary.text_range(),
@@ -156,6 +137,17 @@ class StepLayout:
             for i in range(text_length)
         ]
         return [*text, *self.columns]
+
+
+def _values(
+    name: str, field: FieldSpec, kinds: tuple[str, str], vocabulary: Vocabulary
+) -> list[Column]:
+    """A token a number of a field; `kinds`: of a continuous one, of a discrete one."""
+    if field.kind == "continuous":
+        kind, ids = kinds[0], vocabulary.bin_range()
+    else:
+        kind, ids = kinds[1], vocabulary.discrete_range(field.num_values)
+    return [Column(kind=kind, field=name, index=i, ids=ids) for i in range(field.size)]
 
 
 def _number_patches(fields: list[tuple[str, FieldSpec]], size: int) -> list[Column]:

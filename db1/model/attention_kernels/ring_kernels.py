@@ -33,6 +33,16 @@ def _query(q, bias, head, columns, factor, HEAD_DIM: tl.constexpr):
 
 
 @triton.jit
+def _crossed(q, bias, head, columns, factor, HEAD_DIM: tl.constexpr):
+    """The numbers that the sines turn: of each pair, minus the second in place of the first.
+
+    A pair's second number turns into the first with the sine, the first into minus it.
+    """
+    row = _query(q, bias, head, columns ^ 1, factor, HEAD_DIM)
+    return tl.where(columns % 2 == 0, row, -row)
+
+
+@triton.jit
 def part_kernel(
     q, k, v, r, b, turns, u, w, newest, counts, sums, mixed,
     q_b, q_h, k_b, k_h, k_t, v_b, v_h, v_t, r_h, r_p, b_h,
@@ -65,9 +75,7 @@ def part_kernel(
     if VECTORS:
         qv = _query(q, w, head, columns, scale * LOG2_E, HEAD_DIM)
     if TURNS:
-        # A pair's second number turns into the first with the sine, the first into minus it.
-        crossed = _query(q, u, head, columns ^ 1, scale * LOG2_E, HEAD_DIM)
-        crossed = tl.where(columns % 2 == 0, crossed, -crossed)
+        crossed = _crossed(q, u, head, columns, scale * LOG2_E, HEAD_DIM)
     last = tl.load(newest + row)
     seen_at_most = tl.minimum(tl.load(counts + row), span)
     highest = -float("inf")
