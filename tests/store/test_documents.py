@@ -190,6 +190,15 @@ def test_spoiled_index(tmp_path: Path, position: int, value: str, named: str) ->
         DocumentStore(prefix)
 
 
+def test_document_indices_whose_difference_overflows(tmp_path: Path) -> None:
+    prefix = write(tmp_path / "d")
+    content = bytearray((tmp_path / "d.idx").read_bytes())
+    struct.pack_into("<qq", content, 102, 7 << 60, -(7 << 60))
+    (tmp_path / "d.idx").write_bytes(content)
+    with pytest.raises(DataError, match="out of order"):
+        DocumentStore(prefix)
+
+
 def test_multimodal_modes_are_read(tmp_path: Path) -> None:
     prefix = write(tmp_path / "d")
     with open(tmp_path / "d.idx", "ab") as file:
