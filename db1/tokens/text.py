@@ -12,12 +12,10 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -26,8 +24,10 @@ from db1.errors import ConfigError, DataError
 from db1.tokens.tokenizer_files import (
     END_OF_TEXT,
     FILE_NAME,
+    LibraryPanic,
     byte_level,
     end_of_text_id,
+    panics_raised,
     read_tokenizer,
 )
 
@@ -60,11 +60,9 @@ class TextTokenizer:
     def __init__(self, content: str, where: str = FILE_NAME) -> None:
         try:
             parsed = json.loads(content)
-            with _held_errors():
+            with panics_raised():
                 self._tokenizer = Tokenizer.from_str(content)
-        except BaseException as error:  # the library raises a bare Exception, or panics
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
+        except Exception as error:  # the library raises a bare one
             raise DataError(
                 f"{where}: not a tokenizer file ({error}); expected a tokenizer.json of the "
                 "tokenizers library"
@@ -205,25 +203,19 @@ class TextTokenizer:
 
     @contextmanager
     def _no_panic(self) -> Iterator[None]:
-        """Turns a panic of the library (a regular expression that gives up) into a DataError.
-
-        The library writes several lines about it to the standard errors; they are held back.
-        """
+        """Turns a panic of the library (a regular expression that gives up) into a DataError."""
         if not self._has_regex:
             yield
             return
-        with _held_errors() as held:
-            try:
+        try:
+            with panics_raised():
                 yield
-            except BaseException as error:
-                if type(error).__name__ != "PanicException":
-                    raise
-                held.truncate(0)
-                raise DataError(
-                    f"{self._where}: the tokenizer gives up on a text of this kind "
-                    f"({str(error).splitlines()[0][:200]}); its regular expression needs too many "
-                    "steps, take another tokenizer or leave that text out"
-                ) from None
+        except LibraryPanic as panic:
+            raise DataError(
+                f"{self._where}: the tokenizer gives up on a text of this kind ({panic}); its "
+                "regular expression needs too many steps, take another tokenizer or leave that "
+                "text out"
+            ) from None
 
     def decode(self, ids: np.ndarray | Sequence[int]) -> str:
         """Ids -> text; bytes that are no UTF-8 become U+FFFD, `end_of_text` shows as its name.
@@ -242,22 +234,6 @@ class TextTokenizer:
 
     def __setstate__(self, state: dict[str, str]) -> None:
         self.__init__(state["content"])
-
-
-@contextmanager
-def _held_errors() -> Iterator[Any]:
-    """Holds back what is written to the process's standard errors while the block runs."""
-    with tempfile.TemporaryFile() as held:
-        kept = os.dup(2)
-        os.dup2(held.fileno(), 2)
-        try:
-            yield held
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            held.seek(0)
-            if text := held.read():
-                os.write(2, text)
 
 
 class _Counter:

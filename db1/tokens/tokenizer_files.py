@@ -13,7 +13,10 @@ alone says it from then on (db1 never runs the post-processor).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,38 @@ FILE_NAME = "tokenizer.json"
 VOCABULARY_FILE, MERGES_FILE = "vocab.json", "merges.txt"
 _CONFIGS = ("tokenizer_config.json", "special_tokens_map.json")
 _FOREIGN = ("*.model", "vocab.txt", "tokenizer_config.json")
+
+
+class LibraryPanic(Exception):
+    """The `tokenizers` library gave up in the middle of its work; says where in one line."""
+
+
+@contextmanager
+def panics_raised() -> Iterator[None]:
+    """Turns a panic of the `tokenizers` library within the block into a `LibraryPanic`.
+
+    The library writes many lines about one to the process's standard errors; they are held back.
+    Anything else that was written there in the meantime comes out when the block ends.
+
+    Raises:
+        LibraryPanic: The library panicked.
+    """
+    with tempfile.TemporaryFile() as held:
+        kept = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException as error:  # no Exception, so that nothing catches it by accident
+            if type(error).__name__ != "PanicException":
+                raise
+            held.truncate(0)
+            raise LibraryPanic(str(error).splitlines()[0][:200]) from None
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            held.seek(0)
+            if text := held.read():
+                os.write(2, text)
 
 
 def read_tokenizer(path: Path) -> tuple[str, str]:
@@ -127,7 +162,8 @@ def _named_end(folder: Path) -> str | None:
 def _with_end(content: str, end: str | None) -> str:
     """The content, saying that `end` ends a text where it does not say what does."""
     try:
-        tokenizer, parsed = Tokenizer.from_str(content), parse_json(content)
+        with panics_raised():
+            tokenizer, parsed = Tokenizer.from_str(content), parse_json(content)
     except Exception:  # the caller says what is wrong with it
         return content
     end_id = None if end is None else tokenizer.token_to_id(end)

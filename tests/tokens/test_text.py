@@ -114,3 +114,12 @@ def test_training_on_nothing_or_too_small() -> None:
             TextTokenizer.train(texts, 300)
     with pytest.raises(ConfigError, match="size 256, expected at least 257"):
         TextTokenizer.train(TEXTS, 256)
+
+
+def test_a_panic_of_the_library_is_one_error_and_writes_nothing(tmp_path, capfd) -> None:
+    content = json.loads(TextTokenizer.train(["abc abc abd"] * 9, 260).to_json())
+    content["model"]["continuing_subword_prefix"] = "x" * 3_000
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="not a tokenizer file"):
+        TextTokenizer.load(tmp_path)
+    assert capfd.readouterr() == ("", "")
