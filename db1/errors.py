@@ -44,6 +44,16 @@ class MissingExtra(Db1Error):
         self.extra = extra
 
 
+def check_one_of(name: str, got: object, known: Iterable[str]) -> None:
+    """Raises ConfigError where a setting has none of the known values; names the nearest."""
+    choices = list(known)
+    if got not in choices:
+        expected = ", ".join(map(repr, choices))
+        raise ConfigError(
+            f"{name}: got {got!r}, expected one of {expected}{nearest(str(got), choices)}"
+        )
+
+
 def nearest(name: str, known: Iterable[str], limit: int = 3) -> str:
     """Returns the text `; did you mean a, b?` for the known names nearest to `name`, or ``""``."""
     close = difflib.get_close_matches(name, list(known), n=limit, cutoff=0.5)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from db1.benchmarks.decode import Threads, threads_of_torch
 from db1.benchmarks.timing import OURS, Comparison, Contender, compare
-from db1.errors import ConfigError, Db1Error, nearest
+from db1.errors import ConfigError, Db1Error, check_one_of
 from db1.model.attention_kernels import (
     ATTENTION_KERNELS,
     AttentionInputs,
@@ -83,11 +83,7 @@ class AttentionBenchmark(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, known in (("encoding", ENCODINGS), ("precision", tuple(PRECISIONS))):
-            value = getattr(self, name)
-            if value not in known:
-                raise ConfigError(
-                    f"{name}: got {value!r}, expected one of {known}{nearest(value, known)}"
-                )
+            check_one_of(name, getattr(self, name), known)
         for name in self.against:
             ATTENTION_KERNELS[name]
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from db1.benchmarks.timing import OURS, Comparison, Contender, clock_of, compare
-from db1.errors import ConfigError, Db1Error
+from db1.errors import ConfigError, Db1Error, check_one_of
 from db1.model.config import ModelConfig
 from db1.model.memory import Memory
 from db1.model.positions import sinusoids
@@ -81,8 +81,7 @@ class DecodeBenchmark(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.precision not in _DTYPES:
-            raise ConfigError(f"precision: got {self.precision!r}, expected one of {[*_DTYPES]}")
+        check_one_of("precision", self.precision, _DTYPES)
         check_device(self.device)
 
     def small(self) -> DecodeBenchmark:

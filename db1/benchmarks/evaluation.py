@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from db1.benchmarks.timing import OURS, Comparison, Timing
-from db1.errors import ConfigError, Db1Error
+from db1.errors import ConfigError, Db1Error, check_one_of
 from db1.evaluation.evaluate import evaluate
 from db1.evaluation.execution import EvaluationData, ExecutionConfig, TaskSelection
 from db1.evaluation.settings import EvaluationConfig
@@ -97,8 +97,7 @@ class EvaluationBenchmark(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in self.against:
-            if name not in NAIVE:
-                raise ConfigError(f"against: got {name!r}, expected one of {NAIVE}")
+            check_one_of("against", name, NAIVE)
 
     @property
     def config(self) -> EvaluationConfig:

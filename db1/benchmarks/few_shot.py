@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from db1.benchmarks.intervals import mean_interval
-from db1.errors import ConfigError, DataError, Db1Error, nearest
+from db1.errors import ConfigError, DataError, Db1Error, check_one_of
 from db1.options import option
 from db1.ranges import Checked, Count, Natural
 from db1.runtime import atomic_write_bytes, atomic_write_text
@@ -81,10 +81,7 @@ class FewShotBenchmark(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in self.starts:
-            if name not in STARTS:
-                raise ConfigError(
-                    f"starts: got {name!r}, expected some of {list(STARTS)}{nearest(name, STARTS)}"
-                )
+            check_one_of("starts", name, STARTS)
         for name in ("episodes", "starts"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):

@@ -22,7 +22,7 @@ from db1.benchmarks.released_step import ReleasedFormulation
 from db1.benchmarks.step_counts import counts_of_layer, graph_breaks
 from db1.benchmarks.throughput import matmul_flops
 from db1.benchmarks.timing import OURS, Comparison, Contender, clock_of, compare
-from db1.errors import ConfigError, Db1Error
+from db1.errors import Db1Error, check_one_of
 from db1.model.batch import Batch
 from db1.model.config import ModelConfig
 from db1.model.loss import target_places
@@ -77,8 +77,7 @@ class StepBenchmark(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.precision not in _DTYPES:
-            raise ConfigError(f"precision: got {self.precision!r}, expected one of {[*_DTYPES]}")
+        check_one_of("precision", self.precision, _DTYPES)
         check_device(self.device)
 
     def small(self) -> StepBenchmark:

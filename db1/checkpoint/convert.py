@@ -31,7 +31,7 @@ from db1.checkpoint.released_folder import write_released
 from db1.checkpoint.run import PARTIAL, WEIGHTS_FILE, save_checkpoint
 from db1.checkpoint.weights import BytesWritten, write_weights
 from db1.config import save_yaml
-from db1.errors import CheckpointError, ConfigError
+from db1.errors import CheckpointError, ConfigError, check_one_of
 
 LAYOUTS = ("run", "safetensors", "released")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -93,10 +93,10 @@ def convert(
 
 
 def _check_arguments(destination: str, to: str | None, dtype: str | None) -> None:
-    if to is not None and to not in LAYOUTS:
-        raise ConfigError(f"convert: --to {to!r}, expected one of {LAYOUTS}")
-    if dtype is not None and dtype not in DTYPES:
-        raise ConfigError(f"convert: --dtype {dtype!r}, expected one of {tuple(DTYPES)}")
+    if to is not None:
+        check_one_of("--to", to, LAYOUTS)
+    if dtype is not None:
+        check_one_of("--dtype", dtype, DTYPES)
     if to == "released" and dtype not in (None, "float16"):
         raise ConfigError(f"convert: the released layout is float16, got --dtype {dtype}")
     if hub.is_address(destination):

@@ -20,7 +20,7 @@ from db1.cli.model_argument import Run
 from db1.cli.options import Given, Of, from_dataclasses
 from db1.cli.progress import task_bars
 from db1.cli.verbs import Verb, VerbGroup
-from db1.errors import ConfigError
+from db1.errors import check_one_of
 from db1.runtime import atomic_write_text
 
 app = typer.Typer(
@@ -172,8 +172,7 @@ def bench_train(
 
     Example: db1 bench train --quick --json train.json
     """
-    if against != training_step.RELEASED:
-        raise ConfigError(f"--against: got {against!r}, expected {training_step.RELEASED!r}")
+    check_one_of("--against", against, [training_step.RELEASED])
     config = config.small() if quick else config
     with task_bars(Console(stderr=True)) as progress:
         comparisons = [

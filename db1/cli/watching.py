@@ -14,7 +14,7 @@ from db1.cli.device import checked_device
 from db1.cli.model_argument import Run, Weights
 from db1.cli.options import Of, from_dataclasses
 from db1.cli.progress import running_bars
-from db1.errors import ConfigError, nearest
+from db1.errors import check_one_of
 from db1.evaluation.execution import TaskSelection
 from db1.evaluation.settings import EvaluationConfig
 from db1.options import option
@@ -106,10 +106,8 @@ class Shown(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.show is not None and self.show not in _SHOWN:
-            raise ConfigError(
-                f"--show: got {self.show!r}, expected one of {_SHOWN}{nearest(self.show, _SHOWN)}"
-            )
+        if self.show is not None:
+            check_one_of("--show", self.show, _SHOWN)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from db1.collection.measurement import measure
 from db1.collection.references import RANDOM_POLICY
-from db1.errors import ConfigError, Db1Error
+from db1.errors import Db1Error, check_one_of
 from db1.experts import EXPERTS, Expert, make_expert
 from db1.experts.planning import has_objective
 from db1.experts.uniform import UniformExpert
@@ -49,8 +49,7 @@ class MeasureRequest(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.policy not in POLICIES:
-            raise ConfigError(f"policy: got {self.policy!r}, expected one of {POLICIES}")
+        check_one_of("policy", self.policy, POLICIES)
 
 
 class MeasureSummary(NamedTuple):

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from db1.errors import ConfigError, DataError, nearest
+from db1.errors import ConfigError, DataError, check_one_of
 from db1.evaluation.evaluate import TaskProgress, TaskResult
 from db1.evaluation.execution import (
     DATA_OF_THE_RUN,
@@ -58,11 +58,7 @@ def check_controls(names: str | Sequence[str]) -> tuple[str, ...]:
     given = names.split(",") if isinstance(names, str) else names
     found = tuple(dict.fromkeys(name.strip() for name in given if name.strip()))
     for name in found:
-        if name not in CONTROLS:
-            raise ConfigError(
-                f"controls: got {name!r}, expected some of {list(CONTROLS)}"
-                f"{nearest(name, CONTROLS)}"
-            )
+        check_one_of("controls", name, CONTROLS)
     return found
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from db1.errors import ConfigError, DataError, nearest
+from db1.errors import DataError, check_one_of
 from db1.suites.scores import (
     MEASURED,
     Measured,
@@ -62,11 +62,8 @@ def reference_choices() -> tuple[str, ...]:
 
 def check_choice(choice: str | None) -> None:
     """Raises ConfigError for an unknown name of a reference."""
-    if choice is not None and choice not in reference_choices():
-        raise ConfigError(
-            f"reference: got {choice!r}, expected one of {list(reference_choices())}"
-            f"{nearest(choice, reference_choices())}"
-        )
+    if choice is not None:
+        check_one_of("reference", choice, reference_choices())
 
 
 def find_references(

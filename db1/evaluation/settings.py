@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
-from db1.errors import ConfigError, nearest
+from db1.errors import ConfigError, check_one_of
 from db1.evaluation.references import check_choice
 from db1.inference.prompting import PROMPT_PARTS, PROMPT_STRATEGIES
 from db1.metrics.pair_scoring import PAIRS_PANEL, PairScoring
@@ -155,9 +155,7 @@ class EvaluationConfig(Checked):
             ("prompt_part", PROMPT_PARTS),
             ("precision", PRECISIONS),
         ):
-            got = getattr(self, name)
-            if got not in known:
-                raise ConfigError(f"{name}: got {got!r}, expected one of {known}")
+            check_one_of(name, getattr(self, name), known)
         if self.first_episode + self.episodes > len(EVALUATION):
             raise ConfigError(f"episodes: there are only {len(EVALUATION)} evaluation seeds")
         check_choice(self.reference)
@@ -247,8 +245,5 @@ def preset(name: str, **given: Any) -> EvaluationConfig:
     Raises:
         ConfigError: For an unknown preset, or settings that cannot be used.
     """
-    if name not in PRESETS:
-        raise ConfigError(
-            f"preset: got {name!r}, expected one of {list(PRESETS)}{nearest(name, PRESETS)}"
-        )
+    check_one_of("preset", name, PRESETS)
     return EvaluationConfig(**{**PRESETS[name], **given})

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from db1.errors import ConfigError, DataError
+from db1.errors import ConfigError, DataError, check_one_of
 from db1.importers.fingerprint import fingerprint
 from db1.importers.image_folder import ImageFolder, plain_name
 from db1.importers.json_stream import json_elements
@@ -56,8 +56,8 @@ class CocoOptions(PairOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.year not in (None, *YEARS):
-            raise ConfigError(f"--year: got {self.year!r}, expected one of {YEARS}")
+        if self.year is not None:
+            check_one_of("--year", self.year, YEARS)
         if self.karpathy and self.year not in (None, "2014"):
             raise ConfigError(f"--karpathy: its images are of 2014, got --year {self.year}")
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from db1.errors import ConfigError, DataError, nearest
+from db1.errors import ConfigError, DataError, check_one_of, nearest
 from db1.importers.episode_import import import_episodes
 from db1.importers.episode_source import (
     EpisodeOptions,
@@ -71,8 +71,7 @@ class D4rlOptions(EpisodeOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.terminals not in TERMINALS:
-            raise ConfigError(f"--terminals: got {self.terminals!r}, expected one of {TERMINALS}")
+        check_one_of("--terminals", self.terminals, TERMINALS)
 
 
 @cache

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from db1.errors import ConfigError, DataError
+from db1.errors import ConfigError, DataError, check_one_of
 from db1.importers.fields import BadEpisode, SourceField
 from db1.importers.pictures import CHANNELS, FRAMES
 from db1.importers.registry import option
@@ -73,10 +73,9 @@ class EpisodeOptions(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.frames not in FRAMES:
-            raise ConfigError(f"--frames: got {self.frames!r}, expected one of {FRAMES}")
-        if self.channels not in (None, *CHANNELS):
-            raise ConfigError(f"--channels: got {self.channels!r}, expected one of {CHANNELS}")
+        check_one_of("--frames", self.frames, FRAMES)
+        if self.channels is not None:
+            check_one_of("--channels", self.channels, CHANNELS)
         if self.channels in ("colour", "rgba") and self.frames != FRAMES[0]:
             raise ConfigError(f"--frames and --channels {self.channels}: give one of them")
         if (self.action_low is None) != (self.action_high is None):
@@ -85,10 +84,7 @@ class EpisodeOptions(Checked):
             raise ConfigError(f"--action-bounds: got {self.action_bounds!r}, expected {DATA}")
         if self.action_bounds is not None and self.action_low is not None:
             raise ConfigError("--action-bounds and --action-low: give one of them")
-        if self.image_format not in IMAGE_FORMATS:
-            raise ConfigError(
-                f"--image-format: got {self.image_format!r}, expected one of {IMAGE_FORMATS}"
-            )
+        check_one_of("--image-format", self.image_format, IMAGE_FORMATS)
 
     @property
     def pictures(self) -> str | None:

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from db1.errors import ConfigError, DataError
+from db1.errors import ConfigError, DataError, check_one_of
 from db1.importers.episode_import import import_episodes
 from db1.importers.episode_source import (
     EpisodeOptions,
@@ -71,8 +71,8 @@ class RldsOptions(EpisodeOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.last_step not in (None, *LAST_STEPS):
-            raise ConfigError(f"--last-step: got {self.last_step!r}, expected one of {LAST_STEPS}")
+        if self.last_step is not None:
+            check_one_of("--last-step", self.last_step, LAST_STEPS)
 
 
 class RldsSource(EpisodeSource):

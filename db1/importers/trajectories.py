@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from db1.errors import ConfigError, DataError
+from db1.errors import ConfigError, DataError, check_one_of
 from db1.importers.episode_import import import_episodes
 from db1.importers.episode_source import (
     EpisodeOptions,
@@ -73,8 +73,8 @@ class TrajectoryOptions(EpisodeOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.layout not in (None, *LAYOUTS):
-            raise ConfigError(f"--layout: got {self.layout!r}, expected one of {LAYOUTS}")
+        if self.layout is not None:
+            check_one_of("--layout", self.layout, LAYOUTS)
         if self.preset is not None:
             preset_named(self.preset)
         parse_map(self.map)

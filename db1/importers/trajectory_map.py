@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from db1.errors import ConfigError, DataError, nearest
+from db1.errors import ConfigError, DataError, check_one_of, nearest
 
 OBSERVATION = "observation."
 ACTION, REWARD = "action", "reward"
@@ -138,10 +138,7 @@ def preset_named(name: str) -> Preset:
     Raises:
         ConfigError: Unknown.
     """
-    if name not in PRESETS:
-        raise ConfigError(
-            f"--preset {name!r}, expected one of {', '.join(PRESETS)}{nearest(name, PRESETS)}"
-        )
+    check_one_of("--preset", name, PRESETS)
     return PRESETS[name]
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from db1.errors import ConfigError, DataError
+from db1.errors import ConfigError, DataError, check_one_of
 from db1.inference.decode import DecodeConfig, choose, probabilities
 from db1.inference.prompting import PROMPT_PARTS, PROMPT_STRATEGIES
 from db1.inference.ragged import Piece, RaggedBatch, cut, left_pad
@@ -87,12 +87,8 @@ class Agent:
     ) -> None:
         if memory_length < 0:
             raise ConfigError(f"memory_length: got {memory_length}, expected at least 0")
-        if prompt_part not in PROMPT_PARTS:
-            raise ConfigError(f"prompt_part: got {prompt_part!r}, expected one of {PROMPT_PARTS}")
-        if prompt_strategy not in PROMPT_STRATEGIES:
-            raise ConfigError(
-                f"prompt_strategy: got {prompt_strategy!r}, expected one of {PROMPT_STRATEGIES}"
-            )
+        check_one_of("prompt_part", prompt_part, PROMPT_PARTS)
+        check_one_of("prompt_strategy", prompt_strategy, PROMPT_STRATEGIES)
         self.codec = codec
         self.memory_length = memory_length
         self.batch_size = batch_size
@@ -111,11 +107,8 @@ class Agent:
             if memory_length > 0 and num_tokens > 0
         ]
         self._fixed = prompt_strategy == "fixed"
-        if self._fixed and any(len(piece) >= memory_length for piece in self._prompts):
-            raise ConfigError(
-                f"prompt_strategy fixed: prompts of up to {max(map(len, self._prompts))} tokens in "
-                f"a memory of {memory_length}, expected fewer; lower prompt_tokens"
-            )
+        if self._fixed:
+            self._check_fixed_prompts()
         self._fronts: dict[int, int] = {}
         self._spoken: dict[int, int] = {}
         self._instruction = instruction
@@ -131,6 +124,14 @@ class Agent:
         self._memory: Memory | None = None
         self._pending: dict[int, np.ndarray] = {}
         self._generators: dict[int, torch.Generator] = {}
+
+    def _check_fixed_prompts(self) -> None:
+        longest = max(map(len, self._prompts), default=0)
+        if self._prompts and longest >= self.memory_length:
+            raise ConfigError(
+                f"prompt_strategy fixed: prompts of up to {longest} tokens in a memory of "
+                f"{self.memory_length}, expected fewer; lower prompt_tokens"
+            )
 
     @property
     def rows(self) -> np.ndarray:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from db1.errors import ConfigError, DataError, nearest
+from db1.errors import DataError, check_one_of
 from db1.metrics.captioning import score_captions, tokenize_caption
 from db1.metrics.java_tools import (
     JavaTools,
@@ -47,10 +47,7 @@ class MeasuredCaptions:
 
 def check_tokenizer(name: str) -> None:
     """Raises ConfigError for an unknown tokenizer."""
-    if name not in TOKENIZERS:
-        raise ConfigError(
-            f"tokenizer: got {name!r}, expected one of {TOKENIZERS}{nearest(name, TOKENIZERS)}"
-        )
+    check_one_of("tokenizer", name, TOKENIZERS)
 
 
 def measure_captions(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from db1.errors import ConfigError, nearest
+from db1.errors import check_one_of
 from db1.metrics.caption_measures import check_tokenizer
 from db1.metrics.vqa import MODES
 from db1.options import option
@@ -66,11 +66,7 @@ class PairScoring(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.vqa_mode not in MODES:
-            raise ConfigError(
-                f"vqa_mode: got {self.vqa_mode!r}, expected one of {MODES}"
-                f"{nearest(self.vqa_mode, MODES)}"
-            )
+        check_one_of("vqa_mode", self.vqa_mode, MODES)
         check_tokenizer(self.tokenizer)
 
     def captions(self) -> WritingConfig:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from db1.errors import ConfigError, DataError, nearest
+from db1.errors import DataError, check_one_of
 
 MODES = ("official", "evalai")
 
@@ -161,8 +161,7 @@ def typed_accuracy(
 
 def vqa_accuracy(prediction: str, answers: Sequence[str], mode: str = "official") -> float:
     """Accuracy of one answer in percent; see `score_answers`."""
-    if mode not in MODES:
-        raise ConfigError(f"mode: got {mode!r}, expected one of {MODES}{nearest(mode, MODES)}")
+    check_one_of("mode", mode, MODES)
     if not answers:
         raise DataError("vqa: a question without answers cannot be scored")
     given, said = _flat(prediction), [_flat(answer) for answer in answers]

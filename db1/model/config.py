@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from db1.errors import ConfigError
+from db1.errors import ConfigError, check_one_of
 from db1.model.positions import POSITION_ENCODINGS
 from db1.ranges import Checked, Count, Natural, NonNegative, Positive, Range, Rate
 from db1.tokens.number_patch import PatchSizes
@@ -162,10 +162,7 @@ class ModelConfig(Checked):
 
     def _check_choices(self) -> None:
         for name, known in _CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ConfigError(
-                    f"model.{name}: got {getattr(self, name)!r}, expected one of {known}"
-                )
+            check_one_of(f"model.{name}", getattr(self, name), known)
 
     def _check_combinations(self) -> None:
         if self.width % self.num_heads:

@@ -18,7 +18,7 @@ from typing import Annotated
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from db1.errors import ConfigError, nearest
+from db1.errors import ConfigError, check_one_of
 from db1.ranges import Checked, Range, Rate
 from db1.tokens.image import PATCH_SIZE
 from db1.tokens.image_file import ImageFile
@@ -59,8 +59,7 @@ def check_fit(image_size: int, fit: str) -> None:
         raise ConfigError(
             f"image_size: got {image_size}, expected a multiple of the patch size {PATCH_SIZE}"
         )
-    if fit not in FITS:
-        raise ConfigError(f"fit: got {fit!r}, expected one of {list(FITS)}{nearest(fit, FITS)}")
+    check_one_of("fit", fit, FITS)
 
 
 def fit_image(

@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypeVar
 
 import numpy as np
 
-from db1.errors import ConfigError, DataError
+from db1.errors import ConfigError, DataError, check_one_of
 from db1.ranges import Checked, Positive, Range
 
 IMAGE_PLACEHOLDER = -1
@@ -69,8 +69,7 @@ class VocabularyConfig(Checked):
             ("discrete_ids", ("own_range", "shared_with_text")),
             ("continuous_decode", ("centre", "left_edge")),
         ):
-            if getattr(self, name) not in known:
-                raise ConfigError(f"{name}: got {getattr(self, name)!r}, expected one of {known}")
+            check_one_of(name, getattr(self, name), known)
         if self.discrete_ids == "shared_with_text" and self.num_discrete > self.text_size:
             raise ConfigError(
                 f"discrete_ids shared_with_text needs num_discrete <= text_size, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from db1.errors import ConfigError, nearest
+from db1.errors import ConfigError, check_one_of
 from db1.ranges import Checked, Count, Natural, NonNegative, Positive, Range, Rate, Seed, Share
 from db1.training.callbacks.rollouts import RolloutConfig
 from db1.training.metrics.context import WatchConfig
@@ -153,11 +153,7 @@ class TrainingConfig(Checked):
     def _check_choices(self) -> None:
         choices = {"engine": ENGINES, "precision": (*PRECISIONS, AUTO_PRECISION)}
         for name, known in choices.items():
-            value = getattr(self, name)
-            if value not in known:
-                raise ConfigError(
-                    f"{name}: got {value!r}, expected one of {list(known)}{nearest(value, known)}"
-                )
+            check_one_of(name, getattr(self, name), known)
         if self.zero_stage not in (0, 1, 2, 3):
             raise ConfigError(f"zero_stage: got {self.zero_stage}, expected 0, 1, 2 or 3")
         if len(self.betas) != 2:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from db1.errors import ConfigError, nearest
+from db1.errors import ConfigError, check_one_of, nearest
 from db1.ranges import Checked, Positive
 
 TRACKERS = ("tensorboard", "wandb")
@@ -40,10 +40,8 @@ class WatchConfig(Checked):
                     f"trackers: got {name!r}, expected names out of {list(TRACKERS)}"
                     f"{nearest(name, TRACKERS)}"
                 )
-        if self.wandb_mode is not None and self.wandb_mode not in WANDB_MODES:
-            raise ConfigError(
-                f"wandb_mode: got {self.wandb_mode!r}, expected one of {list(WANDB_MODES)} or null"
-            )
+        if self.wandb_mode is not None:
+            check_one_of("wandb_mode", self.wandb_mode, WANDB_MODES)
 
 
 @dataclass(frozen=True, kw_only=True)
