@@ -124,3 +124,29 @@ def test_what_counts_as_a_shape() -> None:
     prose = ("in [0, 1]", "[first, last)", "(see above)", "(PPO, DQN)", "Vaswani (et al, 2017)")
     assert all(map(states_shape, shapes))
     assert not any(map(states_shape, prose))
+
+
+def _long_functions(tree: ast.Module, most: int) -> Iterator[tuple[int, str]]:
+    """Line and name of every function with more than `most` lines, its docstring left out."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = node.end_lineno - node.lineno + 1
+            if ast.get_docstring(node) is not None:
+                lines -= node.body[0].end_lineno - node.body[0].lineno + 1
+            if lines > most:
+                yield node.lineno, f"{node.name}: {lines} lines"
+
+
+def test_functions_have_60_lines_at_most() -> None:
+    found = [
+        f"{path.relative_to(PACKAGE)}:{line}: {name}"
+        for path, tree in TREES.items()
+        for line, name in _long_functions(tree, 60)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_a_long_function_is_found() -> None:
+    tree = ast.parse('def f():\n    """Long\n    docstring."""\n    a = 1\n    return a')
+    assert list(_long_functions(tree, 2)) == [(1, "f: 3 lines")]
+    assert list(_long_functions(tree, 3)) == []
