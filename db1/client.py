@@ -107,7 +107,7 @@ class Client:
             body = answer.json()
         except ValueError:
             raise ServerError(
-                f"{self.address}{path}: no JSON, status {answer.status_code}", answer.status_code
+                f"{self.address}{path}: not JSON, status {answer.status_code}", answer.status_code
             ) from None
         if answer.status_code != 200:
             said = body.get("error", body) if isinstance(body, dict) else body

@@ -119,7 +119,7 @@ def _set(config: Any, override: str, shapes: Sequence[type]) -> None:
         else:
             config.merge_with_dotlist([override])
     except UnicodeEncodeError:
-        raise ConfigError(f"override {override!r}: no valid Unicode") from None
+        raise ConfigError(f"override {override!r}: not valid Unicode") from None
     except ConfigError as error:
         raise ConfigError(f"override {override!r}: {error}") from error
     except (OmegaConfBaseException, YAMLError, ValueError, TypeError, LookupError) as error:
@@ -180,7 +180,7 @@ def _check_size(path: Path) -> None:
     def size(node: Any) -> int:
         known = sizes.get(id(node), 0)
         if known is None:
-            raise ConfigError(f"{path}: an alias that stands for what it is part of")
+            raise ConfigError(f"{path}: an alias to a node that contains it")
         if known:
             return known
         sizes[id(node)] = None
@@ -291,7 +291,7 @@ def _convert_scalar(hint: type, value: Any, where: str) -> Any:
         except ValueError:
             pass
     if isinstance(value, str) and "\0" in value:
-        raise ConfigError(f"{where}: got {value!r}, expected a text without the character 0")
+        raise ConfigError(f"{where}: got {value!r}, expected a text without NUL characters")
     if hint is Path and isinstance(value, str):
         if not value:
             raise ConfigError(f"{where}: got an empty path")

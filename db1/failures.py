@@ -85,10 +85,10 @@ def describe(error: BaseException) -> str | None:
     if isinstance(error, OSError):
         return _of_system(error)
     if isinstance(error, UnicodeDecodeError):
-        return f"the input is no UTF-8 text (byte {error.start}: {error.reason})"
+        return f"the input is not UTF-8 text (byte {error.start}: {error.reason})"
     if isinstance(error, UnicodeEncodeError) and "surrogate" in error.reason:
         return (
-            f"{error.object[max(0, error.start - 20) : error.end]!r}: no valid Unicode, which "
+            f"{error.object[max(0, error.start - 20) : error.end]!r}: not valid Unicode, which "
             "cannot be written as UTF-8"
         )
     if isinstance(error, RuntimeError):

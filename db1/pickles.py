@@ -102,7 +102,7 @@ def load_pickled(
         raise CheckpointError(f"{path}: no such file")
     if not zipfile.is_zipfile(path) or not _begins_as_zip(path):
         raise CheckpointError(
-            f"{path}: truncated, or no file of torch.save's zip format (torch 1.6 or newer)"
+            f"{path}: truncated, or not a file in torch.save's zip format (torch 1.6 or newer)"
         )
     try:
         if "constants.pkl" in torch._C.PyTorchFileReader(str(path)).get_all_records():

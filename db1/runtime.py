@@ -486,7 +486,7 @@ def read_metrics(folder: Path | str, kind: str | None = None) -> list[dict[str, 
     except ValueError as error:
         if len(records) + 1 == len(lines):  # a run that was killed in the middle of a line
             return _of_kind(records, kind)
-        raise DataError(f"{path} line {len(records) + 1}: no JSON ({error})") from error
+        raise DataError(f"{path} line {len(records) + 1}: not JSON ({error})") from error
     return _of_kind(records, kind)
 
 

@@ -48,7 +48,7 @@ class SameStep:
         if not isinstance(observation, Mapping) or set(observation) != set(self.spec.observation):
             got = sorted(observation) if isinstance(observation, Mapping) else type(observation)
             raise DataError(
-                f"act: got an observation of {got}, expected a dict of the keys "
+                f"act: got an observation of {got}, expected a dict with the keys "
                 f"{sorted(self.spec.observation)}"
             )
         for key, field in self.spec.observation.items():

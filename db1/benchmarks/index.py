@@ -119,7 +119,7 @@ def _blend(
 def _check_same(work: str, results: list[np.ndarray]) -> None:
     for other in results[1:]:
         if not np.array_equal(results[0], other):
-            raise Db1Error(f"bench index: the contenders make different {work}s; a bug of db1")
+            raise Db1Error(f"bench index: the contenders make different {work}s; a bug in db1")
 
 
 def _megatron() -> ModuleType | None:

@@ -98,7 +98,7 @@ def read_released(file: Path) -> tuple[StateDict, int]:
     ]
     if strangers:
         raise CheckpointError(
-            f"{file}: {strangers[:5]} under 'module' are no tensors of floating-point numbers"
+            f"{file}: {strangers[:5]} under 'module' are not tensors of floating-point numbers"
         )
     found = [content.get(key) for key in ("global_steps", "iteration")]
     step = max((value for value in found if isinstance(value, int)), default=0)
@@ -200,7 +200,7 @@ def _check_telling_weights(weights: Mapping[str, Tensor]) -> int:
     missing = [name for name in _DIMENSIONS if name not in weights]
     if missing:
         raise CheckpointError(
-            f"no weights {missing}: this is no released DB1 model, or its names differ"
+            f"no weights {missing}: this is not a released DB1 model, or its names differ"
         )
     for name, dimensions in _DIMENSIONS.items():
         if weights[name].dim() != dimensions:

@@ -190,7 +190,7 @@ def find_checkpoint(run_folder: Path, only: tuple[str, ...] | None = None) -> Ch
     if broken:
         raise CheckpointError(
             f"{run_folder}: all {len(broken)} checkpoints are broken, the newest: {broken[0]}; "
-            f"remove {run_folder / FOLDER} to start anew"
+            f"remove {run_folder / FOLDER} to start over"
         )
     return None
 

@@ -32,7 +32,7 @@ def shipped_model(name: str) -> Path:
         if place.is_dir():
             return place
     raise ConfigError(
-        f"{name}: the model did not come with this copy of db1, expected it in "
+        f"{name}: this copy of db1 does not include the model, expected it in "
         f"{' or '.join(map(str, places))}; update the checkout or the package, copy its folder "
         "there, or name a run folder, a safetensors folder or hf://user/name"
     )

@@ -90,5 +90,7 @@ def _check_names(content: Any, path: Path) -> None:
             continue
         for key in part:
             if isinstance(key, str) and ("/" in key or "\0" in key or key in ("", ".", "..")):
-                raise CheckpointError(f"{path}: {key[:80]!r} is no name of a parameter; refused")
+                raise CheckpointError(
+                    f"{path}: {key[:80]!r} is not the name of a parameter; refused"
+                )
         waiting += part.values()

@@ -111,7 +111,7 @@ def _aliases(metadata: Mapping[str, str], path: Path) -> dict[str, str]:
     try:
         found = parse_json(metadata.get(_ALIASES, "{}"))
     except ValueError as error:
-        raise CheckpointError(f"{path}: its metadata are no JSON: {error}") from None
+        raise CheckpointError(f"{path}: its metadata is not JSON: {error}") from None
     check_shape(found, {str: str}, path, CheckpointError, "metadata")
     return dict(found)
 

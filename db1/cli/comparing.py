@@ -153,7 +153,7 @@ def _print_overall(console: Console, overall: Mapping[str, Any], which: str) -> 
 
 def _print_published(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     if not found:
-        console.print("no task in common with what others published a figure of")
+        console.print("no task in common with published figures")
         return
     rows = {}
     for row in found:

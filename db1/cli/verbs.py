@@ -135,7 +135,7 @@ def _check_together(ctx: Any, by_name: dict[str, Any]) -> None:
     for option, other in EXCLUDES.get(ctx.command.name, ()):
         if option in given and other in given:
             flag = by_name[option].opts[0]
-            raise typer.BadParameter(f"is not heard beside {flag}", ctx=ctx, param=by_name[other])
+            raise typer.BadParameter(f"has no effect with {flag}", ctx=ctx, param=by_name[other])
     for name in sorted(given & INPUTS):
         is_option = by_name[name].param_type_name == "option"
         for one in _each(ctx.params.get(name)):

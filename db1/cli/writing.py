@@ -183,8 +183,7 @@ def _sample(
 def _converse(writer: Writer, writing: Writing) -> None:
     """Reads lines until the end of input; the memory carries over from answer to prompt."""
     typer.echo(
-        "What you type goes on behind what is written. /new forgets all, Ctrl-C takes an answer "
-        "back, Ctrl-D ends."
+        "What you type continues the text. /new starts over, Ctrl-C undoes an answer, Ctrl-D ends."
     )
     seed, between = writing.seed, ""
     while True:

@@ -42,7 +42,7 @@ def load_tokenizer(config: DataConfig, vocabulary: Vocabulary) -> TextTokenizer 
     if tokenizer.size > vocabulary.config.text_size:
         raise DataError(
             f"{path}: tokenizer of {tokenizer.size} ids, expected at most vocabulary.text_size "
-            f"{vocabulary.config.text_size}; raise it or prepare the text anew"
+            f"{vocabulary.config.text_size}; raise it or prepare the text again"
         )
     return tokenizer
 

@@ -208,7 +208,7 @@ async def _json(request: Any) -> dict[str, Any]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise DataError("the request is no JSON object")
+        raise DataError("the request is not a JSON object")
     return found
 
 

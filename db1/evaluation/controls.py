@@ -102,7 +102,7 @@ def plan_controls(
         assert parts is not None
         filled, changed = (as_trained(c, parts) for c in (config, settings_of(config, name)))
         if replace(filled, text=False, pairs=None) == changed:
-            logger.warning("control %s: the evaluation is played that way itself; left out", name)
+            logger.warning("control %s: the evaluation itself is played that way; left out", name)
             continue
         make_plan(parts, changed, selection, data)
         kept.append(name)

@@ -137,7 +137,7 @@ def select_tasks(
     for suite in suites:
         if suite not in known:
             raise ConfigError(
-                f"suite {suite!r}: the run learned no task of it, expected one of {known}"
+                f"suite {suite!r}: the run learned none of its tasks, expected one of {known}"
                 f"{nearest(suite, known)}; name other tasks with --task"
             )
     return [task for task in chosen if task.split("/", 1)[0] in suites]

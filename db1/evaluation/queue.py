@@ -70,7 +70,7 @@ class TaskQueue:
             return None
         except ValueError as error:
             raise DataError(
-                f"{path}: no JSON ({error}); delete it to play the task again"
+                f"{path}: not JSON ({error}); delete it to play the task again"
             ) from error
         check_shape(part, dict, path)
         part, is_whole = unseal(part)

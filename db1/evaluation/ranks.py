@@ -92,7 +92,7 @@ class Ranks:
         except DistError as error:
             reason = str(error).splitlines()[0]
             raise ConfigError(
-                f"rank {self.place.rank}: the first process ended without a word ({reason}); "
+                f"rank {self.place.rank}: the first process ended without a message ({reason}); "
                 "its own output says why"
             ) from error
         return str(word)
@@ -129,5 +129,5 @@ def _connect(place: Rank, host: str, port: int) -> Any:
                 "choose another one, such as 29510"
             ) from error
         raise ConfigError(
-            f"rank {place.rank}: no answer of the first process at {host}:{port} ({reason})"
+            f"rank {place.rank}: no answer from the first process at {host}:{port} ({reason})"
         ) from error

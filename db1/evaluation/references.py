@@ -86,7 +86,7 @@ def find_references(
         The references; None for the choice `none`.
 
     Raises:
-        MissingReference: When there are none, or they span no score.
+        MissingReference: When there are none, or they do not span a score.
         DataError: When a file is broken or another task's.
     """
     if choice == NO_REFERENCE:
@@ -160,7 +160,8 @@ def _measured(
     if entry is None or entry.random is None or entry.expert is None:
         lacks = "random and expert" if entry is None or entry.random is None else "expert"
         raise MissingReference(
-            f"{task_id}: no {lacks} return measured of this environment version; {_others(task_id)}"
+            f"{task_id}: no {lacks} return was measured for this environment "
+            f"version; {_others(task_id)}"
         )
     return References(
         random=float(entry.random["mean"]),
@@ -180,7 +181,7 @@ def _checked(task_id: str, references: References) -> References:
     if not math.isfinite(span) or span == 0:
         raise MissingReference(
             f"{task_id}: its references, random {references.random:.4g} and expert "
-            f"{references.expert:.4g}, span no score; {_others(task_id)}"
+            f"{references.expert:.4g}, do not span a score; {_others(task_id)}"
         )
     return references
 

@@ -116,14 +116,14 @@ def read_results(folder: Path) -> dict[str, Any]:
     try:
         results = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(f"{path}: no JSON ({error}); evaluate again") from error
+        raise DataError(f"{path}: not JSON ({error}); evaluate again") from error
     check_shape(results, dict, path)
     results, is_whole = unseal(results)
     if not is_whole:
-        logger.warning("%s: changed since it was written, by hand or by damage", path)
+        logger.warning("%s: changed since it was written, by hand or by corruption", path)
     missing = {"tasks", "summary", "provenance", "settings"} - set(results)
     if missing:
-        raise DataError(f"{path}: no results file of db1, it lacks {sorted(missing)}")
+        raise DataError(f"{path}: not a results file of db1: it lacks {sorted(missing)}")
     check_shape(results, RESULTS_SHAPE, path)
     for group in (results["summary"], *results["summary"]["by_suite"].values()):
         share = group["share_at_least_50"] or 0.0

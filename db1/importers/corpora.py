@@ -51,7 +51,7 @@ def corpus_documents(name: str | os.PathLike[str]) -> Iterator[str]:
 
     Raises:
         ConfigError: Neither a built-in corpus nor a path.
-        DataError: Text that is no UTF-8, a broken line, or no document at all.
+        DataError: Text that is not UTF-8, a broken line, or no document at all.
         MissingExtra: The package that carries the corpus is not installed.
     """
     num_documents = 0
@@ -118,7 +118,7 @@ def _lines(file: Path) -> Iterator[str]:
                 offset += len(line)
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{file}: byte {offset + error.start} is no UTF-8 ({error.reason}); convert the file"
+            f"{file}: byte {offset + error.start} is not UTF-8 ({error.reason}); convert the file"
         ) from None
     except OSError as error:
         raise DataError(f"{file}: cannot read the text ({error})") from None
@@ -151,7 +151,7 @@ def _checked(text: str, where: str) -> str:
     except UnicodeEncodeError as error:
         raise DataError(
             f"{where}: character {error.start} of the text is a lone surrogate "
-            f"({text[error.start]!r}), which is no valid Unicode; mend the line or leave it out"
+            f"({text[error.start]!r}), which is not valid Unicode; mend the line or leave it out"
         ) from None
     return text
 
@@ -164,7 +164,7 @@ def _json_lines(file: Path) -> Iterator[tuple[int, Any]]:
         try:
             yield number, parse_json(line)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{file} line {number}: no JSON ({error})") from None
+            raise DataError(f"{file} line {number}: not JSON ({error})") from None
 
 
 def _kjv_file() -> Path:

@@ -6,7 +6,7 @@ Step i is the last of its episode where terminals[i] (the task ended) or timeout
 goal that is held, with terminals on step after step, ends an episode once (--terminals). Files
 without `timeouts` are cut behind the most steps of the task (D4RL's own number); --max-steps, and
 --cut-at-jumps wherever next_observations[i] differs from observations[i + 1], cut any file.
-`infos` and `metadata` are left aside. Steps behind the last end are an episode that was still
+`infos` and `metadata` are ignored. Steps behind the last end are an episode that was still
 running: it is dropped unless --keep-incomplete.
 
 D4RL's actions lie in [-1, 1] already. Random and expert returns: `d4rl_datasets.json`.

@@ -162,7 +162,7 @@ def _load_array(file: Path) -> np.ndarray:
         raise DataError(f"{file}: missing; expected the cache of the released DB1") from None
     except (OSError, ValueError, EOFError) as error:
         raise DataError(
-            f"{file}: no plain NumPy array, or truncated ({error}); db1 unpickles nothing"
+            f"{file}: not a plain NumPy array, or truncated ({error}); db1 unpickles nothing"
         ) from None
     if not isinstance(array, np.ndarray) or array.ndim == 0:
         raise DataError(f"{file}: no array with a first axis")

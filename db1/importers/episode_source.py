@@ -145,7 +145,7 @@ class EpisodeSource(ABC):
         origin: Kept in the store's header: kind, name, version, licence, ... (JSON-able).
         num_episodes: Number of episodes.
         references: Published `random` and `expert` returns, as far as known.
-        notes: Sentences for the user, such as about what is left aside.
+        notes: Sentences for the user, such as about what is ignored.
     """
 
     name: str

@@ -262,7 +262,7 @@ def _texts(values: Any, where: str) -> np.ndarray:
         try:
             texts[i] = text.decode("utf-8") if isinstance(text, bytes) else text
         except UnicodeDecodeError as error:
-            raise BadEpisode(f"{where}: step {i} is no UTF-8 ({error.reason})") from None
+            raise BadEpisode(f"{where}: step {i} is not UTF-8 ({error.reason})") from None
         if not isinstance(texts[i], str):
             raise BadEpisode(f"{where}: step {i} is {type(text).__name__}, expected text")
         texts[i] = str(texts[i])

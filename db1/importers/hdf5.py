@@ -32,7 +32,7 @@ def open_hdf5(path: Path) -> Any:
     try:
         file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
     except OSError as error:
-        raise DataError(f"{path}: no readable HDF5 file, or a truncated one ({error})") from None
+        raise DataError(f"{path}: not a readable HDF5 file, or a truncated one ({error})") from None
     status = path.stat()
     try:
         _check_contained(path, (status.st_ino, status.st_size, status.st_mtime_ns))

@@ -5,7 +5,7 @@
     text_observations       list<string>         rewards            list<float>
     image_observations      list<struct<bytes, path>>
 
-At least one column of observations and exactly one of actions; further columns are left aside.
+At least one column of observations and exactly one of actions; further columns are ignored.
 Pictures are 84x84 with four grey frames, the newest last, as channels: see `pictures.py` for what
 is stored. Actions of the MuJoCo tasks are rescaled from their bounds (`jat_tasks.py`); actions that
 a recorded policy chose outside of them need --clip-actions. JAT does not say how an episode ended:
@@ -242,7 +242,7 @@ def _import_all(
     for summary in done.values():
         counts.update(summary.counts)
     notes = [f"{len(done)} tasks, each in {out}/<suite>/<task>"]
-    notes += [f"left aside {others} sets that are no control task"] if others else []
+    notes += [f"ignored {others} sets that are not control tasks"] if others else []
     return ImportSummary(
         source=source,
         out=out,
@@ -316,10 +316,10 @@ def _columns(names: list[str], where: str) -> tuple[list[str], str, tuple[str, .
     if REWARDS not in names or not observations or len(actions) != 1:
         raise DataError(
             f"{where}: columns {sorted(names)}, expected {REWARDS}, one of {ACTIONS} and at least "
-            f"one of {tuple(OBSERVATIONS)}; this is no parquet of a JAT control task"
+            f"one of {tuple(OBSERVATIONS)}; this is not a parquet file of a JAT control task"
         )
     others = sorted({*names} - {*observations, *actions, REWARDS})
-    notes = (f"left aside the columns {', '.join(others)}",) if others else ()
+    notes = (f"ignored the columns {', '.join(others)}",) if others else ()
     return observations, actions[0], notes
 
 

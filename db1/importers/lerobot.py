@@ -10,7 +10,7 @@
 With --fps the steps nearest to k / fps seconds are kept; a kept step has its own action and
 observation, and the sum of the rewards up to the next kept one. A set of many tasks becomes the
 store of one of them with --only; --instruction-field also gives every step its text as an
-observation. Further features are left aside.
+observation. Further features are ignored.
 
 Frames of videos are decoded by PyAV one episode at a time, in the order of the file.
 """
@@ -217,7 +217,7 @@ class LerobotSource(EpisodeSource):
         used = {*self._features, ACTION, *_FLAGS, *_BOOKKEEPING}
         rest = sorted(set(self.layout.features) - used)
         if rest:
-            yield f"left aside the features {', '.join(rest)}"
+            yield f"ignored the features {', '.join(rest)}"
         if REWARD not in self.layout.features:
             yield f"the set has no {REWARD}: rewards are 0"
 

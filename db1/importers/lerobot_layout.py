@@ -342,7 +342,7 @@ def _json(folder: Folder, name: str) -> Mapping[str, Any]:
     try:
         content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: no readable JSON ({error})") from None
+        raise DataError(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(content, dict):
         raise DataError(f"{path}: {type(content).__name__}, expected an object")
     return content
@@ -360,7 +360,7 @@ def _json_lines(folder: Folder, name: str) -> Iterator[Mapping[str, Any]]:
                     raise DataError(f"{path}:{number}: expected an object")
                 yield content
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: no readable JSON lines ({error})") from None
+        raise DataError(f"{path}: not readable as JSON lines ({error})") from None
 
 
 def _table(folder: Folder, name: str, wanted: Sequence[str] = ("",)) -> dict[str, list[Any]]:
@@ -376,4 +376,4 @@ def _table(folder: Folder, name: str, wanted: Sequence[str] = ("",)) -> dict[str
             names = [n for n in file.schema_arrow.names if n.startswith(tuple(wanted))]
             return file.read(columns=names).to_pydict()
     except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"{path}: no parquet file, or truncated ({error})") from None
+        raise DataError(f"{path}: not a parquet file, or truncated ({error})") from None

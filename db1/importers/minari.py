@@ -2,7 +2,7 @@
 
 Minari stores T + 1 observations of T steps; the last one becomes the episode's metadata
 `final_observation` (where it is numbers or text of at most 1,024 values), so that `export_minari`
-can give it back. Infos are left aside. Box actions are rescaled from the bounds of the action space
+can give it back. Infos are ignored. Box actions are rescaled from the bounds of the action space
 to [-1, 1]. See `spaces.py` for the fields, `pictures.py` for images.
 
 The spaces must stand in the data set's metadata.json: db1 does not build the environment that a
@@ -183,7 +183,7 @@ def find_dataset(source: str) -> Path:
         if (folder / "metadata.json").is_file():
             return folder
     if Path(source).exists():
-        raise DataError(f"{source}: no Minari data set (it has no metadata.json or data/)")
+        raise DataError(f"{source}: not a Minari data set (it has no metadata.json or data/)")
     _storage_class()
     from minari.dataset.minari_dataset import parse_dataset_id
     from minari.storage.datasets_root_dir import get_dataset_path
@@ -217,7 +217,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     try:
         metadata = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{file}: unreadable ({error}); no Minari data set") from None
+        raise DataError(f"{file}: unreadable ({error}); not a Minari data set") from None
     if not isinstance(metadata, dict):
         raise DataError(f"{file}: got {str(metadata)[:60]!r}, expected an object with the spaces")
     total = metadata.setdefault("total_episodes", 0)

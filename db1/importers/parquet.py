@@ -111,7 +111,7 @@ class ParquetRows:
             return opened
         except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
             raise DataError(
-                f"{file}: no parquet file, or truncated ({one_line(str(error))})"
+                f"{file}: not a parquet file, or truncated ({one_line(str(error))})"
             ) from None
 
 
@@ -155,7 +155,7 @@ class RowCursor:
         except (OSError, pyarrow.ArrowException) as error:
             self.close()
             raise BadEpisode(
-                f"{path}: no parquet file, or truncated ({one_line(str(error))})"
+                f"{path}: not a parquet file, or truncated ({one_line(str(error))})"
             ) from None
 
     def close(self) -> None:

@@ -93,7 +93,7 @@ class Picture:
         return picture if image_size is None else picture.resized(image_size, image_size)
 
     def resized(self, height: int, width: int) -> Picture:
-        """Stored with another size; DataError when that is no multiple of 16."""
+        """Stored with another size; DataError when that is not a multiple of 16."""
         if height % PATCH_SIZE or width % PATCH_SIZE or height <= 0 or width <= 0:
             raise DataError(
                 f"image size {height}x{width}, expected multiples of {PATCH_SIZE} pixels"

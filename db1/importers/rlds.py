@@ -249,7 +249,7 @@ class RldsSource(EpisodeSource):
 
     def _notes(self, rest: list[str]) -> Iterator[str]:
         if rest:
-            yield f"left aside the features {', '.join(rest)}"
+            yield f"ignored the features {', '.join(rest)}"
         if self._reward is None:
             yield f"the set has no {REWARD}: rewards are 0"
         kept = "a step like the others" if self._keeps_last else "the final observation"

@@ -84,7 +84,7 @@ class Feature:
 
 
 def read_features(path: Path) -> tuple[dict[str, Feature], dict[str, Feature], tuple[str, ...]]:
-    """Features of a step and of the episode, by path, and the paths that are left aside.
+    """Features of a step and of the episode, by path, and the paths that are ignored.
 
     Raises:
         DataError: Unreadable, or without `steps`.
@@ -99,7 +99,7 @@ def read_features(path: Path) -> tuple[dict[str, Feature], dict[str, Feature], t
             if name != "steps":
                 of_episode |= {f.path: f for f in _leaves(top[name], name, unknown)}
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: no readable JSON ({error})") from None
+        raise DataError(f"{path}: not readable as JSON ({error})") from None
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: no features of RLDS episodes (lacks {error}); expected `steps`, a data set "

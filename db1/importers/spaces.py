@@ -52,7 +52,7 @@ def parse_space(text: Any, where: str) -> Space:
             return space
     except (TypeError, ValueError, KeyError, RecursionError):
         pass
-    raise DataError(f"{where}: no description of a space: {str(text)[:80]!r}")
+    raise DataError(f"{where}: not a description of a space: {str(text)[:80]!r}")
 
 
 def observation_fields(
@@ -197,7 +197,7 @@ def _leaves(space: Any, key: str, where: str, depth: int = 0) -> list[tuple[str,
     if depth > MAX_DEPTH:
         raise DataError(f"{where}: spaces inside spaces, more than {MAX_DEPTH} deep")
     if not isinstance(space, Mapping) or not isinstance(space.get("type"), str):
-        raise DataError(f"{where} {key!r}: no description of a space: {str(space)[:80]!r}")
+        raise DataError(f"{where} {key!r}: not a description of a space: {str(space)[:80]!r}")
     if space["type"] not in ("Dict", "Tuple"):
         return [(key, space)]
     expected = dict if space["type"] == "Dict" else list

@@ -100,7 +100,7 @@ class TdMpc2Source(EpisodeSource):
         self.action = action_field(self._field(ACTION, known), options)
         rest = {*self._file(0).names} - {*self._keys, ACTION, REWARD, TASK, TERMINATED, SUCCESS}
         if rest:
-            self.notes += (f"left aside the tensors {', '.join(sorted(rest))}",)
+            self.notes += (f"ignored the tensors {', '.join(sorted(rest))}",)
         self.origin = {
             "kind": "tdmpc2",
             "source": self.name,
@@ -266,7 +266,7 @@ class TdMpc2Source(EpisodeSource):
             if not self._options.drop_first:
                 raise BadEpisode(
                     f"{where}: reward {rewards[0]:g} in row 0, where TD-MPC2 has none; pass "
-                    "--drop-first to leave it aside"
+                    "--drop-first to ignore it"
                 )
         flags = {
             name: bool(np.nan_to_num(self._rows(place, name)).any())

@@ -97,8 +97,8 @@ def _length(file: Any, path: Path) -> int:
     length, crc = _HEADER.unpack(header)
     if masked_crc(header[:8]) != crc:
         raise DataError(
-            f"{path}: wrong checksum of a record's length at byte {offset}; no TFRecord file, or a "
-            "corrupt one"
+            f"{path}: wrong checksum of a record's length at byte {offset}; not a TFRecord file, "
+            "or a corrupt one"
         )
     return length
 
@@ -122,7 +122,7 @@ def parse_example(data: bytes, where: str) -> dict[str, Values]:
                 name, values = _entry(entry)
                 found[name] = values
     except (IndexError, ValueError, TypeError, struct.error) as error:
-        raise BadEpisode(f"{where}: no tf.train.Example ({error})") from None
+        raise BadEpisode(f"{where}: not a tf.train.Example ({error})") from None
     return found
 
 

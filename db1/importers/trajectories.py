@@ -138,7 +138,7 @@ class TrajectorySource(EpisodeSource):
         self.notes = tuple(
             note
             for note in (
-                f"left aside the arrays {', '.join(rest)}" if rest else "",
+                f"ignored the arrays {', '.join(rest)}" if rest else "",
                 "" if REWARD in self._arrays else "nothing is mapped to reward: rewards are 0",
                 self._incomplete,
             )
@@ -294,7 +294,7 @@ class TrajectorySource(EpisodeSource):
             or not ((actions == 0) | (actions == 1)).all()
             or (actions.sum(axis=1) != 1).any()
         ):
-            raise BadEpisode(f"{self._files[place.file]}: actions are no one-hot rows")
+            raise BadEpisode(f"{self._files[place.file]}: actions are not one-hot rows")
         return actions.argmax(axis=1)
 
     def _described(self, place: _Place) -> dict[str, Any]:

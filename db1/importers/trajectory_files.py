@@ -135,7 +135,7 @@ class NpzTrajectories(TrajectoryFile):
         try:
             self._archive = zipfile.ZipFile(path)
         except (OSError, zipfile.BadZipFile) as error:
-            raise BadEpisode(f"{path}: no NPZ file, or truncated ({error})") from None
+            raise BadEpisode(f"{path}: not an NPZ file, or truncated ({error})") from None
         self._members: dict[str, tuple[Any, int, tuple[int, ...], np.dtype]] = {}
 
     def blocks(self) -> list[str]:
@@ -198,7 +198,7 @@ class ParquetTrajectories(TrajectoryFile):
             with parquet.ParquetFile(path) as file:
                 self._schema, self._num_rows = file.schema_arrow, file.metadata.num_rows
         except (OSError, pyarrow.ArrowException) as error:
-            raise BadEpisode(f"{path}: no parquet file, or truncated ({error})") from None
+            raise BadEpisode(f"{path}: not a parquet file, or truncated ({error})") from None
         self._cursors: dict[str, RowCursor] = {}
 
     def blocks(self) -> list[str]:

@@ -82,7 +82,7 @@ class VideoReader:
             stream = self._container.streams.video[0]
         except (av.error.FFmpegError, OSError, IndexError) as error:
             self.close()
-            raise DataError(f"{path}: no readable video, or truncated ({error})") from None
+            raise DataError(f"{path}: not a readable video, or truncated ({error})") from None
         stream.thread_type = "AUTO"
         self._path = path
         self._frames = self._container.decode(stream)

@@ -130,7 +130,7 @@ def _split(
         number = json_field(record, "question_id", int, questions)
         image_id = json_field(record, "image_id", int, questions)
         if number in seen:
-            raise DataError(f"{questions}: question id {number} stands there twice")
+            raise DataError(f"{questions}: question id {number} appears twice")
         seen.add(number)
         if answered is not None:
             _check_annotation(answered.get(number), number, image_id, annotations, questions)
@@ -155,7 +155,7 @@ def _annotations(file: Path) -> dict[int, _Answered]:
     for record in json_elements(file, "annotations"):
         number = json_field(record, "question_id", int, file)
         if number in answered:
-            raise DataError(f"{file}: question id {number} stands there twice")
+            raise DataError(f"{file}: question id {number} appears twice")
         answers = [
             json_field(answer, "answer", str, file).strip()
             for answer in json_field(record, "answers", list, file)

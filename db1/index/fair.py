@@ -205,7 +205,7 @@ class FairBlend:
             else:
 
                 def build() -> np.ndarray:
-                    logger.info("laying out the order of %d samples, once", length)
+                    logger.info("computing the order of %d samples, once", length)
                     return fair_table(self._parts, length, BLOCK)
 
                 self._table = self._cache.array(

@@ -228,7 +228,7 @@ class ImageTextWriter:
             progress: Called after every batch.
 
         Raises:
-            ConfigError: No answer, an empty one, or one that stands there twice.
+            ConfigError: No answer, an empty one, or one that appears twice.
         """
         texts = self._answer_tokens(answers)
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
@@ -300,7 +300,7 @@ class ImageTextWriter:
                 raise ConfigError("answers: one of the list is empty")
         if len(set(answers)) < len(answers):
             twice = next(a for i, a in enumerate(answers) if a in answers[:i])
-            raise ConfigError(f"answers: {twice!r} stands in the list twice")
+            raise ConfigError(f"answers: {twice!r} is in the list twice")
         end = self._tokenizer.end_of_text
         return [[*self._tokenizer.encode(f" {a.strip()}").tolist(), end] for a in answers]
 

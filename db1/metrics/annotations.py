@@ -60,7 +60,7 @@ def read_captions(path: Path, split: str | None = None) -> dict[int, tuple[str, 
         return _store_captions(_store(path, CAPTION))
     content = _read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
-        raise DataError(f'{path}: no captions of COCO, it has no list "images"')
+        raise DataError(f'{path}: not captions of COCO: it has no list "images"')
     if "annotations" not in content:
         return _karpathy_captions(path, content["images"], split or "test")
     found: dict[int, list[str]] = {
@@ -87,7 +87,7 @@ def read_answers(path: Path) -> dict[int, AnsweredQuestion]:
         return _store_answers(_store(path, QUESTION))
     content = _read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
-        raise DataError(f'{path}: no annotations of VQA, it has no list "annotations"')
+        raise DataError(f'{path}: not annotations of VQA: it has no list "annotations"')
     found = {}
     for record in content["annotations"]:
         answers = _field(record, "answers", list, path)
@@ -109,16 +109,18 @@ def read_results(path: Path, id_key: str, text_key: str) -> dict[int, str]:
         text_key: `caption` or `answer`.
 
     Raises:
-        DataError: No list of such objects, or an id that stands there twice.
+        DataError: No list of such objects, or an id that appears twice.
     """
     content = _read_json(path)
     if not isinstance(content, list) or not content:
-        raise DataError(f'{path}: no result file, expected [{{"{id_key}": 1, "{text_key}": ""}}]')
+        raise DataError(
+            f'{path}: not a result file, expected [{{"{id_key}": 1, "{text_key}": ""}}]'
+        )
     found: dict[int, str] = {}
     for record in content:
         number = _field(record, id_key, int, path)
         if number in found:
-            raise DataError(f"{path}: {id_key} {number} stands there twice")
+            raise DataError(f"{path}: {id_key} {number} appears twice")
         found[number] = _field(record, text_key, str, path)
     return found
 

@@ -213,7 +213,7 @@ def spice_scores(output: str, num_items: int) -> tuple[float, np.ndarray]:
             scores[int(entry["image_id"])] = math.nan if value is None else float(value)
             num_items -= 1
     except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise DataError(f"SPICE wrote something else than its scores ({error!r})") from None
+        raise DataError(f"SPICE wrote something other than its scores ({error!r})") from None
     if num_items:
         raise DataError(f"SPICE wrote no score for {num_items} of {len(scores)} captions")
     scores = np.nan_to_num(scores)

@@ -25,7 +25,7 @@ def normalise(returns: np.ndarray, random: float, expert: float) -> np.ndarray:
     span = expert - random
     if not np.isfinite(span) or span == 0:
         raise DataError(
-            f"reference returns random {random}, expert {expert} span no score; "
+            f"reference returns random {random}, expert {expert} do not span a score; "
             f"collect the references again with a better expert"
         )
     return (np.asarray(returns, dtype=np.float64) - random) / span

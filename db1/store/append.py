@@ -161,5 +161,5 @@ class StoreWriter:
                 raise
             raise DataError(
                 f"{self.path}: cannot write {self.NOUN} {number}: {error}; the {number} "
-                f"{self.NOUN}s before it are complete; free space and go on"
+                f"{self.NOUN}s before it are complete; free space and run the same command again"
             ) from error

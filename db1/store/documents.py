@@ -368,14 +368,14 @@ class DocumentStore:
         try:
             content = np.memmap(file, dtype=np.uint8, mode="r")
         except (OSError, ValueError) as error:
-            raise DataError(f"{file}: no readable document index ({error})") from None
+            raise DataError(f"{file}: not a readable document index ({error})") from None
         code, num_sequences, num_entries = _read_head(file, content[: _HEAD.size].tobytes())
         self._dtype = np.dtype(DTYPES[code])
         plain = _HEAD.size + num_sequences * 12 + num_entries * 8
         if len(content) not in (plain, plain + num_sequences) or num_entries < 1:
             raise DataError(
                 f"{file}: {len(content)} bytes, expected {plain} for {num_sequences} sequences and "
-                f"{num_entries} document entries; the file is truncated or foreign"
+                f"{num_entries} document entries; the file is truncated or of another format"
             )
         ends = np.cumsum([_HEAD.size, num_sequences * 4, num_sequences * 8, num_entries * 8])
         self._lengths = content[ends[0] : ends[1]].view("<i4")
@@ -451,7 +451,9 @@ def _starts(lengths: np.ndarray, itemsize: int) -> np.ndarray:
 
 def _read_head(file: Path, head: bytes) -> tuple[int, int, int]:
     if len(head) < _HEAD.size or head[: len(MAGIC)] != MAGIC:
-        raise DataError(f"{file}: starts with {head[:9]!r}, expected {MAGIC!r}: no document index")
+        raise DataError(
+            f"{file}: starts with {head[:9]!r}, expected {MAGIC!r}: not a document index"
+        )
     _, version, code, num_sequences, num_entries = _HEAD.unpack(head)
     if version != IDX_VERSION:
         raise DataError(f"{file}: index version {version}, expected {IDX_VERSION}")

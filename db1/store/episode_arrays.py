@@ -70,7 +70,7 @@ def _cast(values: Any, spec: FieldSpec, where: str) -> np.ndarray:
         for value in array.flat:
             spec.check(value, where)
             if not _is_unicode(value):
-                raise DataError(f"{where}: {value!r} is no valid Unicode text (a lone surrogate)")
+                raise DataError(f"{where}: {value!r} is not valid Unicode text (a lone surrogate)")
         return array
     kinds = {"image": "u", "discrete": "iub", "continuous": "fiub"}[spec.kind]
     if array.dtype.kind not in kinds or (spec.kind == "image" and array.dtype != np.uint8):

@@ -98,7 +98,7 @@ class StoreFile:
             if part == 0:
                 raise DataError(
                     f"{self.path}: {os.fstat(descriptor.number).st_size} bytes, expected at least "
-                    f"{offset + len(content)}; the store was cut or is damaged, make it again"
+                    f"{offset + len(content)}; the store is truncated or damaged, make it again"
                 )
             done += part
 

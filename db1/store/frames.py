@@ -61,7 +61,8 @@ def decode_frame(codec: FrameCodec, content: bytes, out: np.ndarray, where: str)
                 out[:, :, channel] = frame
     except (ValueError, OSError, SyntaxError, zlib.error) as error:
         raise DataError(
-            f"{where}: {len(content)} bytes that are no frame of shape {out.shape} ({error}); the "
+            f"{where}: {len(content)} bytes that are not a frame of shape "
+            f"{out.shape} ({error}); the "
             "store is damaged, make it again"
         ) from None
 

@@ -110,5 +110,5 @@ def _check_text(text: object, where: str, *, may_be_empty: bool) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise DataError(
-            f"{where}: character {error.start} is a lone surrogate, which is no valid Unicode"
+            f"{where}: character {error.start} is a lone surrogate, which is not valid Unicode"
         ) from None

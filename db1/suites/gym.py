@@ -43,7 +43,7 @@ class GymEnv(TaskEnv):
         max_steps: Steps after which an episode is cut off.
 
     Raises:
-        DataError: When its spaces cannot be said in tokens.
+        DataError: When its spaces cannot be expressed in tokens.
     """
 
     def __init__(self, task_id: str, env: gymnasium.Env, max_steps: int) -> None:

@@ -180,7 +180,7 @@ def _choices(space: gs.Space, where: str) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(space, gs.Box):
         low = np.asarray(space.low, np.int64)
         return np.asarray(space.high, np.int64) - low + 1, low
-    raise DataError(f"{where}: {space} cannot be said in tokens, expected {KNOWN}")
+    raise DataError(f"{where}: {space} cannot be expressed in tokens, expected {KNOWN}")
 
 
 def _is_picture(space: gs.Box) -> bool:
@@ -346,7 +346,7 @@ class StepAdapter:
         from_native: The reverse.
 
     Raises:
-        DataError: When a space cannot be said in tokens, or a step has too many.
+        DataError: When a space cannot be expressed in tokens, or a step has too many.
     """
 
     def __init__(self, observation_space: gs.Space, action_space: gs.Space, where: str) -> None:

@@ -12,7 +12,7 @@ def num_patches(height: int, width: int, patch_size: int) -> int:
     """Number of patches of an image, row-major.
 
     Raises:
-        DataError: When a side is no multiple of the patch.
+        DataError: When a side is not a multiple of the patch.
     """
     if height % patch_size or width % patch_size:
         raise DataError(

@@ -81,7 +81,7 @@ class ImageFile:
             raise self._too_large(str(error), max_pixels) from None
         except Image.UnidentifiedImageError:
             raise DataError(
-                f"{where}: starts with {content[:8]!r}, which is none of the image formats "
+                f"{where}: starts with {content[:8]!r}, which is not one of the image formats "
                 f"{', '.join(IMAGE_FILE_FORMATS)}; convert the file"
             ) from None
         except Exception as error:  # Pillow's plugins raise anything on broken headers

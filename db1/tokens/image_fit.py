@@ -54,7 +54,7 @@ class Augmentation(Checked):
 
 
 def check_fit(image_size: int, fit: str) -> None:
-    """Raises ConfigError for a side that is no multiple of the patch or an unknown fit."""
+    """Raises ConfigError for a side that is not a multiple of the patch or an unknown fit."""
     if image_size < PATCH_SIZE or image_size % PATCH_SIZE:
         raise ConfigError(
             f"image_size: got {image_size}, expected a multiple of the patch size {PATCH_SIZE}"

@@ -75,8 +75,8 @@ class TextTokenizer:
         end_of_text = end_of_text_id(self._tokenizer, parsed)
         if end_of_text is None:
             raise DataError(
-                f"{where}: the tokenizer has no {END_OF_TEXT} token, and names no other one that "
-                "ends a text (eos_token of a tokenizer_config.json beside it)"
+                f"{where}: the tokenizer has no {END_OF_TEXT} token, and names no other "
+                "end-of-text token (eos_token of a tokenizer_config.json beside it)"
             )
         self.end_of_text = end_of_text
         self.size = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
@@ -212,7 +212,7 @@ class TextTokenizer:
                 yield
         except LibraryPanic as panic:
             raise DataError(
-                f"{self._where}: the tokenizer gives up on a text of this kind ({panic}); its "
+                f"{self._where}: the tokenizer fails on a text of this kind ({panic}); its "
                 "regular expression needs too many steps, take another tokenizer or leave that "
                 "text out"
             ) from None
@@ -271,5 +271,5 @@ def _check_text(text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise DataError(
-            f"text: character {error.start} is a lone surrogate, which is no valid Unicode"
+            f"text: character {error.start} is a lone surrogate, which is not valid Unicode"
         ) from None

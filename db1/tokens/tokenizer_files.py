@@ -121,7 +121,7 @@ def _gpt2(folder: Path) -> str:
         model = models.BPE.from_file(str(folder / VOCABULARY_FILE), str(folder / MERGES_FILE))
     except Exception as error:  # the library raises a bare Exception
         raise DataError(
-            f"{folder}: {VOCABULARY_FILE} and {MERGES_FILE} are no byte-level BPE ({error})"
+            f"{folder}: {VOCABULARY_FILE} and {MERGES_FILE} are not a byte-level BPE ({error})"
         ) from None
     return _with_end(byte_level(model).to_str(), _named_end(folder))
 

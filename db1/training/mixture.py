@@ -67,7 +67,7 @@ class RunMixture:
         saved = MixtureSchedule.load(self._run_folder) if start else None
         if start and saved is None:
             logger.warning(
-                "%s: no mixture.json; today's weights hold for all steps", self._run_folder
+                "%s: no mixture.json; the present weights apply to all steps", self._run_folder
             )
         if saved is None:
             schedule = MixtureSchedule.plan(self._shares, self._num_samples)

@@ -41,7 +41,7 @@ def read_recordings(folder: Path, results: Mapping[str, Any]) -> dict[str, dict[
         try:
             entry = parse_json(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise DataError(f"{path}: no recording ({error}); run `db1 record` again") from error
+            raise DataError(f"{path}: not a recording ({error}); run `db1 record` again") from error
         check_shape(entry, _SHAPE, path)
         task, stamp = entry["task"], entry["stamp"]
         if task not in results["tasks"]:

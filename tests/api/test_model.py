@@ -130,8 +130,8 @@ def test_prompts_come_from_episodes_or_a_store(model: db1.Model, tmp_path: Path)
     "observation, message",
     [
         ({"state": np.zeros(3)}, "shape"),
-        ({"other": np.zeros(4)}, "expected a dict of the keys"),
-        (np.zeros(4), "expected a dict of the keys"),
+        ({"other": np.zeros(4)}, "expected a dict with the keys"),
+        (np.zeros(4), "expected a dict with the keys"),
         ({"state": np.full(4, np.nan)}, "not finite"),
     ],
 )
@@ -182,7 +182,8 @@ def test_names_of_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: P
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(shipped, "_PACKAGE", tmp_path / "site" / "db1")
-    with pytest.raises(ConfigError, match=r"base: the model did not come with .*models/db1_base"):
+    expected = r"base: this copy of db1 does not include the model.*models/db1_base"
+    with pytest.raises(ConfigError, match=expected):
         db1.load("base")
     place = tmp_path / "site" / "db1" / "models" / "db1_base"
     place.parent.mkdir(parents=True)

@@ -161,9 +161,9 @@ def test_every_layout_loads_directly(published: Path, tmp_path: Path) -> None:
         ),
         (
             lambda w: w.update({"h.0.dec_attn.o_net.weight": torch.zeros(32, 32).long()}),
-            "no tensors of floating-point numbers",
+            "not tensors of floating-point numbers",
         ),
-        (lambda w: w.pop("word_embedding.weight"), "no released DB1 model"),
+        (lambda w: w.pop("word_embedding.weight"), "not a released DB1 model"),
     ],
     ids=[
         "missing",

@@ -61,7 +61,7 @@ def test_no_file_of_states_executes(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / "zero_pp_rank_0_mp_rank_00_optim_states.pt").write_bytes(content)
         for read in (check_states, lambda f: load_state(next(f.iterdir()))):
-            with pytest.raises(CheckpointError, match="refused, nothing was run|no file of torch"):
+            with pytest.raises(CheckpointError, match="nothing was run|not a file in torch"):
                 read(folder)
     assert not target.exists()
 
@@ -92,7 +92,7 @@ def test_a_program_in_place_of_states(tmp_path: Path) -> None:
 def test_names_of_parameters_stay_names(tmp_path: Path, name: str) -> None:
     """DeepSpeed makes a folder of each when it rewrites states for other processes."""
     torch.save({"param_shapes": [OrderedDict({name: torch.Size([1])})]}, tmp_path / "x.pt")
-    with pytest.raises(CheckpointError, match="is no name of a parameter"):
+    with pytest.raises(CheckpointError, match="is not the name of a parameter"):
         check_states(tmp_path)
 
 

@@ -24,7 +24,7 @@ ARGUMENTS = {
     "eval x --scores /nonexistent": "/nonexistent: no such file or folder",
     "eval x --temperature 0.5": "--temperature': goes with --sample only",
     "collect tsp/uniform20 --episodes 99999999999999999999": "expected a number of 64 bits",
-    "collect --config x.yaml --episodes 5": "--episodes': is not heard beside --config",
+    "collect --config x.yaml --episodes 5": "--episodes': has no effect with --config",
     "inspect x.yaml --slot 3": "--slot': goes with --step only",
     "report x --run /nope": "/nope: no such file or folder",
     "report x --film-megabytes 3": "goes with --html only",

@@ -58,7 +58,7 @@ def test_another_text_in_sliding_windows(db1: Run, run: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("--text", "latin.txt"), "latin.txt: byte 6 is no UTF-8"),
+        (("--text", "latin.txt"), "latin.txt: byte 6 is not UTF-8"),
         (("--text", "blank.txt"), "no document holds any text"),
         (("--text", "nothing.txt"), "nor a path"),
         (("--text", "kjv", "--corpus", "psalm"), "leave out --corpus"),

@@ -136,7 +136,7 @@ def test_perfect_results_from_elsewhere(db1, folder: Path, tmp_path: Path) -> No
     status, _, err = db1("score", "captions", official, file)
     assert status == 2 and "1 image_id(s) that the annotations do not have: 5" in err
     for content, words in (
-        ("[]", "no result file"),
+        ("[]", "not a result file"),
         ('[{"image_id": 42}]', "'caption' is None, expected str"),
         ('[{"image_id": 42, "caption": "a"}, {"image_id": 42, "caption": "b"}]', "twice"),
         ("nonsense", "cannot be read as JSON"),
@@ -226,7 +226,7 @@ def test_refuses_bad_images(db1, folder: Path, images: Path, tmp_path: Path) -> 
     (tmp_path / "none").mkdir()
     for name, words in (
         ("cut.jpg", "cannot decode the image"),
-        ("text.png", "none of the image formats"),
+        ("text.png", "not one of the image formats"),
         ("empty.png", "an empty file"),
         ("absent.png", "no such image file or folder"),
         ("none", "no image in this folder"),

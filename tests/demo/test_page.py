@@ -67,7 +67,7 @@ def test_a_dropped_image_and_a_bad_one(page: Any) -> None:
     page.check()
     page.script(DROP, base64.b64encode(b"no picture").decode(), "bad.png")
     page.wait_until("return document.getElementById('image-error').textContent", seconds=240)
-    assert "none of the image formats" in page.script(TEXT, "image-error")
+    assert "not one of the image formats" in page.script(TEXT, "image-error")
     assert page.script("return document.getElementById('image').hidden")
     assert page.foreign_requests() == []
 

@@ -84,13 +84,13 @@ def test_an_episode_is_streamed(address: str) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "words"),
     [
-        ("/api/caption", b"no picture", "none of the image formats"),
+        ("/api/caption", b"no picture", "not one of the image formats"),
         ("/api/caption", b"", "empty file"),
         ("/api/caption", png()[:500], "cannot decode the image"),
         ("/api/caption", bytes(10 * 2**20 + 1), "more than 10 MiB"),
         ("/api/answer", png(), "question: empty"),
         ("/api/answer?question=" + "why%20" * 200, png(), "tokens too long"),
-        ("/api/chat", b"[]", "no JSON object"),
+        ("/api/chat", b"[]", "not a JSON object"),
         ("/api/chat", {"text": 3}, "text: got 3"),
         ("/api/chat", {"text": "a", "max_tokens": 0}, "max_tokens: got 0"),
         ("/api/chat", {"text": "a" * 20_001}, "20001 characters"),

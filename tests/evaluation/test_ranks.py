@@ -79,5 +79,5 @@ def test_one_that_never_came_is_not_waited_for_for_ever(
 def test_a_first_that_is_gone_is_one_clear_error(first_and_second: tuple[Ranks, Ranks]) -> None:
     first, second = first_and_second
     first._store = None  # frees the server
-    with pytest.raises(ConfigError, match="rank 1: the first process ended without a word"):
+    with pytest.raises(ConfigError, match="rank 1: the first process ended without a message"):
         second.first_does(lambda: None)

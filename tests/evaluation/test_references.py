@@ -78,7 +78,7 @@ def test_humans_are_references_of_atari(tmp_path: Path) -> None:
 
 def test_a_span_of_nothing_is_no_reference(tmp_path: Path) -> None:
     scores = measured(tmp_path, CARTPOLE, 7.0, 7.0)
-    with pytest.raises(MissingReference, match=r"random 7 and expert 7, span no score"):
+    with pytest.raises(MissingReference, match=r"random 7 and expert 7, do not span a score"):
         find(CARTPOLE, None, tmp_path, scores)
 
 

@@ -205,7 +205,7 @@ def test_vqa_in_the_folders_of_the_official_tools(tmp_path: Path) -> None:
         ("v2_OpenEnded_mscoco_train2014_questions.json", "questions", lambda q: q[1:],
          "answers to question id 9000, which is not in"),
         ("v2_OpenEnded_mscoco_train2014_questions.json", "questions", lambda q: [*q, q[0]],
-         "question id 9000 stands there twice"),
+         "question id 9000 appears twice"),
         ("v2_mscoco_train2014_annotations.json", "annotations",
          lambda a: [a[0] | {"image_id": 9}, *a[1:]], "question id 30002 is about image 9, but"),
         ("v2_mscoco_train2014_annotations.json", "annotations",

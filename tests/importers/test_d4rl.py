@@ -144,10 +144,10 @@ def test_other_lengths_and_dtypes(file: Path, tmp_path: Path) -> None:
 def test_files_that_are_no_hdf5(file: Path, tmp_path: Path) -> None:
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataError, match="no readable HDF5 file, or a truncated one"):
+    with pytest.raises(DataError, match="not a readable HDF5 file, or a truncated one"):
         imported(file, tmp_path / "out")
     file.write_text("no")
-    with pytest.raises(DataError, match="no readable HDF5 file"):
+    with pytest.raises(DataError, match="not a readable HDF5 file"):
         imported(file, tmp_path / "out")
     with pytest.raises(ConfigError, match="no such file"):
         imported(tmp_path / "none.hdf5", tmp_path / "out")

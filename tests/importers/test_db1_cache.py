@@ -111,7 +111,7 @@ def test_nothing_is_unpickled(cache: Path, tmp_path: Path) -> None:
 def test_missing_and_truncated_files(cache: Path, tmp_path: Path, file: str) -> None:
     content = (cache / file).read_bytes()
     (cache / file).write_bytes(content[:-3])
-    with pytest.raises(DataError, match=f"{file}: no plain NumPy array, or truncated"):
+    with pytest.raises(DataError, match=f"{file}: not a plain NumPy array, or truncated"):
         imported(cache, tmp_path / "a")
     (cache / file).unlink()
     with pytest.raises(DataError, match=f"{file}: missing"):

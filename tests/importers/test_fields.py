@@ -99,7 +99,7 @@ def test_bounds_are_rescaled_there_and_back() -> None:
 def test_texts() -> None:
     field = SourceField(kind="text")
     assert convert(field, ["a", b"\xc3\xa9"], "x").tolist() == ["a", "é"]
-    with pytest.raises(BadEpisode, match="x: step 1 is no UTF-8"):
+    with pytest.raises(BadEpisode, match="x: step 1 is not UTF-8"):
         convert(field, ["a", b"\xff"], "x")
     with pytest.raises(BadEpisode, match="x: step 0 is NoneType, expected text"):
         convert(field, [None], "x")

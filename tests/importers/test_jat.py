@@ -248,7 +248,7 @@ def test_other_columns(tmp_path: Path) -> None:
         names=["x", "y", "z"],
     )
     summary = imported(folder, tmp_path / "out", task="toy/line")
-    assert summary.notes == ("left aside the columns names",)
+    assert summary.notes == ("ignored the columns names",)
     folder = write(tmp_path / "c", discrete_observations=actions, continuous_actions=actions)
     with pytest.raises(
         DataError, match="discrete_observations: continuous values .* expected disc"
@@ -294,7 +294,7 @@ def test_broken_files(tmp_path: Path) -> None:
     file = folder / "train-00000-of-00001.parquet"
     content = file.read_bytes()
     file.write_bytes(content[:-20])
-    with pytest.raises(DataError, match="no parquet file, or truncated"):
+    with pytest.raises(DataError, match="not a parquet file, or truncated"):
         imported(folder, tmp_path / "out", task="toy/line")
     spoiled = bytearray(content)
     spoiled[4:400] = bytes(396)
@@ -337,7 +337,7 @@ def test_all_configurations_in_one_command(tmp_path: Path) -> None:
         )
     summary = imported(tmp_path / "jat", tmp_path / "out", all_configs=True)
     assert summary.num_stored == 6 and "2 tasks, each in" in summary.notes[0]
-    assert "left aside 1 sets" in summary.notes[1]
+    assert "ignored 1 sets" in summary.notes[1]
     for task in ("mujoco/Hopper-v5", "metaworld/assembly-v3"):
         assert EpisodeStore(tmp_path / "out" / task).header.task == task
     alone = imported(tmp_path / "jat" / "mujoco-hopper", tmp_path / "out" / "mujoco/Hopper-v5")

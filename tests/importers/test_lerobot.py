@@ -148,12 +148,12 @@ VIDEO_V3 = "videos/observation.images.top/chunk-000/file-000.mp4"
         (
             "v3_video",
             lambda f: cut(f / "data/chunk-000/file-000.parquet"),
-            "file-000.parquet: no parquet file, or truncated",
+            "file-000.parquet: not a parquet file, or truncated",
         ),
         (
             "v21_image",
             lambda f: cut(f / "data/chunk-000/episode_000001.parquet"),
-            "000001.parquet: no parquet file, or truncated",
+            "000001.parquet: not a parquet file, or truncated",
         ),
         ("v3_image", lambda f: (f / "meta/tasks.parquet").unlink(), "tasks.parquet: no such file"),
         ("v3_image", lambda f: cut(f / "meta/episodes/chunk-000/file-000.parquet"), "truncated"),

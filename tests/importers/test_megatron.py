@@ -129,5 +129,5 @@ def test_broken_files_and_a_full_disk(prefix: Path, tokenizer: Path, tmp_path: P
     Path(f"{prefix}.bin").write_bytes(content[:-2])
     with pytest.raises(DataError, match="truncated or belongs to another index"):
         imported(prefix, out, tokenizer)
-    with pytest.raises(DataError, match="no readable document index"):
+    with pytest.raises(DataError, match="not a readable document index"):
         imported(tmp_path / "none", out, tokenizer)

@@ -273,10 +273,10 @@ def test_an_environment_that_a_file_names_is_never_built(tmp_path: Path) -> None
         ('{"type": "Box", "dtype": "complex64", "shape": [2], "low": [0], "high": [1]}', "broken"),
         ('{"type": "Discrete", "n": 5000, "start": 0}', "5000 discrete values, expected at most"),
         ('{"type": "Discrete"}', "the Discrete space has no 'n'"),
-        ("{", "no description of a space"),
+        ("{", "not a description of a space"),
         (
             '{"type": "Dict", "subspaces": {"a": 3}}',
-            "observation_space 'a': no description of a space: '3'",
+            "observation_space 'a': not a description of a space: '3'",
         ),
         ('{"type": "Tuple", "subspaces": {}}', "a Tuple space without subspaces"),
     ],
@@ -323,7 +323,7 @@ def test_broken_files(tmp_path: Path) -> None:
     file = tmp_path / "s/data/main_data.hdf5"
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataError, match="no readable HDF5 file, or a truncated one"):
+    with pytest.raises(DataError, match="not a readable HDF5 file, or a truncated one"):
         imported(source, tmp_path / "store")
     arrow = write_minari(tmp_path / "a", [numbers(40, 0)], data_format="arrow")
     (part,) = (tmp_path / "a/data/0").glob("*.arrow")
@@ -345,7 +345,7 @@ def test_finding_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert find_dataset("line/test-v0") == tmp_path / "line/test-v0/data"
     assert find_dataset(str(tmp_path / "line/test-v0")) == tmp_path / "line/test-v0/data"
     assert find_dataset(str(tmp_path / "line/test-v0/data")) == tmp_path / "line/test-v0/data"
-    with pytest.raises(DataError, match="no Minari data set"):
+    with pytest.raises(DataError, match="not a Minari data set"):
         find_dataset(str(tmp_path / "line"))
     with pytest.raises(DataError, match="no such folder, and no id"):
         find_dataset("not an id")

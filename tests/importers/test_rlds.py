@@ -40,7 +40,7 @@ def imported(source: Path, out: Path, **options: Any) -> ImportSummary:
 
 def test_open_x(folder: Path, tmp_path: Path) -> None:
     summary = imported(folder / "open_x", tmp_path / "out")
-    assert any("left aside the features" in n and "observation/depth" in n for n in summary.notes)
+    assert any("ignored the features" in n and "observation/depth" in n for n in summary.notes)
     assert any("a step like the others" in n for n in summary.notes)
     store = EpisodeStore(tmp_path / "out")
     assert store.header.task == "rlds/toy_robot"
@@ -142,7 +142,7 @@ def flip(path: Path, at: int) -> None:
         (lambda f: flip(f / SHARD, 3), "wrong checksum of a record's length at byte 0"),
         (lambda f: (f / SHARD).write_bytes((f / SHARD).read_bytes()[:-9]), "ends inside record 1"),
         (lambda f: (f / SHARD).unlink(), "1 files of the split 'train', expected 2"),
-        (lambda f: (f / "open_x/0.1.0/features.json").write_text("{"), "no readable JSON"),
+        (lambda f: (f / "open_x/0.1.0/features.json").write_text("{"), "not readable as JSON"),
         (lambda f: (f / "open_x/0.1.0/features.json").write_text("{}"), "no features of RLDS"),
         (lambda f: (f / "open_x/0.1.0/features.json").unlink(), "no features.json in it or below"),
     ],
@@ -203,4 +203,4 @@ def test_examples_with_numbers_that_are_not_packed() -> None:
         try:
             parse_example((b"\x0a" + bytes([len(entries)]) + entries)[:-cut], "x")
         except BadEpisode as error:
-            assert "no tf.train.Example" in str(error)
+            assert "not a tf.train.Example" in str(error)

@@ -174,7 +174,7 @@ def test_pictures_and_flags_written_by_the_package(tmp_path: Path) -> None:
     }  # fmt: skip
     torch.save(tensordict.TensorDict(content, batch_size=[6]), tmp_path / "one.pt")
     summary = imported(tmp_path / "one.pt", tmp_path / "store", drop_first=True)
-    assert "left aside the tensors done" in summary.notes
+    assert "ignored the tensors done" in summary.notes
     found = EpisodeStore(tmp_path / "store").read(0)
     assert found.terminated and found.success and len(found) == 5
     assert found.observations["rgb"][:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]

@@ -59,9 +59,9 @@ def test_long_txt_is_cut_at_blank_lines_and_nothing_is_lost(tmp_path: Path) -> N
     [
         ("a.txt", b"", "corpus is empty"),
         ("a.jsonl", b"\n\n", "corpus is empty"),
-        ("a.txt", b"good\nb\xc3\xa4d: \xff\n", "a.txt: byte 11 is no UTF-8"),
-        ("a.jsonl", b'{"text": "x"}\n{"text": "\xe4"}', "a.jsonl: byte 24 is no UTF-8"),
-        ("a.jsonl", b'{"text": "x"}\n{', "a.jsonl line 2: no JSON"),
+        ("a.txt", b"good\nb\xc3\xa4d: \xff\n", "a.txt: byte 11 is not UTF-8"),
+        ("a.jsonl", b'{"text": "x"}\n{"text": "\xe4"}', "a.jsonl: byte 24 is not UTF-8"),
+        ("a.jsonl", b'{"text": "x"}\n{', "a.jsonl line 2: not JSON"),
         ("a.jsonl", b'{"text": 3}', "a.jsonl line 1: expected"),
         ("a.jsonl", b'["text"]', "a.jsonl line 1: expected"),
         ("a.csv", b"a,b", "suffix '.csv', expected one of"),

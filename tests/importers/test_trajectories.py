@@ -85,7 +85,7 @@ def test_one_trajectory_a_file(tmp_path: Path, suffix: str) -> None:
     store = check(tmp_path / "out")
     assert store.header.task == "trajectories/in" and store.header.origin["files"] == 3
     assert store.read(2).metadata["file"] == f"part_10{suffix}"
-    assert any("left aside the arrays done, id, step" in note for note in summary.notes)
+    assert any("ignored the arrays done, id, step" in note for note in summary.notes)
 
 
 @pytest.mark.parametrize("prefix", ["", "data/"])

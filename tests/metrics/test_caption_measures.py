@@ -190,6 +190,6 @@ def test_spice_output_is_read() -> None:
                  {"image_id": 0, "scores": {"All": {"f": null}}}]"""
     total, items = spice_scores(output, 2)
     assert total == 0.25 and items.tolist() == [0.0, 0.5]
-    for content, words in (("x", "something else"), ("[]", "no score for 1 of 1")):
+    for content, words in (("x", "something other"), ("[]", "no score for 1 of 1")):
         with pytest.raises(DataError, match=words):
             spice_scores(content, 1)

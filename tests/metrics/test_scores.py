@@ -36,7 +36,7 @@ def test_normalised_score() -> None:
     np.testing.assert_allclose(normalise(np.array([10.0, 60.0, 110.0]), 10, 110), [0, 0.5, 1])
     np.testing.assert_allclose(normalise(np.array([-200.0, -150.0]), -200, -100), [0, 0.5])
     for random, expert in ((3.0, 3.0), (0.0, float("nan"))):
-        with pytest.raises(DataError, match="span no score"):
+        with pytest.raises(DataError, match="do not span a score"):
             normalise(np.zeros(1), random, expert)
 
 

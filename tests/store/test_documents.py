@@ -166,12 +166,12 @@ def test_ids_of_another_index(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("position", "value", "named"),
     [
-        (0, "<B:0", "no document index"),
+        (0, "<B:0", "not a document index"),
         (9, "<Q:2", "index version 2"),
         (17, "<B:9", "dtype code 9"),
         (17, "<B:6", r"dtype code 6 \(float64\)"),
-        (18, "<Q:4", "truncated or foreign"),
-        (26, "<Q:100", "truncated or foreign"),
+        (18, "<Q:4", "truncated or of another format"),
+        (26, "<Q:100", "truncated or of another format"),
         (34, "<i:-1", "out of order"),
         (34, "<i:4", "pointers do not follow"),
         (54, "<q:2", "pointers do not follow"),

@@ -116,7 +116,7 @@ def _with(episode: Episode, **observations: np.ndarray) -> Episode:
         (lambda e: _with(e, **{"place/x": np.full((4, 2), 0.5)}), "got dtype float64"),
         (lambda e: _with(e, image=np.zeros((4, 16, 16, 3))), "got dtype float64, expected uint8"),
         (lambda e: _with(e, mission=np.array([b"x"] * 4, dtype=object)), "expected a str"),
-        (lambda e: _with(e, mission=np.array(["\ud83d"] * 4, dtype=object)), "no valid Unicode"),
+        (lambda e: _with(e, mission=np.array(["\ud83d"] * 4, dtype=object)), "not valid Unicode"),
         (lambda e: _with(e, state=[[1.0], [1.0, 2.0]]), "'state': no array of float32"),
         (lambda e: dataclasses.replace(e, seed=2**63), "does not fit 64 bits"),
         (lambda e: _with(e, other=np.zeros(4)), "observation keys"),

@@ -68,7 +68,7 @@ def test_bytes_that_are_no_frame(name: str, spoil: str) -> None:
         "text": b"not a picture",
         "bomb": _bomb(name),
     }[spoil]
-    with pytest.raises(DataError, match=r"here: .* no frame of shape \(16, 16, 3\)"):
+    with pytest.raises(DataError, match=r"here: .* not a frame of shape \(16, 16, 3\)"):
         decode_frame(codec, spoiled, np.empty((16, 16, 3), np.uint8), "here")
 
 

@@ -250,7 +250,7 @@ def test_bad_pairs_are_refused_and_leave_nothing(store: Path, pair: Pair, messag
 
 def test_bad_images_are_refused(store: Path) -> None:
     with PairWriter(store, CAPTIONS) as writer:
-        with pytest.raises(DataError, match=r"pair 5, image 5.png.*none of the image formats"):
+        with pytest.raises(DataError, match=r"pair 5, image 5.png.*not one of the image formats"):
             writer.append(caption(5), b"<html>")
         with pytest.raises(DataError, match="writer is closed"):
             writer.close()

@@ -117,8 +117,8 @@ def test_every_native_action_has_its_action(
         (gs.Box(-np.inf, np.inf, (2,)), "has no bounds"),
         (gs.MultiDiscrete([40, 50, 60]), "120,000 combinations"),
         (gs.Dict(a=gs.Discrete(2), b=gs.Box(0, 1, (1,))), "one action field"),
-        (gs.Text(4), "cannot be said in tokens"),
-        (gs.Sequence(gs.Discrete(2)), "cannot be said in tokens"),
+        (gs.Text(4), "cannot be expressed in tokens"),
+        (gs.Sequence(gs.Discrete(2)), "cannot be expressed in tokens"),
         (gs.Dict(), "an empty space"),
     ],
 )
@@ -130,8 +130,8 @@ def test_actions_that_one_field_cannot_say_are_refused(space: gs.Space, message:
 @pytest.mark.parametrize(
     "space, message",
     [
-        (gs.Sequence(gs.Discrete(2)), "cannot be said in tokens"),
-        (gs.Graph(gs.Discrete(2), None), "cannot be said in tokens"),
+        (gs.Sequence(gs.Discrete(2)), "cannot be expressed in tokens"),
+        (gs.Graph(gs.Discrete(2), None), "cannot be expressed in tokens"),
         (gs.Discrete(5000), "5000 values, expected at most 1024"),
         (gs.Box(0, 1, (600,)), "an observation of 600 numbers"),
     ],

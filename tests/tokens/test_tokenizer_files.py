@@ -36,7 +36,7 @@ def foreign(*special: str) -> Tokenizer:
 def test_a_folder_names_its_end_of_text(tmp_path: Path, name: str, eos: object) -> None:
     tokenizer = foreign("<s>", "</s>")
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(DataError, match="names no other one that ends a text"):
+    with pytest.raises(DataError, match="names no other end-of-text token"):
         TextTokenizer.load(tmp_path)
     (tmp_path / name).write_text(json.dumps({"eos_token": eos}))
     loaded = TextTokenizer.load(tmp_path)

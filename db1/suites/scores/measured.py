@@ -175,7 +175,7 @@ def _parse(path: Path, suite: str, mtime: int, size: int) -> dict[str, Any]:
                 _entry(task, task, entry)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path}: no valid scores ({error!r}); delete it and run `db1 tasks measure` again"
+            f"{path}: not valid scores ({error!r}); delete it and run `db1 tasks measure` again"
         ) from error
     return content
 

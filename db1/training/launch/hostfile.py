@@ -41,7 +41,8 @@ def read_hostfile(path: Path | str) -> dict[str, int]:
             name, slots = _entry(text, f"{path}, line {number}")
             if name in hosts:
                 raise ConfigError(
-                    f"{path}, line {number}: host {name!r} comes twice; give it one line with all "
+                    f"{path}, line {number}: host {name!r} is listed twice; give "
+                    "it one line with all "
                     "its slots"
                 )
             hosts[name] = slots
@@ -78,7 +79,7 @@ def address_of(host: str, where: str) -> str:
         name = host.rpartition("@")[2]
         return socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0][4][0]
     except UnicodeError as error:
-        raise ConfigError(f"{where}: host {host!r} is no name of a machine") from error
+        raise ConfigError(f"{where}: host {host!r} is not the name of a machine") from error
     except OSError as error:
         raise ConfigError(
             f"{where}: host {host!r} has no address here ({error.strerror or error}); check its "

@@ -197,7 +197,7 @@ def check_port(port: int) -> None:
     except OSError as error:
         free = next((p for p in range(port + 1, 65536) if _is_free(p)), None)
         raise ConfigError(
-            f"port {port} of this machine is in use{_holder(port)}; end that, or take another port"
+            f"port {port} of this machine is in use{_holder(port)}; end that, or use another port"
             + (f", such as {free}" if free else "")
         ) from error
 
@@ -284,10 +284,10 @@ def _signals_to(launcher: subprocess.Popen[Any], *, over_ssh: bool) -> Iterator[
         nonlocal asked
         asked += 1
         if asked == 1 and _ask_to_stop(launcher.pid):
-            logger.warning("the training saves and ends; once more ends it at once")
+            logger.warning("the training saves and ends; a second signal ends it at once")
         elif over_ssh:
             if asked == 1:
-                logger.warning("all machines are told to end; they have 30 seconds to save")
+                logger.warning("stopping all machines; they have 30 seconds to save")
             launcher.send_signal(signal.SIGTERM)  # it runs pkill on all of them
         else:
             _end(launcher.pid)

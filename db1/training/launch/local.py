@@ -115,7 +115,7 @@ def choose(config: ExperimentConfig, *, cores: int, memory: int) -> Split:
     size = config.training.global_batch_size
     return Split(
         processes=1,
-        reason=reason or f"global_batch_size {size} is no multiple of 2 to {cores} processes",
+        reason=reason or f"global_batch_size {size} is not a multiple of 2 to {cores} processes",
     )
 
 
@@ -187,8 +187,8 @@ def split_into(training: TrainingConfig, processes: int) -> Split:
     found = batch_overrides(training, processes)
     if found is None:
         raise ConfigError(
-            f"--processes {processes}: global_batch_size {training.global_batch_size} is no "
-            "multiple of it; take another number, or set training.global_batch_size"
+            f"--processes {processes}: global_batch_size {training.global_batch_size} is not "
+            "a multiple of it; choose another number, or set training.global_batch_size"
         )
     return Split(processes=processes, overrides=found)
 
@@ -272,7 +272,7 @@ def _signals_to(running: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
         nonlocal asked
         asked += 1
         if asked == 1:
-            logger.warning("the training saves and ends; once more ends it at once")
+            logger.warning("the training saves and ends; a second signal ends it at once")
         for process in running:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM if asked == 1 else signal.SIGKILL)

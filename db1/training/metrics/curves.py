@@ -69,7 +69,7 @@ def read_run_records(folder: Path) -> RunRecords:
     try:
         kinds = [read_metrics(folder, kind) for kind in ("train", "evaluation", ROLLOUTS)]
     except (ValueError, KeyError) as error:
-        raise DataError(f"{folder / METRICS_FILE}: a line is no record ({error})") from error
+        raise DataError(f"{folder / METRICS_FILE}: a line is not a record ({error})") from error
     for record in (record for records in kinds for record in records):
         check_shape(record, _RECORD, folder / METRICS_FILE)
     if not kinds[0]:

@@ -231,7 +231,7 @@ def _taken_over(
         what = "vocabulary" if section == "vocabulary" else "architecture"
         raise ConfigError(
             f"init_from {bundle.folder}: a model of another {what} ({values}); leave these keys "
-            "out to take its own over"
+            "out to use the model's own"
         )
     return whole
 
@@ -252,7 +252,7 @@ def _data(
         if bundle.tokenizer is not None and other.fingerprint != bundle.tokenizer.fingerprint:
             raise ConfigError(
                 f"data.tokenizer: {data['tokenizer']} is another tokenizer than that of init_from "
-                f"{bundle.folder}; leave it out to take its own over"
+                f"{bundle.folder}; leave it out to use the model's own"
             )
     elif place is not None:
         data["tokenizer"] = str(place)

@@ -90,8 +90,8 @@ def _stage_0_state(path: Path, names: Sequence[str]) -> StoredOptimizer:
     content = load_state(path)["optimizer"]
     if "state" not in content:
         raise CheckpointError(
-            f"{path}: the optimizer's state of fp16 at ZeRO stage 0 cannot be taken up by another "
-            "stage, engine or number of processes; go on as it was started"
+            f"{path}: the optimizer's state of fp16 at ZeRO stage 0 cannot be loaded with another "
+            "stage, engine or number of processes; resume as it was started"
         )
     return OrderedOptimizer(content, names, None, path)
 

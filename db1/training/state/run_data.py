@@ -84,7 +84,8 @@ class RunData:
                 sources = earlier["sources"] | now
         elif step is not None:
             logger.info(
-                "%s: begun without fingerprints of its data; today's are taken as they are",
+                "%s: started without fingerprints of its data; those of the "
+                "present data are recorded",
                 run_folder,
             )
         if self._verifies:

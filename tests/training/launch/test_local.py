@@ -50,7 +50,7 @@ def deepspeed_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
             2,
             8 * GIB,
             1,
-            "global_batch_size 15 is no multiple of 2 to 2 processes",
+            "global_batch_size 15 is not a multiple of 2 to 2 processes",
         ),
         (("model.width=1024", "model.inner_width=128"), 2, 90 * GIB, 2, ""),
         (
@@ -103,7 +103,7 @@ def test_the_samples_of_a_step_stay(whole: int, micro: int, processes: int) -> N
 
 
 def test_what_was_asked_for_and_cannot_be() -> None:
-    with pytest.raises(ConfigError, match="--processes 3: global_batch_size 16 is no multiple"):
+    with pytest.raises(ConfigError, match="--processes 3: global_batch_size 16 is not a multiple"):
         local.for_this_machine(TINY, (), 3)
     with pytest.raises(ConfigError, match="engine torch runs one process"):
         local.for_this_machine(TINY, ("training.engine=torch",), 2)

@@ -103,7 +103,7 @@ def test_a_run_of_an_older_db1(root: Path, caplog: pytest.LogCaptureFixture) -> 
     (root / "run" / DATA_FILE).unlink()
     with caplog.at_level(logging.INFO):
         settle(root)
-    assert "begun without fingerprints of its data" in caplog.text
+    assert "started without fingerprints of its data" in caplog.text
     (root / "run" / DATA_FILE).write_text("{")
     with pytest.raises(DataError, match="data.json: unreadable"):
         settle(root)
