@@ -56,6 +56,7 @@ EXTRAS = {
     "window": ["pygame-ce>=2.5"],
     "lora": ["peft>=0.17"],
     "triton": ["triton>=3.4; platform_system == 'Linux'"],
+    "onnx": ["onnx>=1.18", "onnxruntime>=1.22", "onnxscript>=0.5"],
     "wandb": ["wandb>=0.19"],
     "caption-metrics": ["pycocoevalcap>=1.2"],
     "serve": [

@@ -127,7 +127,7 @@ def _write_run(
 ) -> None:
     assert bundle.weights is not None
     weights = bundle.weights
-    _write_companions(bundle, folder)
+    write_companions(bundle, folder)
     config = {**bundle.config, "name": folder.name.removesuffix(PARTIAL)}
     (folder / CONFIG_FILE).write_text(save_yaml(config), encoding="utf-8")
     save_checkpoint(
@@ -143,7 +143,7 @@ def _write_safetensors(
     bundle: Bundle, folder: Path, dtype: torch.dtype | None, progress: BytesWritten | None
 ) -> None:
     assert bundle.weights is not None
-    _write_companions(bundle, folder)
+    write_companions(bundle, folder)
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -165,7 +165,7 @@ def _write_released(
         bundle.tokenizer.save(folder / "tokenizer" / TOKENIZER_FILE)
 
 
-def _write_companions(bundle: Bundle, folder: Path) -> None:
+def write_companions(bundle: Bundle, folder: Path) -> None:
     if bundle.tokenizer is not None:
         bundle.tokenizer.save(folder / TOKENIZER_FILE)
     (folder / SPECS_FILE).write_text(json.dumps(bundle.specs, indent=1), encoding="utf-8")

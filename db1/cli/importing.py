@@ -1,4 +1,4 @@
-"""The verbs `db1 import KIND` and `db1 export KIND`; one command a registered kind."""
+"""The verbs `db1 import KIND`, one command a registered kind, and `db1 export KIND`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from db1.cli.console import Console
+from db1.cli.model_argument import Run
 from db1.cli.options import from_dataclasses
 from db1.cli.progress import task_bars
 from db1.cli.verbs import Verb, VerbGroup
@@ -31,7 +32,7 @@ app = typer.Typer(
 export_app = typer.Typer(
     cls=VerbGroup,
     no_args_is_help=True,
-    help="Exports a store of db1. Example: db1 export minari data/hopper minari/hopper",
+    help="Exports a store or a model. Example: db1 export minari data/hopper minari/hopper",
 )
 
 
@@ -176,6 +177,55 @@ def export_lerobot_(
         soft_wrap=True,
         markup=False,
     )
+
+
+@export_app.command("onnx", cls=Verb)
+def export_onnx_(
+    run: Run,
+    out: Annotated[Path, typer.Argument(help="New folder.")],
+    memory: Annotated[
+        int | None,
+        typer.Option(
+            help="Tokens of memory, the task's words in front included; default: the model's.",
+            min=1,
+        ),
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(help="Also a graph for images of this HEIGHTxWIDTH.")
+    ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Checkpoint tag; default: the newest.")
+    ] = None,
+) -> None:
+    """Writes a model as ONNX graphs: a step of acting with its memory as input and output, and
+    what turns number patches and images into its inputs; checks each in onnxruntime.
+
+    Example: db1 export onnx base onnx/base --memory 84
+
+    Example: db1 export onnx runs/db1_tiny onnx/tiny --image 64x80
+    """
+    from db1.checkpoint.bundle import read_bundle
+    from db1.checkpoint.onnx_export import export_onnx
+
+    console = Console()
+    size = None if image is None else _height_and_width(image)
+    bundle = read_bundle(run, tag=checkpoint)
+    written = export_onnx(bundle, out, memory_length=memory, image=size)
+    largest = max(written.differences.values())
+    console.print(
+        f"{out}: {', '.join(written.differences)}, {written.num_bytes / 1e6:.1f} MB; onnxruntime "
+        f"and PyTorch agree to {largest:.0e} of the largest number",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def _height_and_width(text: str) -> tuple[int, int]:
+    """Reads a size such as `64x80`."""
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise typer.BadParameter(f"got {text!r}, expected HEIGHTxWIDTH such as 64x80")
+    return int(height), int(width)
 
 
 APPS = {"import": app, "export": export_app}

@@ -66,7 +66,7 @@ VERBS: dict[str, Entry] = {
         "Imports foreign data into a store of db1. A run that was stopped goes on with the same "
         "command.",
     ),
-    "export": _entry("importing", DATA, "Exports a store of db1."),
+    "export": _entry("importing", DATA, "Exports a store or a model."),
     "inspect": _entry(
         "inspect",
         DATA,

@@ -119,7 +119,7 @@ def number_features(values: Tensor, means: Tensor, scales: Tensor) -> Tensor:
     """
     law = VocabularyConfig()
     scale = 1.0 / math.log(law.max_magnitude * law.mu + 1.0)
-    squashed = torch.copysign(torch.log1p(values.abs() * law.mu) * scale, values)
+    squashed = torch.sign(values) * torch.log1p(values.abs() * law.mu) * scale
     standard = (values - means) * torch.where(scales > 0, scales, torch.ones_like(scales))
     standard = standard.clamp(-_MAX_DEVIATIONS, _MAX_DEVIATIONS)
     waves = [wave(f * standard) for f in _FREQUENCIES for wave in (torch.sin, torch.cos)]
