@@ -71,7 +71,10 @@ def inspect(
     wants_sequence = wanted.step is not None or wanted.slot is not None
     if _is_experiment(subject[0]):
         if len(subject) > 1:
-            raise ConfigError(f"{subject[1]}: one experiment or run at a time, or store folders")
+            raise ConfigError(
+                f"{subject[1]}: a second path; expected one experiment or run at a time, "
+                "or store folders"
+            )
         run = _run_data(subject[0], overrides)
         failed = _sequence(run, wanted) if wants_sequence else _overview(run, wanted)
     elif wants_sequence or overrides:

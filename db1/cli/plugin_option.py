@@ -37,7 +37,7 @@ def split_plugins(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         if argument == "--plugin":
             place = next(waiting, None)
             if place is None:
-                raise ConfigError("--plugin: expected a .py file or a module behind it")
+                raise ConfigError("--plugin: got nothing, expected a .py file or a module after it")
             places.append(place)
         elif argument.startswith("--plugin="):
             places.append(argument.removeprefix("--plugin="))

@@ -30,7 +30,7 @@ def record_episodes(task: str, out: Path, episodes: int, show: str | None) -> No
         ConfigError: For another way to show it, or actions that cannot be keyed.
     """
     if show not in _SHOWN:
-        raise ConfigError(f"--record with --show {show}: expected terminal or lines")
+        raise ConfigError(f"--show: got {show!r}, expected terminal or lines with --record")
     console = Console()
     env = make_env(task)
     try:

@@ -89,7 +89,7 @@ def answer(
     closed = _closed_list(wanted.choice, wanted.choices_from)
     if is_store(image):
         if questions:
-            raise ConfigError(f"{image}: a store brings its own questions, leave QUESTION out")
+            raise ConfigError(f"{image}: a store brings its own questions; leave QUESTION out")
         describe_store(_writer(run, "question", wanted, weights), image, config, wanted, closed)
         return
     _no_store_options(wanted)
@@ -153,7 +153,7 @@ def _closed_list(choices: Sequence[str], file: Path | None) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read as text ({error})") from None
     if not any(lines):
-        raise DataError(f"{file}: no answer in it, expected one a line")
+        raise DataError(f"{file}: no answer in it, expected one per line")
     return [line for line in lines if line]
 
 

@@ -33,7 +33,7 @@ EXCLUDES = {
         for other in ("policy", "sample", "temperature", "seed", "prompt", "memory")
     ),
 }
-"""Options of a verb that would go unheard beside another one."""
+"""Options of a verb that have no effect with another one."""
 
 INPUTS = frozenset(
     {
@@ -131,7 +131,7 @@ def _check_together(ctx: Any, by_name: dict[str, Any]) -> None:
     for option, other in NEEDS.get(ctx.command.name, ()):
         if option in given and other not in given:
             flag = by_name[other].opts[0]
-            raise typer.BadParameter(f"goes with {flag} only", ctx=ctx, param=by_name[option])
+            raise typer.BadParameter(f"needs {flag}", ctx=ctx, param=by_name[option])
     for option, other in EXCLUDES.get(ctx.command.name, ()):
         if option in given and other in given:
             flag = by_name[option].opts[0]

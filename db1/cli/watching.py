@@ -36,21 +36,25 @@ _SETTINGS = (
 """Fields of `EvaluationConfig` that mean something to one episode."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RecordOptions(Checked):
+    """Options of `db1 record` beside those of the films themselves."""
+
+    per_suite: Count | None = option(
+        None, "Most tasks per suite, spread from its best to its worst."
+    )
+    run: Path | None = option(None, "Run folder, if it was moved.")
+    data: Path | None = option(None, "Folder of demonstrations for prompts; default: the run's.")
+    overwrite: bool = option(False, "Film again what was filmed before.", two_way=True)
+
+
 @from_dataclasses
 def record(
     folder: Annotated[Path, typer.Argument(help="Folder with results.json.")],
     selection: Annotated[TaskSelection, Of(TaskSelection, "tasks", "suites")],
     film: FilmConfig,
     weights: Annotated[Weights, Of(Weights, "device")],
-    per_suite: Annotated[
-        int | None,
-        typer.Option(help="Most tasks per suite, spread from its best to its worst.", min=1),
-    ] = None,
-    run: Annotated[Path | None, typer.Option(help="Run folder, if it was moved.")] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of demonstrations for prompts; default: the run's.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Film again what was filmed before.")] = False,
+    wanted: RecordOptions,
 ) -> None:
     """Films the best, median and worst episode of each evaluated task, for the report.
 
@@ -69,17 +73,17 @@ def record(
 
     results = read_results(folder)
     load_run_plugins(results["provenance"].get("config") or {}, results["tasks"])
-    total = len(choose_tasks(results, selection.tasks, selection.suites, per_suite))
+    total = len(choose_tasks(results, selection.tasks, selection.suites, wanted.per_suite))
     with running_bars(Console(), total) as progress:
         recordings = record(
             folder,
             film,
             tasks=selection.tasks,
             suites=selection.suites,
-            per_suite=per_suite,
-            run=run,
-            data=data,
-            overwrite=overwrite,
+            per_suite=wanted.per_suite,
+            run=wanted.run,
+            data=wanted.data,
+            overwrite=wanted.overwrite,
             device=checked_device(weights.device),
             progress=progress,
         )

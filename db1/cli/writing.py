@@ -71,7 +71,7 @@ class Writing(Checked):
             )
         if self.talks and not one_text:
             raise ConfigError(
-                "a conversation shows one text; give --prompt for --json, --num-samples"
+                "--json and --num-samples need a prompt; give --prompt TEXT or --prompt-file FILE"
             )
         if self.prompt is not None and self.prompt_file is not None:
             raise ConfigError("--prompt and --prompt-file exclude each other")
@@ -128,7 +128,7 @@ def read_prompts(file: Path) -> list[str]:
         raise DataError(f"{file}: cannot be read as text ({error})") from None
     lines = [(n, line) for n, line in enumerate(content.splitlines(), 1) if line.strip()]
     if not lines:
-        raise DataError(f"{file}: no prompt in it, expected one a line")
+        raise DataError(f"{file}: no prompt in it, expected one per line")
     if file.suffix != ".jsonl":
         return [line for _, line in lines]
     return [_prompt_of(line, f"{file}, line {n}") for n, line in lines]

@@ -15,7 +15,6 @@ Source: https://huggingface.co/docs/lerobot/lerobot-dataset-v3 ; `lerobot.datase
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ import numpy as np
 
 from db1.errors import DataError, MissingExtra
 from db1.failures import writing
+from db1.importers.lerobot_columns import FieldStatistics, list_column, png_pictures
 from db1.importers.registry import Progress, no_progress
 from db1.store.episodes import EpisodeStore
 from db1.store.instructions import read_instruction
@@ -125,7 +125,7 @@ class _Writer:
         )
         self._fields = _named(store)
         self._has_success = bool(np.isfinite(store.successes).all())
-        self._statistics = {name: _Statistics(field) for name, field in self._fields.items()}
+        self._statistics = {name: FieldStatistics(field) for name, field in self._fields.items()}
         self._entries: list[dict[str, Any]] = []
         self._schema = self._rows_schema()
         self._writer: Any = None
@@ -225,9 +225,9 @@ class _Writer:
             kind = self._schema.field(name).type
             field = self._fields.get(name)
             if field is not None and field.kind == "image":
-                columns[name] = pyarrow.array(_pictures(values), type=kind)
+                columns[name] = pyarrow.array(png_pictures(values), type=kind)
             else:
-                columns[name] = _column(values, kind)
+                columns[name] = list_column(values, kind)
         return columns
 
     def _rows_schema(self) -> Any:
@@ -313,43 +313,6 @@ class _Writer:
         (self._folder / "meta" / name).write_text(text + "\n", encoding="utf-8")
 
 
-class _Statistics:
-    """Smallest and largest value, mean and deviation of a feature, per number or per channel."""
-
-    def __init__(self, field: FieldSpec) -> None:
-        self._field = field
-        self._count = 0
-        self._low: Any = None
-        self._high: Any = None
-        self._sum: Any = 0.0
-        self._squares: Any = 0.0
-
-    def add(self, values: np.ndarray) -> None:
-        """Takes the steps of an episode (T, *shape)."""
-        if self._field.kind == "text" or not len(values):
-            return
-        rows = np.asarray(values, np.float64).reshape(len(values), -1)
-        if self._field.kind == "image":
-            rows = np.asarray(values, np.float64).reshape(-1, values.shape[-1]) / 255.0
-        low, high = rows.min(axis=0), rows.max(axis=0)
-        self._low = low if self._low is None else np.minimum(self._low, low)
-        self._high = high if self._high is None else np.maximum(self._high, high)
-        self._sum = self._sum + rows.mean(axis=0) * len(values)
-        self._squares = self._squares + (rows**2).mean(axis=0) * len(values)
-        self._count += len(values)
-
-    def to_dict(self) -> dict[str, Any] | None:
-        """LeRobot's entry; None for text."""
-        if not self._count:
-            return None
-        mean = self._sum / self._count
-        deviation = np.sqrt(np.maximum(self._squares / self._count - mean**2, 0.0))
-        shape = (-1, 1, 1) if self._field.kind == "image" else (self._field.shape or (1,))
-        found = {"min": self._low, "max": self._high, "mean": mean, "std": deviation}
-        entry = {name: np.reshape(value, shape).tolist() for name, value in found.items()}
-        return {**entry, "count": [self._count]}
-
-
 _PANDAS_INDEX = {
     "index_columns": ["__index_level_0__"],
     "column_indexes": [],
@@ -403,38 +366,3 @@ def _named(store: EpisodeStore) -> dict[str, FieldSpec]:
             )
         fields[name] = store.spec.action if name == "action" else store.spec.observation[key]
     return fields
-
-
-def _pictures(values: np.ndarray) -> list[dict[str, Any]]:
-    """uint8 (T, height, width, 3) -> PNG files, which lose nothing."""
-    from PIL import Image
-
-    found = []
-    for number, picture in enumerate(values):
-        buffer = io.BytesIO()
-        Image.fromarray(picture).save(buffer, "PNG")
-        found.append({"bytes": buffer.getvalue(), "path": f"frame-{number:06d}.png"})
-    return found
-
-
-def _column(values: np.ndarray, kind: Any) -> Any:
-    """Values (T, *shape) as a column of lists of lists, without going through Python's numbers."""
-    import pyarrow
-    from pyarrow import types
-
-    if types.is_string(kind):
-        return pyarrow.array([str(value) for value in values], type=kind)
-    levels, inner = [], kind
-    while types.is_list(inner) or types.is_fixed_size_list(inner):
-        levels.append(inner)
-        inner = inner.value_type
-    array = pyarrow.array(values.reshape(-1)).cast(inner)
-    for depth in range(len(levels), 0, -1):
-        length = values.shape[depth]
-        if types.is_fixed_size_list(levels[depth - 1]):
-            array = pyarrow.FixedSizeListArray.from_arrays(array, length)
-        else:
-            count = len(array) // length
-            offsets = pyarrow.array(np.arange(count + 1) * length, pyarrow.int32())
-            array = pyarrow.ListArray.from_arrays(offsets, array)
-    return array.cast(kind)

@@ -94,7 +94,7 @@ def test_bad_calls(db1, experiment: Path, tmp_path: Path) -> None:
     for arguments, said in (
         ((experiment, "--step", 12), "steps 0..11"),
         ((experiment, "--step", 0, "--slot", 4), "slots 0..3"),
-        ((experiment, "--slot", 1), "goes with --step only"),
+        ((experiment, "--slot", 1), "needs --step"),
         ((store, "--step", 0), "run folder"),
         ((store, "data.root=x"), "run folder"),
         ((experiment, store), "one experiment or run at a time"),
