@@ -145,7 +145,7 @@ def _appender(past: Tensor, grown: list[Tensor]) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What was written.
+    """Outcome of an export.
 
     Args:
         differences: Largest difference from PyTorch by graph, relative to the largest number.
@@ -412,7 +412,7 @@ def _description(
     memory_length: int,
     image: tuple[int, int] | None,
 ) -> dict[str, Any]:
-    """What a program that acts with the graphs has to know."""
+    """Facts that a program needs to act with the graphs."""
     config = model.config
     ids = {
         "text": vocabulary.text_range(),
