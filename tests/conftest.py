@@ -8,11 +8,12 @@ def test_page(browser, tmp_path):
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,18 @@ _FLAGS = (
     "--disable-sync",
     "--hide-scrollbars",
 )
+ROOT = Path(__file__).parents[1]
 _INNER_SCHEMES = ("data:", "blob:", "about:", "chrome:", "file:")
+
+
+_AUDIT = """
+const done = arguments[arguments.length - 1];
+axe.run(document, {resultTypes: ["violations"]}).then(
+  found => done({faults: found.violations.flatMap(fault => fault.nodes.map(
+    node => `${fault.id}: ${node.html.slice(0, 200)}: ${node.failureSummary}`))}),
+  error => done({error: String(error)}));
+"""
+_AXE_PLACES = (ROOT / "build/axe", ROOT)
 
 
 class Browser:
@@ -116,9 +128,26 @@ class Browser:
         assert self.console() == []
         assert self.foreign_requests() == []
 
+    def faults_of_access(self) -> list[str]:
+        """What axe-core finds wrong with the page as it is: rule, element, reason."""
+        self.script(f"if (!window.axe) {{ {_axe()} }}")
+        found = self.driver.execute_async_script(_AUDIT)
+        assert "error" not in found, found
+        return found["faults"]
+
     def screenshot(self, path: Path) -> None:
         """Writes a PNG of the window."""
         self.driver.save_screenshot(str(path))
+
+
+@functools.cache
+def _axe() -> str:
+    """The source of axe-core, a checker of accessibility; the test skips itself without."""
+    for place in _AXE_PLACES:
+        file = place / "node_modules/axe-core/axe.min.js"
+        if file.is_file():
+            return file.read_text(encoding="utf-8")
+    pytest.skip("needs axe-core: npm install --no-save --prefix build/axe axe-core@4.14.1")
 
 
 def _why_no_browser() -> str | None:
@@ -149,6 +178,26 @@ def _chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 def browser(_chromium: Any) -> Browser:
     """Headless Chromium; the test skips itself where it is not installed."""
     return Browser(_chromium)
+
+
+@pytest.fixture(params=[(1280, False), (1280, True), (400, False), (400, True)])
+def audit(browser: Browser, request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Opens a page and fails where people would stumble: `audit(page, ready="return ...")`.
+
+    Checked with axe-core, at the width of a desk and of a phone, in light and in dark: contrast,
+    names, keyboard access; that nothing sticks out of the window, and a silent console.
+    """
+    width, dark = request.param
+    _axe()
+
+    def check(page: Path | str, ready: str = "return true") -> None:
+        browser.open(page, width=width, dark=dark)
+        browser.wait_until(ready, seconds=240)
+        assert browser.faults_of_access() == []
+        assert browser.overflow() == 0
+        browser.check()
+
+    return check
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import importlib.util
 import re
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -171,15 +174,59 @@ def test_the_smallest_experiment_works(tmp_path: Path) -> None:
     assert config.name == "cartpole" and config.training.num_steps == 300
 
 
-@pytest.mark.slow
-def test_the_site_builds_strictly() -> None:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The documentation, built without a warning."""
     for package in ("mkdocs", "material", "mkdocstrings"):
         pytest.importorskip(package, reason='needs pip install "db1[docs]"')
+    place = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, "--site-dir", str(place)], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-3000:]
-    site = ROOT / "build/site"
+    return place
+
+
+@pytest.mark.slow
+def test_the_site_fetches_nothing(site: Path) -> None:
     assert "num_steps" in (site / "reference/configuration.html").read_text()
     for page in site.rglob("*.html"):
         outside = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="https?://', page.read_text())
         assert outside == [], page
+
+
+@pytest.fixture(scope="module")
+def site_address(site: Path) -> Iterator[str]:
+    """The site on a port of this machine: a page from a file may not fetch its parts."""
+    handler = functools.partial(_Silent, directory=str(site))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+class _Silent(http.server.SimpleHTTPRequestHandler):
+    """Serves files without a line for each."""
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page",
+    ["index", "commands", "python", "benchmarks", "suites", "tutorials/first_agent",
+     "reference/configuration"],
+)  # fmt: skip
+def test_nobody_stumbles_over_the_site(audit: Any, browser: Any, site_address: str, page) -> None:
+    browser.open(f"{site_address}/{page}.html")
+    browser.script("localStorage.clear()")  # the site remembers its colours
+    audit(f"{site_address}/{page}.html", ready=_DRAWN)
+
+
+_DRAWN = """
+const wrapped = [...document.querySelectorAll(".md-typeset table:not([class])")]
+  .every(table => table.closest(".md-typeset__scrollwrap"));
+return wrapped && document.body.dataset.accessible;
+"""

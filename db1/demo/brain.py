@@ -89,11 +89,18 @@ class Brain:
         return {
             "run": str(self._run.folder),
             "checkpoint": self._run.tag,
-            "text": self._run.tokenizer is not None,
+            "text": self._learned_text(),
             "caption": CAPTION in self._seers,
             "question": QUESTION in self._seers,
             "tasks": tasks,
         }
+
+    def _learned_text(self) -> bool:
+        """Whether text was a target; a model that says nothing of its data may have learned it."""
+        data = self._run.config.get("data")
+        is_known = data is not None and ("text" in data or "pairs" in data)
+        learned = not is_known or bool(data.get("text") or data.get("pairs"))
+        return self._run.tokenizer is not None and learned
 
     def chat(self, text: str, temperature: float, max_tokens: int, emit: Emit) -> None:
         """Writes on behind a conversation, piece by piece: {"text"} ... {"over", "reason"}.

@@ -256,4 +256,4 @@ function turnOff(name, text) {
   if (!abilities.tasks.some(task => !task.missing)) turnOff("act-title", "This run learned no task that runs here.");
   else byId("act-start").disabled = false;
   document.body.dataset.ready = "yes";
-})();
+})().catch(() => { byId("about").textContent = "The server does not answer; start db1 demo again."; });

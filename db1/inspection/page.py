@@ -114,7 +114,8 @@ def page(title: str, body: str, script: str = "") -> str:
         body: HTML.
         script: JavaScript, run when the page is there.
     """
-    return pages.page(title, f"<h1>{escape(title)}</h1>\n{body}", style=STYLE, script=script)
+    whole = f"<main><h1>{escape(title)}</h1>\n{body}</main>"
+    return pages.page(title, whole, style=STYLE, script=script)
 
 
 def escape(text: object) -> str:

@@ -41,7 +41,7 @@ def sequence_page(description: Description, title: str, findings: Sequence[Findi
     content = json.dumps([asdict(token) for token in description.tokens])
     body = (
         f'<p class="dim">{escape(facts)}</p>{findings_html(findings)}{_tools(description)}'
-        f'<main>{"".join(rows)}</main><div id="tip" role="tooltip"></div>'
+        f'{"".join(rows)}<div id="tip" role="tooltip"></div>'
         f'<script type="application/json" id="tokens">{content.replace("<", chr(92) + "u003c")}'
         "</script>"
     )

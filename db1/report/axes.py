@@ -24,19 +24,23 @@ class Axis:
         return 100 * min(1.0, max(0.0, (value - self.low) / (self.high - self.low)))
 
 
-def axis(low: float, high: float, num_ticks: int = 5, *, is_round: bool = True) -> Axis:
+def axis(
+    low: float, high: float, num_ticks: int = 5, *, is_round: bool = True, is_whole: bool = False
+) -> Axis:
     """An axis over [low, high].
 
     Args:
         low, high: What it must cover.
         num_ticks: About how many labels.
         is_round: Widen the ends to labels; else they stay.
+        is_whole: Label whole numbers only.
 
     Example: axis(0, 8.05) ends at 10 with the labels 0, 2, 4, 6, 8, 10.
     """
     if not high > low:
         low, high = low - 0.5, low + 0.5
     step = _step((high - low) / num_ticks)
+    step = max(1.0, step) if is_whole else step
     first, last = math.floor(low / step), math.ceil(high / step)
     if is_round:
         low, high = first * step, last * step

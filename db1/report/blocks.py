@@ -158,6 +158,7 @@ class Chart:
         x_marks: x values with a vertical line.
         y_from_zero: The y axis starts at 0.
         y_top: Upper end of the y axis; None: the largest y.
+        y_whole: y counts something: only whole numbers are labelled.
         x_unit: Behind the numbers of the x axis.
     """
 
@@ -169,6 +170,7 @@ class Chart:
     x_marks: tuple[float, ...] = ()
     y_from_zero: bool = True
     y_top: float | None = None
+    y_whole: bool = False
     x_unit: str = ""
 
 

@@ -19,7 +19,7 @@ def chart_html(chart: Chart) -> str:
     across = axis(min(xs), max(xs), 6, is_round=False)
     top = max(ys) if chart.y_top is None else chart.y_top
     low = 0.0 if chart.y_from_zero else min(ys)
-    up = axis(low, top, 5, is_round=chart.y_top is None)
+    up = axis(low, top, 5, is_round=chart.y_top is None, is_whole=chart.y_whole)
     grid = "".join(
         f'<line class="grid" x1="0" x2="100" y1="{_n(100 - up.share(y))}" '
         f'y2="{_n(100 - up.share(y))}"/>'

@@ -83,3 +83,8 @@ def test_fits_phones_and_desks(browser: Any, address: str, width: int, dark: boo
     )
     assert unnamed == []
     browser.check()
+
+
+@pytest.mark.slow
+def test_nobody_stumbles(audit: Any, address: str) -> None:
+    audit(address, ready=READY)

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -148,3 +149,10 @@ def test_a_picture_is_drawn_below_its_line(run: RunData) -> None:
 
 def test_titles_are_escaped() -> None:
     assert "<script>alert" not in page("<script>alert(1)</script>", "")
+
+
+@pytest.mark.slow
+def test_nobody_stumbles(audit, run: RunData, tmp_path: Path) -> None:
+    place = tmp_path / "sequence.html"
+    place.write_text(sequence_page(_of(run, "toy/all"), "a sequence", []))
+    audit(place)

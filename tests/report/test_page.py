@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from toy_report import CAPTIONS, QUESTIONS, record_film
 
+from db1.evaluation.results import read_results, write_results
 from db1.report import write_report
-from db1.viewer.entries import stamp_of_results
-from db1.viewer.film import write_film
 
 SHOWN = """return [...document.querySelectorAll("#table-tasks tbody tr")]
     .filter(row => !row.hidden).map(row => row.cells[0].textContent)"""
@@ -23,29 +21,10 @@ NUM_TASKS, FIRST_ROWS = 870, 100
 
 @pytest.fixture
 def page(folder: Path) -> Path:
-    _film(folder, "toy/best")
+    record_film(folder, "toy/best")
     path = folder / "report.html"
     write_report(folder, path)
     return path
-
-
-def _film(folder: Path, task: str) -> None:
-    """A recording as `db1 record` leaves it."""
-    results = json.loads((folder / "results.json").read_text())
-    entry, episodes = results["tasks"][task], {}
-    place = folder / "videos" / task
-    for number, role in enumerate(("best", "median", "worst")):
-        frames = [Image.new("RGB", (32, 32), (i * 40, 0, number * 90)) for i in range(6)]
-        write_film(place / f"{role}.webp", frames, 100)
-        episodes[role] = {
-            "file": f"{role}.webp", "episode": number, "seed": entry["seeds"][number],
-            "return": entry["returns"][number] + (number == 2), "length": 1,
-            "evaluated_return": entry["returns"][number], "same": number != 2, "success": None,
-            "frames": 6, "steps_a_frame": 1, "milliseconds": 100, "size": [32, 32],
-        }  # fmt: skip
-    stamp = {"results": stamp_of_results(results, task), "film": {}}
-    recording = {"task": task, "stamp": stamp, "no_picture": None, "episodes": episodes}
-    (place / "recording.json").write_text(json.dumps(recording))
 
 
 def test_sorting_with_the_keyboard_and_the_mouse(browser, page: Path) -> None:
@@ -129,11 +108,20 @@ def test_colours_can_be_read(browser, page: Path, dark: bool) -> None:
 
 
 def _show(browser, element) -> None:
-    """Scrolls to an element: what is far away is not laid out and has no computed name."""
+    """Scrolls to an element."""
     browser.script("arguments[0].scrollIntoView({block: 'center'})", element)
-    browser.wait_until(
-        "return arguments[0].checkVisibility({contentVisibilityAuto: true})", element
-    )
+
+
+@pytest.mark.slow
+def test_nobody_stumbles(audit, write_evaluation: Callable[..., Path]) -> None:
+    """The whole page with every kind of section, folded ones open."""
+    folder, other = write_evaluation(), write_evaluation("other")
+    record_film(folder, "toy/best")
+    sections = {"captions": {"toy": CAPTIONS}, "questions": {"asked": QUESTIONS}}
+    write_results(folder, read_results(folder) | sections)
+    page = write_report(folder, folder / "report.html", others=[other]).with_name("report.html")
+    opened = "document.querySelectorAll('details').forEach(d => { d.open = true })"
+    audit(page, ready=f"{opened}; return true")
 
 
 def test_everything_has_a_name(browser, page: Path) -> None:

@@ -7,34 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from toy_report import CAPTIONS, IMAGE, QUESTIONS
 
 from db1.evaluation.results import read_results, write_results
-from db1.metrics.pair_scores import data_uri
 from db1.report import headline, write_report
-
-IMAGE = data_uri(np.full((32, 32, 3), 200, dtype=np.uint8))
-CAPTIONS = {
-    "split": "test", "num_images": 2, "scores": {"BLEU-4": 0.125, "CIDEr-D": 1.75},
-    "baseline": {"caption": "a <b>cat</b>", "scores": {"BLEU-4": 0.5, "CIDEr-D": 0.25}},
-    "tokenizer": "plain", "not_run": {"SPICE": "no jars"}, "distinct_captions": 2,
-    "results": "captions/toy.json", "seconds": 1.0,
-    "examples": [{"id": 7, "image": IMAGE, "caption": "a | dog", "references": ["one", "two"],
-                  "CIDEr-D": 0.5}],
-}  # fmt: skip
-QUESTIONS = {
-    "split": "test", "num_questions": 3, "mode": "official", "accuracy": 66.666,
-    "by_question_type": {"is it": 66.666}, "by_answer_type": {"yes/no": 66.666},
-    "counts": {"question_type": {"is it": 3}, "answer_type": {"yes/no": 3}},
-    "baseline": {"accuracy": 33.3, "by_question_type": {"is it": 33.3},
-                 "by_answer_type": {"yes/no": 33.3}, "answers": {"is it": "no"}},
-    "blind": {"accuracy": 50.0, "by_question_type": {"is it": 50.0},
-              "by_answer_type": {"yes/no": 50.0}},
-    "closed_answers": 0, "num_cut": 1, "results": "questions/toy.json", "seconds": 1.0,
-    "examples": [{"id": 9, "image": IMAGE, "question": "is it <red>?", "answer": "yes",
-                  "answers": ["no"], "accuracy": 0.0}],
-}  # fmt: skip
 
 
 @pytest.fixture

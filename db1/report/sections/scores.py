@@ -52,6 +52,7 @@ def threshold(material: Material) -> Section | None:
         lines=lines,
         x_marks=(50.0,),
         y_top=float(max(each.results["summary"]["num_tasks"] for each in scored)),
+        y_whole=True,
         x_unit=" %",
     )
     return Section(name="threshold", title="Threshold curve", blocks=(chart,))

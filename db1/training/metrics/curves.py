@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from db1.errors import DataError
 from db1.failures import make_folder
 from db1.json_shape import check_shape
+from db1.pages import page
 from db1.runtime import METRICS_FILE, atomic_write_bytes, read_metrics
 from db1.training.callbacks.rollouts import EVENT as ROLLOUTS
 
@@ -84,12 +85,13 @@ def training_curves(runs: Sequence[RunRecords]) -> Figure:
         runs: At least one; each has its style of line.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
 
     figure = Figure(figsize=(15, 8), layout="constrained")
     panels: Mapping[str, Callable[[Axes, Sequence[RunRecords]], None]] = {
         "loss (nats a target)": _losses,
         "training loss by suite": _suites,
-        "score of acting (0 random, 1 expert)": _scores,
+        "score of acting (0 % random, 100 % expert)": _scores,
         "gradient norm": lambda axes, runs: _single(axes, runs, "gradient_norm"),
         "learning rate": lambda axes, runs: _single(axes, runs, "learning_rate"),
         "tokens a second": lambda axes, runs: _single(axes, runs, "tokens_per_second"),
@@ -102,6 +104,7 @@ def training_curves(runs: Sequence[RunRecords]) -> Figure:
             axes.legend(fontsize=7)
         else:
             axes.text(0.5, 0.5, "none logged", ha="center", va="center", transform=axes.transAxes)
+    figure.axes[2].yaxis.set_major_formatter(PercentFormatter(1.0))
     figure.axes[3].set_yscale("log")
     figure.axes[5].set_ylim(bottom=0)
     for axes in figure.axes[3:]:
@@ -224,35 +227,51 @@ def _with_figures(title: str, runs: Sequence[RunRecords]) -> str:
     return f"{title}, {wait / step:.1%} waiting for data" if step and wait is not None else title
 
 
+_COLUMNS = ("run", "step", "loss", "held out", "score", "tokens/s")
+_STYLE = """
+:root { color-scheme: light dark; --paper: #fff; --ink: #1b1f24; --line: #d5d9de; }
+@media (prefers-color-scheme: dark) { :root { --paper: #14171b; --ink: #e4e7ea; --line: #333a42; } }
+body { margin: 1rem; background: var(--paper); color: var(--ink);
+  font: 15px/1.4 system-ui, sans-serif; }
+h1 { font-size: 1.5rem; overflow-wrap: anywhere; }
+.wide { overflow-x: auto; margin-bottom: 1rem; }
+svg { display: block; min-width: 54rem; width: 100%; height: auto; border-radius: 8px; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+td, th { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid var(--line); }
+tr > :first-child { padding-left: 0; text-align: left; }
+@media print { svg { min-width: 0; } }
+"""
+
+
 def _page(runs: Sequence[RunRecords], svg: str) -> str:
     """One page: the curves, and the last figures of each run."""
     rows = "".join(
-        f"<tr><td>{escape(run.name)}</td>"
+        f'<tr><th scope="row">{escape(run.name)}</th>'
         + "".join(f"<td>{value}</td>" for value in _last_values(run))
         + "</tr>"
         for run in runs
     )
-    title = escape(", ".join(run.name for run in runs))
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width"><title>{title}</title><style>'
-        "body{font:15px/1.4 system-ui,sans-serif;margin:1rem;background:#fff;color:#222}"
-        "svg{max-width:100%;height:auto}td,th{padding:.2rem .8rem;text-align:right}"
-        "td:first-child,th:first-child{text-align:left}</style></head><body>"
-        f"<h1>{title}</h1><table><tr><th>run</th><th>step</th><th>loss</th><th>held out</th>"
-        f"<th>score</th><th>tokens/s</th></tr>{rows}</table>"
-        f"{svg[svg.index('<svg') :]}</body></html>\n"
+    title = ", ".join(run.name for run in runs)
+    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in _COLUMNS)
+    said = "Losses, scores of acting, gradient norm, learning rate and speed over the steps"
+    body = (
+        f'<main><h1>{escape(title)}</h1><div class="wide" tabindex="0" role="region" '
+        f'aria-label="Last figures"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>'
+        '</table></div><div class="wide" tabindex="0" role="region" aria-label="Curves">'
+        f'<div role="img" aria-label="{escape(said)}">{svg[svg.index("<svg") :]}</div></div></main>'
     )
+    return page(title, body, style=_STYLE)
 
 
 def _last_values(run: RunRecords) -> tuple[str, ...]:
     def last(points: Points) -> str:
         return f"{points[-1][1]:,.4g}" if points else "-"
 
+    scores = series(run.acting, "mean_score")
     return (
         f"{run.train[-1]['step']:,}",
         last(series(run.train, "loss")),
         last(series(run.heldout, "loss")),
-        last(series(run.acting, "mean_score")),
+        f"{100 * scores[-1][1]:.1f} %" if scores else "-",
         last(series(run.train, "tokens_per_second")),
     )

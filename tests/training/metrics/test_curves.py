@@ -88,3 +88,10 @@ def test_refuses(tmp_path):
     (tmp_path / "new" / "metrics.jsonl").write_text("{}\nno json\n")
     with pytest.raises(DataError, match=r"metrics.jsonl line 1: kind is missing, expected a text"):
         write_curves([tmp_path / "new"], tmp_path / "x.png")
+
+
+@pytest.mark.slow
+def test_nobody_stumbles(audit, tmp_path):
+    out = tmp_path / "curves.html"
+    write_curves([_run(tmp_path / "one"), _run(tmp_path / "two")], out)
+    audit(out)
