@@ -37,6 +37,9 @@ class Inspection(Checked):
         None, "Write everything as JSON; - prints it.", name="json", metavar="FILE"
     )
     html: Path | None = option(None, "Write a page that works offline.", metavar="FILE")
+    svg: Path | None = option(
+        None, "Draw the sequence for a page or a talk, a block per token.", metavar="FILE"
+    )
     verify: bool = option(True, "Check stores against their checksums.", two_way=True)
     environments: bool = option(
         True, "Check stores against the suites' environments, which are built for it.", two_way=True
@@ -68,7 +71,7 @@ def inspect(
     Example: db1 inspect data/db1_tiny
     """
     subject, overrides = _split(what)
-    wants_sequence = wanted.step is not None or wanted.slot is not None
+    wants_sequence = wanted.svg is not None or wanted.step is not None or wanted.slot is not None
     if _is_experiment(subject[0]):
         if len(subject) > 1:
             raise ConfigError(
@@ -79,8 +82,8 @@ def inspect(
         failed = _sequence(run, wanted) if wants_sequence else _overview(run, wanted)
     elif wants_sequence or overrides:
         raise ConfigError(
-            f"{subject[0]}: --step, --slot and key=value need an experiment's YAML file or a run "
-            f"folder (one with a {CONFIG_FILE})"
+            f"{subject[0]}: --step, --slot, --svg and key=value need an experiment's YAML file or "
+            f"a run folder (one with a {CONFIG_FILE})"
         )
     else:
         failed = _stores(subject, wanted)
@@ -145,6 +148,7 @@ def _sequence(run: RunData, wanted: Inspection) -> bool:
     from db1.inspection.findings import has_error
     from db1.inspection.render_html import sequence_page
     from db1.inspection.render_report import show_findings
+    from db1.inspection.render_svg import sequence_svg
     from db1.inspection.render_text import show_sequence
 
     step, slot = wanted.step or 0, wanted.slot or 0
@@ -159,6 +163,8 @@ def _sequence(run: RunData, wanted: Inspection) -> bool:
     _write(wanted.as_json, content)
     if wanted.html is not None:
         _write_file(wanted.html, sequence_page(description, title, findings))
+    if wanted.svg is not None:
+        _write_file(wanted.svg, sequence_svg(description, title))
     return has_error(findings)
 
 

@@ -51,7 +51,7 @@ def sequence_page(description: Description, title: str, findings: Sequence[Findi
 def _tools(description: Description) -> str:
     boxes = "".join(
         f'<label><input type="checkbox" value="{escape(kind)}" checked> '
-        f'<span class="{_class(kind)}">&nbsp;{escape(kind)}&nbsp;</span> {count}</label>'
+        f'<span class="{class_of(kind)}">&nbsp;{escape(kind)}&nbsp;</span> {count}</label>'
         for kind, count in description.counts.items()
     )
     return (
@@ -86,15 +86,15 @@ def _image(description: Description, number: int) -> str:
 
 
 def _cell(token: Token) -> str:
-    classes = ["cell", _class(token.kind)]
+    classes = ["cell", class_of(token.kind)]
     classes += ["loss"] * token.is_target + ["changed"] * (token.label is not None)
     return (
         f'<span class="{" ".join(classes)}" data-n="{token.index}" tabindex="0">'
-        f"{escape(_face(token))}</span>"
+        f"{escape(face(token))}</span>"
     )
 
 
-def _face(token: Token) -> str:
+def face(token: Token) -> str:
     """Text on a cell."""
     if token.kind == SEPARATOR:
         return "SEP"
@@ -108,5 +108,6 @@ def _face(token: Token) -> str:
     return shown(token.value) or place_of(token) or str(token.id)
 
 
-def _class(kind: str) -> str:
+def class_of(kind: str) -> str:
+    """Class of a kind of token in pages and drawings."""
     return "k-" + kind.replace(" ", "-")

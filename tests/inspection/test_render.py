@@ -8,6 +8,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -19,8 +20,11 @@ from db1.inspection.describe import Description
 from db1.inspection.page import page
 from db1.inspection.pictures import half_blocks, png_uri
 from db1.inspection.render_html import sequence_page
+from db1.inspection.render_svg import sequence_svg
 from db1.inspection.render_text import compact, show_sequence, shown
 from db1.inspection.runs import RunData
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 class _Page(HTMLParser):
@@ -149,6 +153,28 @@ def test_a_picture_is_drawn_below_its_line(run: RunData) -> None:
 
 def test_titles_are_escaped() -> None:
     assert "<script>alert" not in page("<script>alert(1)</script>", "")
+
+
+@pytest.mark.parametrize("task", ["toy/all", "toy/masked", "psalm"])
+def test_a_drawing_has_a_block_for_each_token(run: RunData, task: str) -> None:
+    description = _of(run, task)
+    drawing = ElementTree.fromstring(sequence_svg(description, "one <b> & two"))
+    assert "one <b> & two" in drawing.get("aria-label")
+    kinds = [rect.get("class") or "" for rect in drawing.iter(f"{SVG}rect")]
+    tokens = [token for token in description.tokens if token.part != "padding"]
+    legend = {token.kind for token in tokens}
+    assert sum(kind.startswith("k-") for kind in kinds) == len(tokens) + len(legend)
+    assert kinds.count("loss") == description.num_targets + 1
+    texts = [text.text for text in drawing.iter(f"{SVG}text")]
+    positions = [t.get("class") for t in drawing.iter(f"{SVG}text")].count("position")
+    assert positions == sum(token.local_position is not None for token in tokens)
+    assert all(f"{t.index}" in " ".join(texts) for t in (tokens[0], tokens[-1]))
+    shown_images = {token.image for token in tokens if token.image is not None}
+    assert len(list(drawing.iter(f"{SVG}image"))) == len(shown_images)
+    patches = [token for token in tokens if token.kind == "image patch"]
+    assert len(list(drawing.iter(f"{SVG}use"))) == len(patches)
+    right = max(float(r.get("x")) + float(r.get("width")) for r in drawing.iter(f"{SVG}rect"))
+    assert right <= float(drawing.get("width"))
 
 
 @pytest.mark.slow
