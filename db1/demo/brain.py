@@ -96,7 +96,7 @@ class Brain:
         }
 
     def _learned_text(self) -> bool:
-        """Tells whether text was a target; a model that says nothing of its data may have learned it."""
+        """Tells whether text was a target; a model that says nothing of its data may know it."""
         data = self._run.config.get("data")
         is_known = data is not None and ("text" in data or "pairs" in data)
         learned = not is_known or bool(data.get("text") or data.get("pairs"))
