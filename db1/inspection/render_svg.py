@@ -58,7 +58,7 @@ Place: TypeAlias = tuple[float, float]
 
 @dataclass
 class _Pen:
-    """Where the next block goes; lines break at the right margin."""
+    """Place of the next block; lines break at the right margin."""
 
     x: float = _MARGIN + _LABEL
     y: float = _TOP
