@@ -24,7 +24,7 @@ def folder(write_evaluation: Callable[..., Path]) -> Path:
 
 def test_markdown(folder: Path) -> None:
     text = write_report(folder).read_text()
-    assert "| BLEU-4 | 12.5 | 50.0 |" in text and "| CIDEr-D | 1.750 | 0.250 |" in text
+    assert "| BLEU-4 | 0.125 | 0.500 |" in text and "| CIDEr-D | 1.750 | 0.250 |" in text
     assert "| all | 66.7 % | 33.3 % | 50.0 % | 3 |" in text and "| question: is it | 66.7 %" in text
     assert "Not run here: SPICE." in text and "1 questions did not fit" in text
     for name in ("examples/captions-toy-0.png", "examples/questions-asked-0.png"):

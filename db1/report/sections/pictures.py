@@ -18,7 +18,6 @@ from db1.report.blocks import (
 )
 from db1.report.material import Material
 
-_HUNDREDFOLD = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "ROUGE-L", "METEOR", "SPICE")
 _MEDIA_TYPE = "image/png"
 
 
@@ -48,8 +47,8 @@ def _caption_table(name: str, entry: Mapping[str, Any]) -> Table:
     rows = tuple(
         (
             Cell(text=measure, key=measure),
-            _score(measure, value),
-            _score(measure, entry["baseline"]["scores"].get(measure)),
+            _score(value),
+            _score(entry["baseline"]["scores"].get(measure)),
         )
         for measure, value in entry["scores"].items()
     )
@@ -65,11 +64,10 @@ def _caption_table(name: str, entry: Mapping[str, Any]) -> Table:
     )
 
 
-def _score(measure: str, value: float | None) -> Cell:
+def _score(value: float | None) -> Cell:
     if value is None:
         return Cell(text="-")
-    shown = f"{100 * value:.1f}" if measure in _HUNDREDFOLD else f"{value:.3f}"
-    return Cell(text=shown, key=value)
+    return Cell(text=f"{value:.3f}", key=value)
 
 
 def _caption_words(entry: Mapping[str, Any]) -> str:
