@@ -141,7 +141,7 @@ def _codes(field: FieldSpec, values: np.ndarray) -> np.ndarray:
 
 
 def _num_different(codes: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """How many values of each step differ: (values, N) against (values, 1) -> (N,).
+    """Number of values of each step that differ: (values, N) against (values, 1) -> (N,).
 
     Summed value by value: adding rows of bytes is a tenth of the work of counting in each step.
     """
