@@ -427,7 +427,7 @@ class MetricsWriter:
 
     Args:
         folder: The run folder.
-        after_step: Step that the run resumes from. Records behind it were written by a run that
+        after_step: Step that the run resumes from. Records after it were written by a run that
             was cut off after its last checkpoint; they are removed, for they come again.
         trackers: Get every record, too, and are closed with the file.
     """

@@ -72,7 +72,7 @@ def _compare(
     notes: Mapping[str, int],
     progress: Progress | None,
 ) -> Comparison:
-    """Times the batches behind those that readers have ready when they start."""
+    """Times the batches after those that readers have ready when they start."""
     most = max(sizes.workers)
     readers = {OURS if w == most else f"db1, {_named(w)}": (_ours, w) for w in sizes.workers}
     readers |= {f"{REFERENCE}, {_named(w)}": (_theirs, w) for w in sizes.workers}

@@ -3,7 +3,7 @@
     db1             keys, values and position vectors of the memory are cached
     ring            the same in place, at fixed addresses; on a GPU a step is one captured graph
     hidden states   the memory holds the layers' inputs; each token projects all M + 1 of them to
-                    queries, keys and values, and the M + 1 position vectors anew: the released way
+                    queries, keys and values, and the M + 1 position vectors again: the released way
     whole text      no memory: each token runs the whole text so far through the model
 
 All have the same weights and see the same tokens; their outputs are compared before the clock runs.
@@ -255,7 +255,7 @@ class WholeTextDecoder:
         self._ids_BT = context_BT
 
     def step(self, ids_BT: Tensor) -> Tensor:
-        """Runs the next tokens behind all before; returns the last one's hidden state (B, D)."""
+        """Runs the next tokens after all before; returns the last one's hidden state (B, D)."""
         self._ids_BT = torch.cat([self._ids_BT, ids_BT], dim=1)
         places_BT = torch.full_like(self._ids_BT, NO_LOCAL_POSITION)
         hidden_BTD, _ = self._model.recur(self._ids_BT, places_BT)

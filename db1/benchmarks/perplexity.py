@@ -1,11 +1,11 @@
-"""Scoring a text: a memory against reading a window of the same length anew for every token.
+"""Scoring a text: a memory against reading a window of the same length again for every token.
 
     recomputed window     each token runs the L tokens before it through the model: how models
                           without a memory are evaluated, one token at a time
-    hidden-state memory   segments of T tokens behind the layers' inputs at the last L tokens, which
+    hidden-state memory   segments of T tokens after the layers' inputs at the last L tokens, which
                           are projected to keys and values again for each segment
                           (Transformer-XL, and the released model)
-    db1                   the same segments behind cached keys and values
+    db1                   the same segments after cached keys and values
 
 One token of work is one token scored. The memories' outputs are compared before the clock runs;
 windows differ from them, since a memory of several layers reaches further back than a window.
@@ -122,7 +122,7 @@ def _compare(config: PerplexityBenchmark, length: int, progress: Progress | None
 
 
 class _Scorers:
-    """The ways to score a text behind `length` tokens; each call scores the next ones.
+    """The ways to score a text after `length` tokens; each call scores the next ones.
 
     Args:
         model: Decoder in evaluation mode.
@@ -139,19 +139,19 @@ class _Scorers:
         self._window = ids_1T[:, 1 : length + 1]
 
     def cached(self) -> Tensor:
-        """The next segment behind cached keys and values; hidden states (1, T, D)."""
+        """The next segment after cached keys and values; hidden states (1, T, D)."""
         targets = self._targets
         hidden, self._memory = self._model.decode(targets, _nowhere(targets), (), self._memory)
         return hidden
 
     def hidden_states(self) -> Tensor:
-        """The next segment behind remembered hidden states; hidden states (1, T, D)."""
+        """The next segment after remembered hidden states; hidden states (1, T, D)."""
         targets = self._targets
         hidden, self._hidden = self._model.recur(targets, _nowhere(targets), (), self._hidden)
         return hidden
 
     def window(self) -> Tensor:
-        """One token at the end of a window that is read anew; hidden states (1, L, D).
+        """One token at the end of a window that is read again; hidden states (1, L, D).
 
         By the kernel for learning, which is the fastest for a whole text (and keeps nothing for a
         backward pass, since no weight asks for a gradient).

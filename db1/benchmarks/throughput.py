@@ -28,13 +28,18 @@ from db1.tokens.vocabulary import Vocabulary
 from db1.training.config import TrainingConfig
 from db1.training.engines import make_engine
 from db1.training.engines.engine import TrainingEngine, read_losses
-from db1.training.experiment import ExperimentConfig, build_model, load_experiment, watch_of
+from db1.training.experiment import (
+    ExperimentConfig,
+    build_model,
+    load_experiment,
+    metrics_context_of,
+)
 from db1.training.metrics.records import Window, train_record
 from db1.training.metrics.tally import Tally
 from db1.training.processes import Processes
 from db1.training.schedule import learning_rate_at
 from db1.training.sizing.hardware import peak_flops, peak_memory
-from db1.training.step_loader import BatchDrawer
+from db1.training.step_loader import StepLoader
 
 WARM_UP_STEPS = 2
 OUT_OF_MEMORY = 3
@@ -100,17 +105,17 @@ def measure(config: ExperimentConfig, seconds: float) -> dict[str, Any]:
     model = build_model(config, vocabulary)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     engine = make_engine(model, training, processes)
-    drawer = BatchDrawer(dataset, training, processes, 0)
-    window, warm_up = _train(engine, drawer, training, seconds)
+    loader = StepLoader(dataset, training, processes, 0)
+    window, warm_up = _train(engine, loader, training, seconds)
     device = processes.device
     achieved = matmul_flops(device, training.precision)
-    watch = watch_of(config)
+    context = metrics_context_of(config)
     record = train_record(
         [window],
-        group_of=watch.group_of,
+        group_of=context.group_of,
         learning_rate=learning_rate_at(0, training),
         peak_memory=peak_memory(device),
-        flops=watch.flops,
+        flops=context.flops,
         peak_flops=training.watch.peak_flops or peak_flops(device, training.precision),
     )
     return {
@@ -131,7 +136,7 @@ def measure(config: ExperimentConfig, seconds: float) -> dict[str, Any]:
 
 
 def _train(
-    engine: TrainingEngine, drawer: BatchDrawer, training: TrainingConfig, seconds: float
+    engine: TrainingEngine, loader: StepLoader, training: TrainingConfig, seconds: float
 ) -> tuple[Window, float]:
     """Steps for so many seconds after warming up: what they took, and the warm-up's seconds."""
     window, warm_up = Window(), 0.0
@@ -141,7 +146,7 @@ def _train(
             warm_up, window = window.seconds, Window()
             end = time.perf_counter() + seconds
         started = time.perf_counter()
-        drawn = drawer.draw(step)
+        drawn = loader.draw(step)
         waited = time.perf_counter() - started
         tally, scale = Tally(), engine.loss_scale(drawn.total_targets)
         losses = [engine.train_micro_batch(batch, scale) for batch in drawn.micro_batches]

@@ -8,7 +8,7 @@ import typer
 
 from db1.cli.model_argument import Run, Weights
 from db1.cli.options import from_dataclasses
-from db1.demo.brain import Brain, DemoConfig
+from db1.demo.session import DemoConfig, DemoSession
 from db1.runtime import draw_off_screen
 
 
@@ -40,7 +40,7 @@ def demo(
         if open_browser:
             typer.launch(address)
 
-    serve(Brain(weights.load(run), config), port, started)
+    serve(DemoSession(weights.load(run), config), port, started)
 
 
 VERBS = {"demo": demo}

@@ -124,7 +124,7 @@ def _run_data(path: Path, overrides: list[str]) -> RunData:
     is_run = path.is_dir()
     config = load_experiment(path / CONFIG_FILE if is_run else path, overrides, is_own=not is_run)
     schedule = MixtureSchedule.load(path if path.is_dir() else config.run_folder)
-    if not path.is_dir() and schedule is not None and len(schedule.stretches) > 1:
+    if not path.is_dir() and schedule is not None and len(schedule.phases) > 1:
         typer.echo(
             f"note: {config.run_folder} changed its weights on the way; this is what a new run of "
             f"{path} would read, `db1 inspect {config.run_folder}` shows the old one",

@@ -36,7 +36,7 @@ class Terminal:
         self._next = 0.0
 
     def show(self, scene: Scene) -> None:
-        """See `Face`."""
+        """See `Display`."""
         if not self._started:
             self._live.start()
             self._started = True
@@ -46,7 +46,7 @@ class Terminal:
         self._live.refresh()
 
     def close(self) -> None:
-        """See `Face`."""
+        """See `Display`."""
         if self._started:
             self._live.stop()
 

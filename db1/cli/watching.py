@@ -181,12 +181,12 @@ def play(
     from db1.viewer.episode import play
 
     config = played.settings(settings)
-    with _faces(shown, task) as face:
+    with _displays(shown, task) as display:
         last = play(
             run,
             task,
             config,
-            face,
+            display,
             checkpoint=weights.checkpoint,
             data=played.data,
             max_steps=played.max_steps,
@@ -199,28 +199,28 @@ def play(
 
 
 class _Faces:
-    """Several faces as one; closed at the end, given up by an error."""
+    """Several displays as one; closed at the end, given up by an error."""
 
     def __init__(self) -> None:
-        self.faces: list[Any] = []
+        self.displays: list[Any] = []
 
     def show(self, scene: Any) -> None:
-        for face in self.faces:
-            face.show(scene)
+        for display in self.displays:
+            display.show(scene)
 
     def __enter__(self) -> _Faces:
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
-        for face in self.faces:
-            end = face.close if kind is None else getattr(face, "give_up", face.close)
+        for display in self.displays:
+            end = display.close if kind is None else getattr(display, "give_up", display.close)
             end()
 
 
-def _faces(shown: Shown, title: str) -> _Faces:
+def _displays(shown: Shown, title: str) -> _Faces:
     """The film first, so that what it lacks is told before anything opens."""
     from db1.cli.terminal import Terminal
-    from db1.viewer.faces import FilmFace, Lines, Window
+    from db1.viewer.displays import FilmDisplay, Lines, Window
 
     console = Console()
     show = shown.show
@@ -228,13 +228,13 @@ def _faces(shown: Shown, title: str) -> _Faces:
         show = "nothing" if shown.out is not None else _possible(console)
     both = _Faces()
     if shown.out is not None:
-        both.faces.append(FilmFace(shown.out, shown.speed))
+        both.displays.append(FilmDisplay(shown.out, shown.speed))
     if show == "window":
-        both.faces.append(Window(title, shown.speed))
+        both.displays.append(Window(title, shown.speed))
     elif show == "terminal":
-        both.faces.append(Terminal(console, shown.speed))
+        both.displays.append(Terminal(console, shown.speed))
     elif show == "lines":
-        both.faces.append(Lines(typer.echo))
+        both.displays.append(Lines(typer.echo))
     return both
 
 

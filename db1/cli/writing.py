@@ -1,4 +1,4 @@
-"""The verb `db1 generate`: text behind prompts, or a conversation on a terminal."""
+"""The verb `db1 generate`: text after prompts, or a conversation on a terminal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PROMPTS, _CHOICE, _OUTPUT = "Prompts", "How tokens are chosen", "Output"
 
 @dataclass(frozen=True, kw_only=True)
 class Writing(Checked):
-    """Prompts, and how the text behind them is written and shown."""
+    """Prompts, and how the text after them is written and shown."""
 
     prompt: str | None = option(None, "Text to continue.", panel=_PROMPTS)
     prompt_file: Path | None = option(
@@ -148,7 +148,7 @@ def _prompt_of(line: str, where: str) -> str:
 
 
 def _write(writer: Writer, number: int, prompt: str, writing: Writing, *, many: bool) -> None:
-    """Writes behind one prompt and prints it."""
+    """Writes after one prompt and prints it."""
     if writing.stream:
         _echo_part(prompt)
     writer.clear()

@@ -1,6 +1,6 @@
 """Random and expert returns of many tasks: what `db1 tasks measure` does.
 
-Every task is a job in a worker process. What is measured stays: the same call goes on behind it.
+Every task is a job in a worker process. What is measured stays: the same call goes on after it.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     out/<suite>/<task>/references.json
     out/<suite>/<task>/instruction.json   the task in words
 
-Collecting again goes on behind the last stored episode, so an interrupted run loses at most the
+Collecting again goes on after the last stored episode, so an interrupted run loses at most the
 episode it was in.
 """
 
@@ -175,7 +175,7 @@ def _fill(
 
 
 def seeds_after(path: Path, num_episodes: int) -> Iterator[int]:
-    """Yields the collection seeds behind the store's last episode."""
+    """Yields the collection seeds after the store's last episode."""
     first = 0
     if num_episodes:
         last = int(EpisodeStore(path).seeds[-1])

@@ -167,7 +167,7 @@ _Received = PackedBatch | SentBatch | _Failure
 
 
 class _Lazy:
-    """An iterable over what a function gives, made anew for each iteration."""
+    """An iterable over what a function gives, made again for each iteration."""
 
     def __init__(self, make: Callable[[], Iterator[Sequence[int]]]) -> None:
         self._make = make

@@ -17,41 +17,41 @@ from db1.index.index_cache import IndexCache
 class SampleOrder:
     """Sample n of a run -> (dataset, number within it), for any n at any time.
 
-    Each stretch of constant shares is a fair blend of its own: over any of its prefixes no
-    dataset is a whole sample off its share. The numbers within a dataset count on from stretch
-    to stretch, so none is left out or comes twice.
+    Each phase of constant shares is a fair blend of its own: over any of its prefixes no
+    dataset is a whole sample off its share. The numbers within a dataset count on from phase
+    to phase, so none is left out or comes twice.
 
     Args:
-        stretches: (first sample, parts of each dataset), the first at 0, ascending; parts are
+        phases: (first sample, parts of each dataset), the first at 0, ascending; parts are
             integers of at least 0, see `db1.index.fair`.
         num_samples: Length of the run.
         cache: Where tables of long runs are kept; None: in memory.
 
     Raises:
-        ConfigError: Stretches out of order or over different numbers of datasets.
+        ConfigError: Phases out of order or over different numbers of datasets.
         DataError: Parts that cannot be used.
     """
 
     def __init__(
         self,
-        stretches: Sequence[tuple[int, ArrayLike]],
+        phases: Sequence[tuple[int, ArrayLike]],
         num_samples: int,
         cache: IndexCache | None = None,
     ) -> None:
-        self._firsts = [first for first, _ in stretches]
-        if not stretches or self._firsts[0] != 0 or sorted(set(self._firsts)) != self._firsts:
-            raise ConfigError(f"mixture: stretches start at {self._firsts}, expected 0 and on")
-        if len({np.shape(parts) for _, parts in stretches}) > 1:
-            raise ConfigError("mixture: the stretches have different numbers of datasets")
+        self._firsts = [first for first, _ in phases]
+        if not phases or self._firsts[0] != 0 or sorted(set(self._firsts)) != self._firsts:
+            raise ConfigError(f"mixture: phases start at {self._firsts}, expected 0 and on")
+        if len({np.shape(parts) for _, parts in phases}) > 1:
+            raise ConfigError("mixture: the phases have different numbers of datasets")
         self._num_samples = num_samples
         self.cache = cache
         stops = [*self._firsts[1:], max(num_samples, self._firsts[-1])]
         lengths = [stop - first for first, stop in zip(self._firsts, stops, strict=True)]
         self._blends = [
             FairBlend(parts, length, cache)
-            for (_, parts), length in zip(stretches, lengths, strict=True)
+            for (_, parts), length in zip(phases, lengths, strict=True)
         ]
-        self.num_datasets = len(np.asarray(stretches[0][1]))
+        self.num_datasets = len(np.asarray(phases[0][1]))
         self._before = [np.zeros(self.num_datasets, dtype=np.int64)]
         for (first, stop), blend in zip(pairwise(self._firsts), self._blends, strict=False):
             self._before.append(self._before[-1] + blend.counts(stop - first))
@@ -67,14 +67,14 @@ class SampleOrder:
         """
         if not 0 <= n < self._num_samples:
             raise IndexError(n)
-        stretch = bisect_right(self._firsts, n) - 1
-        dataset, number = self._blends[stretch][n - self._firsts[stretch]]
-        return dataset, number + int(self._before[stretch][dataset])
+        phase = bisect_right(self._firsts, n) - 1
+        dataset, number = self._blends[phase][n - self._firsts[phase]]
+        return dataset, number + int(self._before[phase][dataset])
 
     def counts(self, n: int) -> np.ndarray:
         """Returns each dataset's number of samples among the first `n`, int64 (num_datasets,)."""
-        stretch = bisect_right(self._firsts, n) - 1
-        return self._before[stretch] + self._blends[stretch].counts(n - self._firsts[stretch])
+        phase = bisect_right(self._firsts, n) - 1
+        return self._before[phase] + self._blends[phase].counts(n - self._firsts[phase])
 
     def prepare(self) -> None:
         """Computes what all samples need, so that reader processes started later share it."""

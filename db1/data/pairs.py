@@ -1,6 +1,6 @@
 """Images with texts as a source of a mixture.
 
-Every pair comes once an epoch, in an order shuffled anew every epoch. With `pack`, sequence n has
+Every pair comes once an epoch, in an order shuffled again every epoch. With `pack`, sequence n has
 the pairs [n k, n k + k) of the endless shuffled stream, k being how many of usual length fill it:
 
     epoch 0: 4 0 2 1 3 | epoch 1: 1 3 0 4 2 | ...      k = 2:  [4 0] [2 1] [3 1] [3 0] ...

@@ -9,7 +9,7 @@ It changes when a run is resumed under other weights, and between the periods of
 
 `shares` are what the configuration asked for; `parts` are the whole numbers that were used, equal
 to the shares but for what `at_least_one` raised and for rounding at 2**-53. Both are kept, so that
-a later db1 or another length of the run reproduces the same order. An adaptive mixture's stretches
+a later db1 or another length of the run reproduces the same order. An adaptive mixture's phases
 also hold `losses`, the held-out losses at their first step.
 """
 
@@ -37,7 +37,7 @@ Shares = Sequence[tuple[str, Fraction]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stretch:
+class MixturePhase:
     """Steps of constant shares.
 
     Args:
@@ -61,14 +61,14 @@ class Stretch:
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureSchedule:
-    """Stretches of constant shares, the first from step 0, all over the same datasets."""
+    """Phases of constant shares, the first from step 0, all over the same datasets."""
 
-    stretches: tuple[Stretch, ...]
+    phases: tuple[MixturePhase, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
         """The datasets, in the order of the mixture's sources."""
-        return tuple(self.stretches[0].parts)
+        return tuple(self.phases[0].parts)
 
     @classmethod
     def plan(cls, shares: Shares, num_samples: int) -> MixtureSchedule:
@@ -81,12 +81,12 @@ class MixtureSchedule:
         Raises:
             ConfigError: Fewer sequences than datasets.
         """
-        return cls(stretches=(_stretch(0, shares, num_samples),))
+        return cls(phases=(_phase(0, shares, num_samples),))
 
     def resumed(self, step: int, shares: Shares, num_samples: int) -> MixtureSchedule:
         """The schedule of a run that goes on at `step` with the shares given now.
 
-        Stretches that would have started behind `step` are forgotten: the run was set back to a
+        Phases that would have started after `step` are forgotten: the run was set back to a
         step before they were used.
 
         Args:
@@ -107,18 +107,18 @@ class MixtureSchedule:
                 "weights may change when a run is resumed, datasets may not: give a weight of 0 to "
                 "what is to be left out, or start a new run"
             )
-        kept = tuple(s for s in self.stretches if s.first_step <= step)
+        kept = tuple(s for s in self.phases if s.first_step <= step)
         if kept[-1].shares == given:
-            return MixtureSchedule(stretches=kept)
+            return MixtureSchedule(phases=kept)
         kept = tuple(s for s in kept if s.first_step < step)
         if kept[-1].shares != given:
             ordered = [(name, given[name]) for name in self.names]
-            kept += (_stretch(step, ordered, num_samples),)
-        return MixtureSchedule(stretches=kept)
+            kept += (_phase(step, ordered, num_samples),)
+        return MixtureSchedule(phases=kept)
 
     def kept(self, step: int) -> MixtureSchedule:
-        """The stretches that start at `step` or before: what a run that goes on there has used."""
-        return MixtureSchedule(stretches=tuple(s for s in self.stretches if s.first_step <= step))
+        """The phases that start at `step` or before: what a run that goes on there has used."""
+        return MixtureSchedule(phases=tuple(s for s in self.phases if s.first_step <= step))
 
     def adapted(
         self, step: int, shares: Shares, losses: Mapping[str, float], num_samples: int
@@ -131,19 +131,19 @@ class MixtureSchedule:
             losses: Held-out losses at `step`.
             num_samples: Sequences from `step` to the end of the run.
         """
-        earlier = tuple(s for s in self.stretches if s.first_step < step)
-        stretch = _stretch(step, shares, num_samples)
-        return MixtureSchedule(stretches=(*earlier, replace(stretch, losses=dict(losses))))
+        earlier = tuple(s for s in self.phases if s.first_step < step)
+        phase = _phase(step, shares, num_samples)
+        return MixtureSchedule(phases=(*earlier, replace(phase, losses=dict(losses))))
 
     def order(
         self, num_samples: int, samples_per_step: int, cache: IndexCache | None = None
     ) -> SampleOrder:
         """Order of datasets over the samples of the run."""
-        stretches = [
-            (stretch.first_step * samples_per_step, list(stretch.parts.values()))
-            for stretch in self.stretches
+        phases = [
+            (phase.first_step * samples_per_step, list(phase.parts.values()))
+            for phase in self.phases
         ]
-        return SampleOrder(stretches, num_samples, cache)
+        return SampleOrder(phases, num_samples, cache)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
@@ -151,12 +151,12 @@ class MixtureSchedule:
             "version": VERSION,
             "stretches": [
                 {
-                    "first_step": stretch.first_step,
-                    "shares": {name: str(share) for name, share in stretch.shares.items()},
-                    "parts": stretch.parts,
+                    "first_step": phase.first_step,
+                    "shares": {name: str(share) for name, share in phase.shares.items()},
+                    "parts": phase.parts,
                 }
-                | ({} if stretch.losses is None else {"losses": stretch.losses})
-                for stretch in self.stretches
+                | ({} if phase.losses is None else {"losses": phase.losses})
+                for phase in self.phases
             ],
         }
 
@@ -170,8 +170,8 @@ class MixtureSchedule:
         try:
             if data["version"] != VERSION:
                 raise DataError(f"{where}: version {data['version']!r}, expected {VERSION}")
-            stretches = tuple(
-                Stretch(
+            phases = tuple(
+                MixturePhase(
                     first_step=int(item["first_step"]),
                     shares={name: Fraction(share) for name, share in item["shares"].items()},
                     parts={name: int(part) for name, part in item["parts"].items()},
@@ -179,10 +179,10 @@ class MixtureSchedule:
                 )
                 for item in data["stretches"]
             )
-            steps = [stretch.first_step for stretch in stretches]
-            names = [(tuple(stretch.shares), tuple(stretch.parts)) for stretch in stretches]
+            steps = [phase.first_step for phase in phases]
+            names = [(tuple(phase.shares), tuple(phase.parts)) for phase in phases]
             if steps[0] != 0 or steps != sorted(set(steps)) or set(names) != {names[0]}:
-                raise ValueError(f"stretches from the steps {steps}")
+                raise ValueError(f"phases from the steps {steps}")
         except (
             KeyError,
             TypeError,
@@ -195,7 +195,7 @@ class MixtureSchedule:
                 f"{where}: not a mixture schedule ({error}); the file is broken, put it back from "
                 "a copy or start a new run"
             ) from None
-        return cls(stretches=stretches)
+        return cls(phases=phases)
 
     def save(self, run_folder: Path) -> None:
         """Writes `mixture.json`, whole or not at all."""
@@ -221,11 +221,11 @@ def _losses(given: Mapping[str, Any] | None) -> dict[str, float] | None:
     return None if given is None else {name: float(loss) for name, loss in given.items()}
 
 
-def _stretch(first_step: int, shares: Shares, num_samples: int) -> Stretch:
+def _phase(first_step: int, shares: Shares, num_samples: int) -> MixturePhase:
     used = at_least_one(shares, num_samples)
     parts = whole_parts([share for _, share in used])
     names = [name for name, _ in shares]
-    return Stretch(
+    return MixturePhase(
         first_step=first_step,
         shares=dict(shares),
         parts=dict(zip(names, parts.tolist(), strict=True)),

@@ -103,7 +103,7 @@ class EpisodeWindows:
 
 
 class EpisodeSource:
-    """Windows of one task's episodes, some behind a prompt from another episode.
+    """Windows of one task's episodes, some after a prompt from another episode.
 
     Every window of consecutive steps that fills a sequence is equally likely.
 
@@ -244,7 +244,7 @@ class EpisodeSource:
 
 
 class TextSource:
-    """Consecutive stretches of a corpus, each once an epoch, shuffled anew every epoch.
+    """Consecutive stretches of a corpus, each once an epoch, shuffled again every epoch.
 
     Documents lie end to end; stretch i of T tokens has the tokens [i T, i T + T], the last of
     which is only a label.

@@ -21,8 +21,8 @@ from importlib.resources import files
 from typing import Any
 
 from db1 import pages
-from db1.demo.brain import Brain
 from db1.demo.feed import json_lines, message_of
+from db1.demo.session import DemoSession
 from db1.errors import DataError, Db1Error, MissingExtra
 from db1.json_shape import parse_json
 
@@ -52,7 +52,7 @@ Endpoint = Callable[[Any], Awaitable[Any]]
 """Takes a request, gives a response."""
 
 
-def make_app(brain: Brain) -> Any:
+def make_app(session: DemoSession) -> Any:
     """The ASGI application around a run.
 
     Raises:
@@ -67,7 +67,7 @@ def make_app(brain: Brain) -> Any:
     except ImportError as error:
         raise MissingExtra(error.name or "starlette", "demo", "db1 demo") from None
 
-    ends = _Endpoints(brain)
+    ends = _Endpoints(session)
     posts = {"chat": ends.chat, "caption": ends.caption, "answer": ends.answer, "act": ends.act}
     return Starlette(
         routes=[
@@ -85,40 +85,40 @@ def make_app(brain: Brain) -> Any:
 class _Endpoints:
     """Requests of the page on their way to the run and back, in threads."""
 
-    def __init__(self, brain: Brain) -> None:
-        self._brain = brain
+    def __init__(self, session: DemoSession) -> None:
+        self._session = session
         self._acting = ThreadPoolExecutor(1, "acting")
         self._writing = ThreadPoolExecutor(_WRITING_THREADS, "writing")
 
     async def about(self, request: Any) -> Any:
         """Abilities of the run."""
-        return _json_response(self._brain.about())
+        return _json_response(self._session.about())
 
     async def chat(self, request: Any) -> Any:
-        """Text behind a conversation, piece by piece."""
+        """Text after a conversation, piece by piece."""
         asked = await _json(request)
         text = _value(asked, "text", str, "")
         temperature = float(_value(asked, "temperature", (int, float), 0.8))
         max_tokens = _value(asked, "max_tokens", int, 100)
-        return _lines(partial(self._brain.chat, text, temperature, max_tokens), self._writing)
+        return _lines(partial(self._session.chat, text, temperature, max_tokens), self._writing)
 
     async def caption(self, request: Any) -> Any:
         """A caption of the image that was sent."""
         content = await _body(request, MAX_UPLOAD, "the image")
-        return _json_response(await _in_thread(partial(self._brain.caption, content)))
+        return _json_response(await _in_thread(partial(self._session.caption, content)))
 
     async def answer(self, request: Any) -> Any:
         """An answer to a question about the image that was sent."""
         content = await _body(request, MAX_UPLOAD, "the image")
         question = request.query_params.get("question", "")
-        return _json_response(await _in_thread(partial(self._brain.answer, content, question)))
+        return _json_response(await _in_thread(partial(self._session.answer, content, question)))
 
     async def act(self, request: Any) -> Any:
         """An episode, frame by frame."""
         asked = await _json(request)
         task = _value(asked, "task", str, "")
-        work = partial(self._brain.act, task, _value(asked, "episode", int, 0))
-        self._brain.check_idle()
+        work = partial(self._session.act, task, _value(asked, "episode", int, 0))
+        self._session.check_idle()
         return _lines(work, self._acting)
 
 

@@ -6,17 +6,17 @@ import socket
 from collections.abc import Callable
 
 from db1.demo.app import make_app
-from db1.demo.brain import Brain
+from db1.demo.session import DemoSession
 from db1.errors import ConfigError, MissingExtra
 
 HOST = "127.0.0.1"
 
 
-def serve(brain: Brain, port: int, started: Callable[[str], None]) -> None:
+def serve(session: DemoSession, port: int, started: Callable[[str], None]) -> None:
     """Serves until interrupted.
 
     Args:
-        brain: The run.
+        session: The run.
         port: On 127.0.0.1; 0: any free one.
         started: Called with the page's address as soon as it can be opened.
 
@@ -28,7 +28,7 @@ def serve(brain: Brain, port: int, started: Callable[[str], None]) -> None:
         import uvicorn
     except ImportError:
         raise MissingExtra("uvicorn", "demo", "db1 demo") from None
-    app = make_app(brain)
+    app = make_app(session)
     try:
         listening = socket.create_server((HOST, port))
     except OSError as error:

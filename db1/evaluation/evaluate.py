@@ -191,7 +191,7 @@ class _Book:
     def collect(self) -> None:
         """Enters what was finished since the last time, and writes the file.
 
-        With many tasks their summary takes long, so that it is not made anew for each of them:
+        With many tasks their summary takes long, so that it is not made again for each of them:
         what is finished is safe in the queue.
         """
         if self._results is None:
@@ -323,7 +323,7 @@ def _learned(plan: Plan, config: EvaluationConfig) -> list[str] | None:
 
 
 def _finished(queue: TaskQueue) -> dict[str, Any]:
-    """Entries of the finished tasks; failures are forgotten, for they are tried anew."""
+    """Entries of the finished tasks; failures are forgotten, for they are tried again."""
     entries = {}
     for task in queue.tasks():
         part = queue.read(task) or {}

@@ -42,7 +42,7 @@ class EvaluationConfig(Checked):
         prompt_strategy: `moving`: the memory slides over the prompt; `fixed`: the prompt stays in
             front of what is remembered.
         prompt_part: `start` or `end` of the demonstration.
-        prompt_fill: Where a demonstration is shorter than the prompt, put further ones behind it.
+        prompt_fill: Where a demonstration is shorter than the prompt, put further ones after it.
         prompt_tokens: Tokens of a prompt; None: the memory length, half of it when fixed.
         num_prompts: Demonstrations that rule `top` takes in turn.
         memory_length: Tokens that a step can look back on; 0: a step sees only itself; None: what

@@ -43,7 +43,7 @@ class BabyAIBotExpert:
         try:
             return int(self._bot.replan(env.last_action))
         except Exception as error:  # the bot asserts its way: any error means a broken plan
-            logger.debug("%s step %d: plans anew: %r", env.task_id, env.num_steps, error)
+            logger.debug("%s step %d: plans again: %r", env.task_id, env.num_steps, error)
             seen = self._bot.vis_mask
             self._bot = _new_bot(env)
             self._bot.vis_mask |= seen

@@ -96,7 +96,7 @@ class AcrobotExpert:
         self._plans = np.array(list(plans))
 
     def reset(self, env: TaskEnv, seed: int) -> None:
-        """Does nothing: every step plans anew."""
+        """Does nothing: every step plans again."""
 
     def act(self, env: TaskEnv, observation: Observation) -> int:
         """Returns 0 or 2 for torque -1 or 1."""

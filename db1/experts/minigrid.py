@@ -33,7 +33,7 @@ from db1.suites.base import Observation, TaskEnv
 
 
 class MiniGridPlanner:
-    """Plans to the next errand's end, and anew where noise has left the plan.
+    """Plans to the next errand's end, and again where noise has left the plan.
 
     Args:
         task_name: Its first word names the kind of goal.

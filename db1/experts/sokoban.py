@@ -31,7 +31,7 @@ State = tuple[tuple[int, ...], int]
 
 
 class SokobanExpert:
-    """Solves the level at its start, and anew where noise has left the plan.
+    """Solves the level at its start, and again where noise has left the plan.
 
     Args:
         task_name: Unused; the environment knows its level.
@@ -130,7 +130,7 @@ class _Search:
         return None
 
     def _children(self, node: _Node, walks: dict[int, int]) -> Iterator[_Node]:
-        """Positions behind one push that may still be solved."""
+        """Positions after one push that may still be solved."""
         occupied = set(node.boxes)
         for box in node.boxes:
             for direction, offset in enumerate(self._offsets):

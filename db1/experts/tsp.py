@@ -19,7 +19,7 @@ _DETOUR = 2.0
 class TspExpert:
     """Walks the shortest tour, towards the nearer of the start's two neighbours first.
 
-    Off the tour (a noisy step went elsewhere) it solves the rest anew: the shortest path from the
+    Off the tour (a noisy step went elsewhere) it solves the rest again: the shortest path from the
     current city through all unvisited ones to the start. It needs all cities, of which the
     observation shows the nearest.
 

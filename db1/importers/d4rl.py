@@ -4,9 +4,9 @@
 
 Step i is the last of its episode where terminals[i] (the task ended) or timeouts[i] (cut off). A
 goal that is held, with terminals on step after step, ends an episode once (--terminals). Files
-without `timeouts` are cut behind the most steps of the task (D4RL's own number); --max-steps, and
+without `timeouts` are cut after the most steps of the task (D4RL's own number); --max-steps, and
 --cut-at-jumps wherever next_observations[i] differs from observations[i + 1], cut any file.
-`infos` and `metadata` are ignored. Steps behind the last end are an episode that was still
+`infos` and `metadata` are ignored. Steps after the last end are an episode that was still
 running: it is dropped unless --keep-incomplete.
 
 D4RL's actions lie in [-1, 1] already. Random and expert returns: `d4rl_datasets.json`.
@@ -240,13 +240,13 @@ class D4rlSource(EpisodeSource):
         held = self._held()[starts] & (options.terminals == "first")
         if held.any():
             notes.append(
-                f"dropped {int(held.sum())} steps at a goal that is held behind the end of an "
+                f"dropped {int(held.sum())} steps at a goal that is held after the end of an "
                 "episode (--terminals each makes episodes of them)"
             )
         return starts[~held], ends[~held], notes
 
     def _held(self) -> np.ndarray:
-        """bool (N,): a terminal right behind a terminal of the same trajectory."""
+        """bool (N,): a terminal right after a terminal of the same trajectory."""
         held = np.zeros_like(self._terminals)
         held[1:] = self._terminals[1:] & self._terminals[:-1]
         if self._timeouts is not None:

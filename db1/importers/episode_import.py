@@ -1,7 +1,7 @@
 """Episodes of a source -> an episode store, one at a time.
 
 Each stored episode has in its metadata the `source` (a data set's id or a file's name) and the
-number of the `episode` there. A run that was killed goes on behind the last stored episode, so
+number of the `episode` there. A run that was killed goes on after the last stored episode, so
 that none is stored twice; the store's header names the source and the options, and another source
 is refused.
 """
@@ -87,7 +87,7 @@ class _Import:
             self.context.progress(self.task, number + 1, self.source.num_episodes)
 
     def _next_episode(self, writer: EpisodeWriter) -> int:
-        """Number of the first source episode behind the last stored one."""
+        """Number of the first source episode after the last stored one."""
         if writer.num_episodes == 0:
             return 0
         last = EpisodeStore(writer.path).metadata(writer.num_episodes - 1)

@@ -36,7 +36,7 @@ from db1.tokens.spec import Episode, FieldSpec
 VERSION = "v3.0"
 INSTRUCTION = "instruction"
 FILE_BYTES = 100 << 20
-"""A new file of rows is begun behind so many bytes; LeRobot's own limit."""
+"""A new file of rows is begun after so many bytes; LeRobot's own limit."""
 _CHUNK = 1000
 _FLAGS = ("next.reward", "next.done", "next.success")
 _BOOKKEEPING = {
@@ -75,7 +75,7 @@ def export_lerobot(
         out: Folder of the data set; must not exist.
         fps: Steps a second, which a store does not know.
         instruction: Task text of episodes that bring none; None: the store's.
-        file_bytes: Size behind which a new file of rows begins.
+        file_bytes: Size after which a new file of rows begins.
         progress: Called after each episode.
 
     Raises:

@@ -88,7 +88,7 @@ def import_megatron(
             if num_documents % _REPORT_EVERY == 0:
                 context.progress("documents", num_documents, store.num_documents)
         summary = writer.finish(store.num_documents - num_documents, settings)
-    notes = (f"end of text put behind {num_ended:,} documents",) if num_ended else ()
+    notes = (f"end of text put after {num_ended:,} documents",) if num_ended else ()
     return text_import(summary, out, notes)
 
 

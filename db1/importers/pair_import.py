@@ -150,7 +150,7 @@ def _image(item: SourcePair, place: str, options: PairOptions) -> bytes:
 
 
 def _next_number(writer: PairWriter) -> int:
-    """Number of the first source pair behind the last stored one."""
+    """Number of the first source pair after the last stored one."""
     if writer.num_pairs == 0:
         return 0
     last = PairStore(writer.path).pair(writer.num_pairs - 1).metadata.get(NUMBER_KEY)

@@ -9,7 +9,7 @@ Channels, C of the source:
     4            with "rgba": colours, the alpha is dropped
     6, 9, ...    with "colour": consecutive colour frames, the newest is kept
 
-Four channels behind the pixels may be either, and so may multiples of three and two: there the user
+Four channels after the pixels may be either, and so may multiples of three and two: there the user
 must say. An axis in front of (H, W, C) counts frames; the newest is kept.
 
 `frames` "grey" makes colours grey, "grey-max" also takes the brighter of a step's and the step

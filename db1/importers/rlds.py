@@ -3,7 +3,7 @@
     features.json, dataset_info.json, <name>-<split>.tfrecord-00000-of-00016, ...
 
     steps/observation(/*)          observations
-    steps/action(/*)               the action; several parts are put one behind the other by name
+    steps/action(/*)               the action; several parts are put one after the other by name
     steps/reward                   rewards
     steps/is_terminal              of the last step: the task itself ended
     steps/*language_instruction    text, kept as the episode's metadata `instruction`

@@ -9,7 +9,7 @@ A file is a TensorDict of (episodes, rows) or, with one episode, (rows,):
     terminated, success    where there: in any row of the episode
 
 Sets of many tasks fill observations and actions with zeros to one width. A store holds one task
-(--only); its numbers behind the last one that ever differs from zero are cut off, or as many as
+(--only); its numbers after the last one that ever differs from zero are cut off, or as many as
 --task has.
 
 Source: Hansen et al. 2024, https://github.com/nicklashansen/tdmpc2, `trainer/offline_trainer.py`,

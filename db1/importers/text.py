@@ -1,7 +1,7 @@
 """Plain text: how a corpus becomes tokenised documents.
 
 corpus  --train BPE on the training part-->  tokenizer.json
-        --tokenise, end of text behind each document-->  train.{bin,idx,json}
+        --tokenise, end of text after each document-->  train.{bin,idx,json}
                                                          heldout.{bin,idx,json}
         --what was done-->  text.json (see `text_folder.py`)
 """

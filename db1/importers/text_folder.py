@@ -1,7 +1,7 @@
 """The folder of one tokenised corpus, whatever it was made from.
 
     tokenizer.json               the tokenizer
-    train.{bin,idx,json}         training documents, end of text behind each
+    train.{bin,idx,json}         training documents, end of text after each
     heldout.{bin,idx,json}       held-out documents
     text.json                    settings and counts; written last: the folder is finished
 

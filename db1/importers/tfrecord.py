@@ -1,6 +1,6 @@
 """TFRecord files and the `tf.train.Example` messages in them, without TensorFlow.
 
-A file is records one behind the other:
+A file is records one after the other:
 
     uint64 length | uint32 masked crc32c of it | data | uint32 masked crc32c of the data
 
@@ -157,7 +157,7 @@ def _numbers(kind: int, value: memoryview | int) -> np.ndarray:
 
 
 def _varints(content: np.ndarray) -> np.ndarray:
-    """uint8 (N,) of varints one behind the other -> int64."""
+    """uint8 (N,) of varints one after the other -> int64."""
     ends = np.flatnonzero(content < 0x80)
     if len(content) and (not len(ends) or ends[-1] != len(content) - 1):
         raise ValueError("a number is cut short")

@@ -207,7 +207,7 @@ class TrajectorySource(EpisodeSource):
             dropped += 0 if self._options.keep_incomplete else total - start
         if dropped:
             self._incomplete = (
-                f"dropped {dropped:,} steps behind the last end of their file (--keep-incomplete)"
+                f"dropped {dropped:,} steps after the last end of their file (--keep-incomplete)"
             )
 
     def _ends(self, file: TrajectoryFile) -> tuple[list[int], int]:

@@ -27,7 +27,7 @@ _MAX_HEADER = 1 << 16
 
 
 def natural(name: str) -> list[Any]:
-    """Sorting key that puts `part_10` behind `part_9`."""
+    """Sorting key that puts `part_10` after `part_9`."""
     return [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"(\d+)", name) if p]
 
 

@@ -10,7 +10,7 @@
     success             True in any step: the episode succeeded
     instruction         text, kept as the episode's metadata
 
-A source may name others behind it, `terminated=terminated|done`: the first that is there counts.
+A source may name others after it, `terminated=terminated|done`: the first that is there counts.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class VideoReader:
             self._frames, self._last = self._container.decode(stream), None
 
     def _frame(self, time: float, spacing: float) -> Any:
-        """The first frame that lies less than half a spacing before `time`, or behind that."""
+        """The first frame that lies less than half a spacing before `time`, or after that."""
         while self._last is None or self._last.time <= time - spacing / 2:
             following = next(self._frames, None)
             if following is None or following.time is None:

@@ -1,6 +1,6 @@
 """Computed indices on disk: built once, found again by their content, shared by all processes.
 
-    <folder>/<kind>-<key>.npy     an array in NumPy's format, and behind it 40 bytes:
+    <folder>/<kind>-<key>.npy     an array in NumPy's format, and after it 40 bytes:
         b"DB1INDEX" | 24 characters: the key again | u32 CRC-32 of all before | u32 zero
 
 The key hashes the kind, the parameters and the arrays that the index was computed from, so a store

@@ -7,7 +7,7 @@
              action id n waits: it goes in front of the next observation
 
 Every step starts with the memory cut to `memory_length` tokens: its last ones (`moving`), or the
-prompt and the last ones behind it (`fixed`). With `memory_length` 0 a step sees only itself.
+prompt and the last ones after it (`fixed`). With `memory_length` 0 a step sees only itself.
 An instruction stays in front of either, and is not counted in `memory_length`.
 Source: Reed et al. 2022, section 2.4 and appendix; released DB1 model.
 """
@@ -290,7 +290,7 @@ class Agent:
         )
 
     def _run(self, batch: RaggedBatch) -> torch.Tensor:
-        """Runs new tokens behind the memory; returns the last ones' hidden (B, D)."""
+        """Runs new tokens after the memory; returns the last ones' hidden (B, D)."""
         hidden_BTD, self._memory = self._model.decode(
             batch.ids,
             batch.local_positions,

@@ -60,7 +60,7 @@ class Hypothesis:
 
 @dataclass
 class _Search:
-    """The search behind one prompt: texts that run on, by likelihood, and finished ones."""
+    """The search after one prompt: texts that run on, by likelihood, and finished ones."""
 
     config: BeamConfig
     texts: list[tuple[int, ...]] = field(default_factory=lambda: [()])
@@ -101,7 +101,7 @@ class _Search:
 
 
 def beam_search(rows: Rows, end: int, config: BeamConfig) -> list[list[Hypothesis]]:
-    """Searches behind every row.
+    """Searches after every row.
 
     Args:
         rows: One a prompt.
@@ -138,7 +138,7 @@ def beam_search(rows: Rows, end: int, config: BeamConfig) -> list[list[Hypothesi
 def _step(
     running: Sequence[_Search], log_BN: Tensor, end: int
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """Carries every search one id on; returns each one's parent rows and the ids behind them."""
+    """Carries every search one id on; returns each one's parent rows and the ids after them."""
     num_beams = running[0].config.num_beams
     width = len(running[0].texts)
     before_B = log_BN.new_tensor([p for s in running for p in s.log_probabilities])

@@ -25,7 +25,7 @@ class Generation:
     """A written text.
 
     Args:
-        text: What was written behind the prompt, up to a stop text.
+        text: What was written after the prompt, up to a stop text.
         ids: The tokenizer ids drawn, int32 (n,), without the end of text.
         reason: Why it ends: `end_of_text` (drawn by the model), `stop` or `max_tokens`.
     """
@@ -45,7 +45,7 @@ Shown = Callable[[int, str], None]
 
 
 class Writer:
-    """Writes text behind a prompt; its memory lasts from one call to the next.
+    """Writes text after a prompt; its memory lasts from one call to the next.
 
         read    prompt --------------------> memory          in segments of `memory_length` tokens
         write   prompt's last id -> scores -> id -> scores -> ...   one memory row a sample
@@ -83,7 +83,7 @@ class Writer:
 
     @torch.inference_mode()
     def read(self, text: str) -> None:
-        """Puts text into the memory; what comes next is written behind it.
+        """Puts text into the memory; what comes next is written after it.
 
         All but the last token are run through the model, at most `memory_length` at once, so that a
         long prompt takes no more room than a short one.
@@ -136,7 +136,7 @@ class Writer:
     def _run(
         self, samples: list[_Sample], max_tokens: int, decode: DecodeConfig
     ) -> tuple[TextReader, np.ndarray]:
-        """Fills the samples; returns the memory behind the last running one, and what it lacks."""
+        """Fills the samples; returns the memory after the last running one, and what it lacks."""
         reader, ids = self._reader.spread(len(samples)), self._pending.repeat(len(samples))
         running, end_of_text = samples, self._tokenizer.end_of_text
         for _ in range(max_tokens):

@@ -192,7 +192,7 @@ class ImageTextWriter:
         numbers: Sequence[int] | None = None,
         progress: Progress | None = None,
     ) -> list[WrittenText]:
-        """Writes a text behind each prompt.
+        """Writes a text after each prompt.
 
         Args:
             prompts: Images may differ in size.
@@ -220,7 +220,7 @@ class ImageTextWriter:
         answers: Sequence[str],
         progress: Progress | None = None,
     ) -> list[ChosenAnswer]:
-        """Picks the likeliest of a closed list of answers behind each prompt.
+        """Picks the likeliest of a closed list of answers after each prompt.
 
         Args:
             prompts: Of questions.
@@ -311,7 +311,7 @@ class ImageTextWriter:
 def draw_texts(
     rows: Rows, end: int, max_tokens: int, decode: DecodeConfig, seeds: Sequence[int]
 ) -> list[tuple[tuple[int, ...], float, bool]]:
-    """Draws one text behind each row, id by id.
+    """Draws one text after each row, id by id.
 
     Args:
         rows: One a prompt.
@@ -349,7 +349,7 @@ def _piece(prompt: PromptTokens) -> Piece:
 
 
 def _split(prompt: PromptTokens) -> tuple[Piece, Piece]:
-    """A prompt up to its last image patch, and the text behind it."""
+    """A prompt up to its last image patch, and the text after it."""
     stop = int(np.flatnonzero(prompt.ids == IMAGE_PLACEHOLDER)[-1]) + 1
     head = Piece(
         ids=prompt.ids[:stop], local_positions=prompt.local_positions[:stop], images=prompt.images

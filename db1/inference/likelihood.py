@@ -30,7 +30,7 @@ from db1.tokens.vocabulary import Vocabulary
 _SCORED_AT_ONCE = 1_024
 
 
-def reaching(model: TransformerXL, memory_length: int) -> TransformerXL:
+def with_attention_span(model: TransformerXL, memory_length: int) -> TransformerXL:
     """The model with an attention span of at least `memory_length`; the weights are shared.
 
     Under `same_length` a query sees as many keys as in training; a longer memory would be of no
@@ -77,7 +77,7 @@ def text_losses(
         DataError: For a text of fewer than 2 tokens.
     """
     inputs, labels = _inputs_and_labels(vocabulary, tokens, target_length, memory_length)
-    model = reaching(model, memory_length)
+    model = with_attention_span(model, memory_length)
     lanes = min(batch_size, -(-len(inputs) // target_length))
     lane_length = target_length if memory_length == 0 else -(-len(inputs) // lanes)
     inputs_LT, labels_LT = (_lanes(part, lane_length) for part in (inputs, labels))
@@ -105,7 +105,7 @@ def sliding_losses(
     Arguments, result (n - 1,) and errors as of `text_losses`; `batch_size` windows run at once.
     """
     inputs, labels = _inputs_and_labels(vocabulary, tokens, target_length, memory_length)
-    model = reaching(model, memory_length + target_length)
+    model = with_attention_span(model, memory_length + target_length)
     labels_LT = _lanes(labels, target_length)
     behind = labels_LT.size - len(inputs)
     padded = np.pad(inputs, (memory_length, behind), mode="edge")

@@ -38,7 +38,7 @@ class TextReader:
         return hidden_BTD
 
     def spread(self, num_rows: int) -> TextReader:
-        """Another reader behind the same single text, with this many rows."""
+        """Another reader after the same single text, with this many rows."""
         return self.selected([0] * num_rows)
 
     def selected(self, rows: Sequence[int]) -> TextReader:

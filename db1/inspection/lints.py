@@ -36,7 +36,7 @@ def id_collisions(vocabulary: Vocabulary, tokenizer: TextTokenizer | None) -> li
                 code="tokenizer-size",
                 what=f"the tokenizer has {tokenizer.size} ids, the text range {config.text_size}",
                 where="vocabulary.text_size",
-                fix=f"set vocabulary.text_size to at least {tokenizer.size}, or tokenise anew",
+                fix=f"set vocabulary.text_size to at least {tokenizer.size}, or tokenise again",
             )
         )
     if config.discrete_ids == "shared_with_text":
@@ -148,7 +148,7 @@ def image_count(description: Description) -> list[Finding]:
 
 
 def local_positions(description: Description, num_positions: int) -> list[Finding]:
-    """Local positions behind the end of the model's table."""
+    """Local positions after the end of the model's table."""
     positions = description.sample.local_positions
     if not len(positions) or int(positions.max()) < num_positions:
         return []

@@ -199,8 +199,8 @@ def overview(run: RunData, num_drawn: int, *, with_environments: bool, report: R
         return _made(run, [], findings)
     schedule = run.schedule or MixtureSchedule.plan(run.factory.shares(), run.num_samples)
     expected = schedule.order(run.num_samples, run.batch_size).counts(run.num_samples)
-    last, rows = schedule.stretches[-1], []
-    if len(schedule.stretches) > 1:
+    last, rows = schedule.phases[-1], []
+    if len(schedule.phases) > 1:
         findings.append(_changed(schedule))
     for number, (name, share) in enumerate(last.shares.items()):
         report("datasets", number, len(last.shares))
@@ -285,11 +285,11 @@ def _row(
 
 
 def _changed(schedule: MixtureSchedule) -> Finding:
-    steps = ", ".join(str(stretch.first_step) for stretch in schedule.stretches)
+    steps = ", ".join(str(phase.first_step) for phase in schedule.phases)
     return Finding(
         severity=INFO,
         code="schedule",
-        what=f"the weights changed while it ran: stretches start at the steps {steps}; the shares "
+        what=f"the weights changed while it ran: phases start at the steps {steps}; the shares "
         "shown are the last ones",
         where="mixture.json",
         fix="nothing",

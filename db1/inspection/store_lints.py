@@ -54,7 +54,7 @@ def empty_store(store: EpisodeStore) -> list[Finding]:
 
 
 def lost_records(store: EpisodeStore) -> list[Finding]:
-    """More steps behind the last record than an episode that was being written can have."""
+    """More steps after the last record than an episode that was being written can have."""
     longest, behind = int(store.lengths.max(initial=0)), store.num_steps_behind
     if not longest or behind <= longest:
         return []

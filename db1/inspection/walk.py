@@ -70,7 +70,7 @@ class StepLayout:
     Args:
         text_field: Name of the text in front (`a+b` for several fields); None without text.
         text_ids: Ids that the text may have.
-        columns: The tokens behind the text: patches, numbers, separator, action.
+        columns: The tokens after the text: patches, numbers, separator, action.
         num_observed: How many of them the observation has, without the separator.
     """
 
@@ -151,7 +151,7 @@ def _values(
 
 
 def _number_patches(fields: list[tuple[str, FieldSpec]], size: int) -> list[Column]:
-    """Number patches of a step: small fields share one where they fit, others start anew."""
+    """Number patches of a step: small fields share one where they fit, others start over."""
     ids = range(NUMBER_PLACEHOLDER, NUMBER_PLACEHOLDER + 1)
     names: list[list[str]] = []
     free = 0

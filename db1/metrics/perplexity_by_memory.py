@@ -24,7 +24,7 @@ class MemoryProtocol:
     Args:
         target_length: Tokens scored at once.
         memory_lengths: Tokens that they can look back on, one score each.
-        sliding_window: Read the tokens looked back on anew instead of remembering them.
+        sliding_window: Read the tokens looked back on again instead of remembering them.
         batch_size: Stretches of the text side by side (windows at once, when sliding).
 
     Raises:
@@ -119,7 +119,7 @@ def score_by_memory(
 
 
 def documents_as_tokens(run: LoadedRun, documents: Sequence[str]) -> np.ndarray:
-    """Documents end to end with an end of text behind each, tokenizer ids int64 (n,).
+    """Documents end to end with an end of text after each, tokenizer ids int64 (n,).
 
     Raises:
         DataError: No document, or a run without a tokenizer.

@@ -21,7 +21,7 @@ from db1.errors import DataError
 from db1.model.attention_kernels import AttentionInputs
 from db1.model.attention_plan import AttentionPlan
 from db1.model.config import ModelConfig
-from db1.model.positions import POSITION_ENCODINGS, PositionTerms, turn
+from db1.model.positions import POSITION_ENCODINGS, PositionTerms, apply_rotary
 
 ExtendKeys = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Puts the memory's keys and values (B, H, M, K) before those of the new tokens."""
@@ -120,9 +120,11 @@ class RelativeAttention(nn.Module):
             keys, values = extend(keys, values)
         _check_distances(terms, keys.shape[2], plan.kernel.extra_distances)
         scale = self.scale
-        if terms.turns is not None:
-            q = turn(q * scale + (u * scale)[:, None], terms.turns[-(q.shape[2] + 1) : -1])
-            keys = turn(keys, terms.turns[:-1])
+        if terms.rotations is not None:
+            q = apply_rotary(
+                q * scale + (u * scale)[:, None], terms.rotations[-(q.shape[2] + 1) : -1]
+            )
+            keys = apply_rotary(keys, terms.rotations[:-1])
             u, scale = None, 1.0
         inputs = AttentionInputs(
             q=q,
@@ -150,7 +152,7 @@ def _placed(x_ND: Tensor, at_N: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _check_distances(terms: PositionTerms, num_keys: int, extra: int) -> None:
-    for x, dim in ((terms.vectors, 1), (terms.scores, 1), (terms.turns, 0)):
+    for x, dim in ((terms.vectors, 1), (terms.scores, 1), (terms.rotations, 0)):
         if x is not None and x.shape[dim] != num_keys + extra:
             raise DataError(
                 f"position terms of {x.shape[dim] - extra} distances for {num_keys} keys; make "

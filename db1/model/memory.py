@@ -246,7 +246,7 @@ class Memory:
         return self._storage.columns[:, :, :, :, self._stop - self.filled : self._stop]
 
     def _padded(self, width: int) -> Tensor:
-        """The columns in use behind unused ones, (L, 2, B, H, width, K)."""
+        """The columns in use after unused ones, (L, 2, B, H, width, K)."""
         missing = width - self.filled
         return torch.nn.functional.pad(self._columns, (0, 0, missing, 0))
 
@@ -264,7 +264,7 @@ class Extension:
         memory: The memory before.
         num_tokens: T.
         lengths: int64 (B,) or None, as in `Memory.extended`.
-        span: As there. What no new token sees is kept, and not handed out: a token behind a full
+        span: As there. What no new token sees is kept, and not handed out: a token after a full
             memory then sees all that it gets, and needs no mask.
     """
 

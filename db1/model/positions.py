@@ -3,10 +3,10 @@
 A position encoding is an `nn.Module`, one a layer, that turns distances into `PositionTerms`. These
 enter the score of a query at distance d from a key in up to three ways:
 
-    vectors  (q + v) . r[d] is added      v: the position bias
-    scores   b[d] is added
-    turns    (q + u) and k are turned by c[d of the query] and c[d of the key], counted from the
-             last key, so that their product depends on the difference: the distance
+    vectors    (q + v) . r[d] is added      v: the position bias
+    scores     b[d] is added
+    rotations  (q + u) and k are rotated by c[d of the query] and c[d of the key], counted from the
+               last key, so that their product depends on the difference: the distance
 
 All three depend on distances alone and leave keys and values as they are, so a memory caches keys
 that are a function of the hidden state only. A new encoding is a class entered in
@@ -65,20 +65,20 @@ class PositionTerms:
     Args:
         vectors: r (H, P, K).
         scores: b (H, P).
-        turns: c (P, K / 2), complex numbers of absolute value 1.
+        rotations: c (P, K / 2), complex numbers of absolute value 1.
     """
 
     vectors: Tensor | None = None
     scores: Tensor | None = None
-    turns: Tensor | None = None
+    rotations: Tensor | None = None
 
     def last(self, num_distances: int) -> PositionTerms:
         """The terms of the smallest distances, views."""
-        vectors, scores, turns = self.vectors, self.scores, self.turns
+        vectors, scores, rotations = self.vectors, self.scores, self.rotations
         return PositionTerms(
             vectors=None if vectors is None else vectors[:, -num_distances:],
             scores=None if scores is None else scores[:, -num_distances:],
-            turns=None if turns is None else turns[-num_distances:],
+            rotations=None if rotations is None else rotations[-num_distances:],
         )
 
 
@@ -112,13 +112,13 @@ class PositionEncoding(nn.Module):
     def forward(self, features: Tensor | None, dtype: torch.dtype) -> PositionTerms:
         """One layer's terms from `features`, for scores of type `dtype`; see `PositionTerms`.
 
-        Vectors (H, P, K), scores (H, P) and turns (P, K / 2), each or none.
+        Vectors (H, P, K), scores (H, P) and rotations (P, K / 2), each or none.
         """
         return PositionTerms()
 
 
 def descending_distances(span: int, like: Tensor) -> Tensor:
-    """Distances span - 1, ..., 1, 0 and one -1 behind them, (span + 1,).
+    """Distances span - 1, ..., 1, 0 and one -1 after them, (span + 1,).
 
     The column of -1 is never seen by a query; it gives a row of scores the width that turns the
     shift of `db1.model.attention_kernels` into a plain view.
@@ -176,13 +176,15 @@ def alibi_slopes(num_heads: int) -> list[float]:
     return slopes + between[: num_heads - lower]
 
 
-def turn(x_BHSK: Tensor, turns_SK: Tensor) -> Tensor:
-    """Turns neighbouring pairs of numbers (x[2 i], x[2 i + 1]) by the complex turns (S, K / 2).
+def apply_rotary(x_BHSK: Tensor, rotations_SK: Tensor) -> Tensor:
+    """Rotates neighbouring pairs (x[2 i], x[2 i + 1]) by complex numbers (S, K / 2).
 
     Source: Su et al. 2021, "RoFormer", equation 34.
     """
-    pairs = x_BHSK.to(turns_SK.real.dtype).unflatten(-1, (-1, 2))
-    return torch.view_as_real(torch.view_as_complex(pairs) * turns_SK).flatten(-2).type_as(x_BHSK)
+    pairs = x_BHSK.to(rotations_SK.real.dtype).unflatten(-1, (-1, 2))
+    return (
+        torch.view_as_real(torch.view_as_complex(pairs) * rotations_SK).flatten(-2).type_as(x_BHSK)
+    )
 
 
 @POSITION_ENCODINGS.register("transformer_xl")
@@ -219,7 +221,7 @@ class SinusoidPositions(PositionEncoding):
 
 @POSITION_ENCODINGS.register("rotary")
 class RotaryPositions(PositionEncoding):
-    """Turns: queries and keys by angles that grow with the place, pair i by 10000 ** (-2 i / K).
+    """Rotations: queries and keys by angles growing with the place, pair i by 10000 ** (-2 i / K).
 
     Source: Su et al. 2021, "RoFormer: Enhanced Transformer with Rotary Position Embedding".
     """
@@ -230,7 +232,7 @@ class RotaryPositions(PositionEncoding):
         if config.head_dim % 2:
             raise ConfigError(
                 f"model.width {config.width} / model.num_heads {config.num_heads} = "
-                f"{config.head_dim}: rotary turns pairs, expected an even head width"
+                f"{config.head_dim}: rotary rotates pairs, expected an even head width"
             )
 
     @staticmethod
@@ -240,8 +242,8 @@ class RotaryPositions(PositionEncoding):
         return torch.polar(torch.ones_like(angles), angles)
 
     def forward(self, features: Tensor, dtype: torch.dtype) -> PositionTerms:
-        """Turns (P, K / 2), the same in every layer."""
-        return PositionTerms(turns=features)
+        """Rotations (P, K / 2), the same in every layer."""
+        return PositionTerms(rotations=features)
 
 
 @POSITION_ENCODINGS.register("alibi")

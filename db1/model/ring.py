@@ -157,7 +157,7 @@ class RingMemory:
         lengths_B: Tensor | None = None,
         numbers: NumberGroup | None = None,
     ) -> Tensor:
-        """Runs new tokens behind those held, and holds them.
+        """Runs new tokens after those held, and holds them.
 
         Args:
             ids_BT: int64; row b's tokens are its last lengths[b], the rest is padding of any
@@ -231,10 +231,10 @@ class RingMemory:
 
 def _ascending(terms: PositionTerms) -> PositionTerms:
     """Terms by ascending distance from 0, without the one of -1, copied once."""
-    if terms.turns is not None:
+    if terms.rotations is not None:
         raise ConfigError(
-            "a ring holds keys that are compared as they are; position encoding rotary turns them "
-            "at each step: use a Memory"
+            "a ring holds keys that are compared as they are; position encoding rotary rotates "
+            "them at each step: use a Memory"
         )
     vectors, scores = terms.vectors, terms.scores
     return replace(

@@ -211,7 +211,7 @@ class TransformerXL(nn.Module):
         lengths: Tensor | None = None,
         numbers: NumberGroup | None = None,
     ) -> tuple[Tensor, Memory]:
-        """Runs new tokens behind a memory, for acting.
+        """Runs new tokens after a memory, for acting.
 
         Args:
             ids_BT: int64; row b's tokens are its last lengths[b], the rest is padding of any
@@ -223,7 +223,7 @@ class TransformerXL(nn.Module):
             numbers: Number patches, with positions in the flattened (B * T) tokens.
 
         Returns:
-            Hidden states (B, T, D), meaningless at padding, and the memory behind these tokens.
+            Hidden states (B, T, D), meaningless at padding, and the memory after these tokens.
 
         Raises:
             DataError: For lengths outside their range, or placeholders without image.
@@ -246,7 +246,7 @@ class TransformerXL(nn.Module):
         memory_LBMD: Tensor | None = None,
         keep: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Runs a segment behind remembered hidden states, as the released model does.
+        """Runs a segment after remembered hidden states, as the released model does.
 
         Gradients flow through the segment, not into the memory.
 

@@ -8,7 +8,7 @@ No token has a local position. Each piece of text is encoded by itself, with a s
 unless it starts the sequence, so that what stands before the answer has the same ids whether the
 answer follows (training) or is to be written (`encode_prompt`).
 
-A sequence has exactly T + 1 tokens: one item and separators behind it, or several items (`pack`).
+A sequence has exactly T + 1 tokens: one item and separators after it, or several items (`pack`).
 Texts that do not fit are cut at their ends, the longest first: of two items, or of a question and
 its answer, the short one stays whole. A cut caption or answer lacks its end of text, so that
 stopping in the middle is not learnt.
@@ -31,7 +31,7 @@ from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import IMAGE_PLACEHOLDER, Vocabulary
 
 MIN_TEXT_TOKENS = 8
-"""Tokens of question and answer that must fit behind the prompt and the image."""
+"""Tokens of question and answer that must fit after the prompt and the image."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ def place_numbers(numbers: Sequence[NumberPatches | None], ids: np.ndarray) -> P
     """Finds the place of every number patch; None where there is none.
 
     Args:
-        numbers: For each row its patches in the order of their placeholders. Those behind the
+        numbers: For each row its patches in the order of their placeholders. Those after the
             last placeholder of the row, which were cut off, are left out.
         ids: (B, T) with `NUMBER_PLACEHOLDER` at patches.
 

@@ -341,7 +341,7 @@ class StepCodec:
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # the text cache is not picklable; build it anew
+        self.__init__(**state)  # the text cache is not picklable; build it again
 
 
 def stack_observations(observations: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:

@@ -271,7 +271,7 @@ def run_together(model: Any, calls: Sequence[_Call]) -> list[tuple[Tensor, RowMe
     """One pass for several rows.
 
     Returns:
-        For each call the hidden states (1, T, D) of its tokens, and its memory behind them.
+        For each call the hidden states (1, T, D) of its tokens, and its memory after them.
     """
     memory = _joined(calls)
     width = max(call.num_tokens for call in calls)

@@ -42,7 +42,7 @@ class AppendFiles:
         return bool(self._files)
 
     def cut(self, path: Path, size: int) -> None:
-        """Drops what lies behind `size` bytes of a file; makes the file where there is none."""
+        """Drops what lies after `size` bytes of a file; makes the file where there is none."""
         cut(self._file(path), size)
 
     def write(self, path: Path, content: bytes) -> None:

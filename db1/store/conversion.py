@@ -24,7 +24,7 @@ def convert_store(
 ) -> EpisodeStore:
     """Copies a store, episode by episode, into the newest version of the format.
 
-    An interrupted copy is a valid store; calling again goes on behind its last episode. Other
+    An interrupted copy is a valid store; calling again goes on after its last episode. Other
     files in the folder (`references.json`) are copied too.
 
     Args:

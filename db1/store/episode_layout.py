@@ -16,7 +16,7 @@ A store is one folder for one task:
 
 An episode of T steps that starts at step s owns the rows s..s+T-1 of every column. Its rows, new
 strings and metadata are written before its record, so a record that is complete and valid vouches
-for them, and whatever lies behind the last valid record is left over from an interrupted write.
+for them, and whatever lies after the last valid record is left over from an interrupted write.
 
 Version 1 (still read) has records of 40 bytes, raw images only, no metadata and no string ends.
 """

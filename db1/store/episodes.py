@@ -235,7 +235,7 @@ class EpisodeStore:
 
     @property
     def num_steps_behind(self) -> int:
-        """Steps behind the last complete episode, as of a writer at work or one that was killed.
+        """Steps after the last complete episode, as of a writer at work or one that was killed.
 
         More than the longest episode has: `episodes.bin` lost its end.
         """

@@ -150,6 +150,6 @@ def open_for_append(path: Path) -> FileIO:
 
 
 def cut(file: FileIO, size: int) -> None:
-    """Drops what lies behind `size` bytes and stands there."""
+    """Drops what lies after `size` bytes and stands there."""
     file.truncate(size)
     file.seek(size)

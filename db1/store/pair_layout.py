@@ -18,7 +18,7 @@ lines of 40, 50 and 60 bytes.
                                                   line_end 40, 90, 150
 
 A pair's image and line are written before its record, so a record that is complete and valid
-vouches for them, and whatever lies behind the last valid record is left over from an interrupted
+vouches for them, and whatever lies after the last valid record is left over from an interrupted
 write.
 """
 
@@ -46,7 +46,7 @@ KINDS = (CAPTION, QUESTION)
 
 IMAGE_RECORD = np.dtype(
     [
-        ("end", "<u8"),  # byte of images.data behind the image
+        ("end", "<u8"),  # byte of images.data after the image
         ("width", "<u4"),
         ("height", "<u4"),
         ("crc", "<u4"),  # of its bytes
@@ -57,7 +57,7 @@ PAIR_RECORD = np.dtype(
     [
         ("image", "<u8"),  # number of its image
         ("num_images", "<u8"),  # images up to this pair
-        ("line_end", "<u8"),  # byte of pairs.jsonl behind its line
+        ("line_end", "<u8"),  # byte of pairs.jsonl after its line
         ("num_texts", "<u8"),  # captions or answers that are not empty
         ("line_crc", "<u4"),
         ("record_crc", "<u4"),

@@ -7,7 +7,7 @@
     episode      to the end of the game (all lives), at most 27,000 steps of 4 frames: 30 minutes
 
 The rules are those of `ALE/<game>-v5`: the console repeats the last action with probability 0.25
-(sticky actions), and an episode starts behind 1 to 30 idle frames that the seed draws.
+(sticky actions), and an episode starts after 1 to 30 idle frames that the seed draws.
 
 Source: Machado et al. 2018, "Revisiting the Arcade Learning Environment"; the image size and the
 grey channels are the public DB1 release's.

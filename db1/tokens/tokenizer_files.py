@@ -176,7 +176,7 @@ def _with_end(content: str, end: str | None) -> str:
 
 
 def _template_end(processor: Any) -> str | None:
-    """The special token that a post-processor puts behind a text."""
+    """The special token that a post-processor puts after a text."""
     if not isinstance(processor, dict):
         return None
     for inner in reversed(processor.get("processors", [])):

@@ -4,7 +4,7 @@
     [0, text)                text                         [0, text)                text
     [0, discrete)            discrete values              [text, text + bins)      continuous bins
     [text, text + bins)      continuous bins              text + bins              separator
-    text + bins              separator                    behind the separator     discrete values
+    text + bins              separator                    after the separator      discrete values
 
 With the released numbers (32,000 text ids, 1,024 bins) the separator is 33,024.
 """

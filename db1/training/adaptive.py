@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated
 
-from db1.data.schedule import Stretch
+from db1.data.schedule import MixturePhase
 from db1.errors import ConfigError
 from db1.ranges import Checked, Count, Range, Rate
 
@@ -69,7 +69,7 @@ def check_heldout(
 
 def adapted_shares(
     configured: Mapping[str, Fraction],
-    periods: Sequence[Stretch],
+    periods: Sequence[MixturePhase],
     losses: Mapping[str, float],
     config: AdaptiveConfig,
 ) -> list[tuple[str, Fraction]]:
@@ -100,7 +100,7 @@ def adapted_shares(
 
 def smoothed_progress(
     configured: Mapping[str, Fraction],
-    periods: Sequence[Stretch],
+    periods: Sequence[MixturePhase],
     losses: Mapping[str, float],
     config: AdaptiveConfig,
 ) -> dict[str, float]:
@@ -122,6 +122,6 @@ def _fall(before: Mapping[str, float], after: Mapping[str, float], name: str) ->
     return fall if math.isfinite(fall) else 0.0
 
 
-def _boost(period: Stretch, name: str, configured: Fraction) -> float:
+def _boost(period: MixturePhase, name: str, configured: Fraction) -> float:
     """Share of a dataset in a period, in units of its configured share."""
     return float(period.shares[name] / configured) if configured and period.shares[name] else 1.0

@@ -38,7 +38,7 @@ def _evaluate_set(engine: TrainingEngine, dataset: SampleDataset) -> Tally:
     batches = load_batches(dataset, numbers)
     counted, losses = [], []
     for index in mine:
-        batch, sizes = processes.together(lambda: next(batches), image_sizes)
+        batch, sizes = processes.run_and_gather(lambda: next(batches), image_sizes)
         if processes.world_size > 1:
             batch = with_image_sizes(batch, frozenset().union(*sizes))
         measured = engine.evaluate(batch)

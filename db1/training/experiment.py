@@ -26,7 +26,7 @@ from db1.sequence.episode import SequenceConfig
 from db1.tokens.vocabulary import Vocabulary, VocabularyConfig
 from db1.training.adaptive import AdaptiveConfig, check_heldout
 from db1.training.config import TrainingConfig
-from db1.training.metrics.context import FlopsPerToken, SourceGroup, Watch
+from db1.training.metrics.context import FlopsPerToken, MetricsContext, SourceGroup
 from db1.training.metrics.trackers import check_trackers
 from db1.training.mixture import RunMixture
 from db1.training.precision import resolve_precision
@@ -143,7 +143,7 @@ def run_experiment(path: Path | str | Mapping[str, Any], overrides: Sequence[str
         config=to_dict(config),
         run_files=_run_files(config, factory, mixture.planned.sources),
         files=model_files(config.finetune, config.run_folder),
-        watch=watch_of(config),
+        context=metrics_context_of(config),
         complete=_with_defaults,
         run_data=RunData(stored_sources(mixture.planned.sources, heldout), config.training),
     )
@@ -162,7 +162,7 @@ def _check_room(config: ExperimentConfig, vocabulary: Vocabulary) -> None:
     )
 
 
-def watch_of(config: ExperimentConfig) -> Watch:
+def metrics_context_of(config: ExperimentConfig) -> MetricsContext:
     """Facts about an experiment's datasets and model that its records need."""
     text, pairs = frozenset(config.data.text), frozenset(config.data.pairs)
 
@@ -176,7 +176,7 @@ def watch_of(config: ExperimentConfig) -> Watch:
     parts = parameters_by_part(meta_model(config.model, size))
     done = work(config.model, parts, size, length, total_tokens=1)
     flops = FlopsPerToken(token=done.layers + done.attention, target=done.output)
-    return Watch(group_of=group_of, flops=flops)
+    return MetricsContext(group_of=group_of, flops=flops)
 
 
 def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -25,7 +25,7 @@ from db1.training.engines import make_engine
 from db1.training.engines.engine import read_losses
 from db1.training.faults.guard import slots_of
 from db1.training.faults.stopping import StopRequest
-from db1.training.metrics.context import Watch
+from db1.training.metrics.context import MetricsContext
 from db1.training.metrics.tally import Tally
 from db1.training.mixture import RunMixture
 from db1.training.processes import Processes
@@ -34,7 +34,7 @@ from db1.training.state.resume import prepare_folder
 from db1.training.state.run_data import RunData
 from db1.training.state.run_lock import RunLock
 from db1.training.state.saving import check_resumable, restore_training
-from db1.training.step_loader import BatchDrawer
+from db1.training.step_loader import StepLoader
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Trainer:
         mixture: Gives the dataset once the first step is known, and logs changes of weights; None:
             `dataset` is used as it is.
         files: What a checkpoint holds of the model; None: all its weights.
-        watch: What records need to know of datasets and model.
+        context: Facts about datasets and model for the records.
         complete: See `prepare_folder`.
         run_data: Tells whether the data are those of the run, and whole; None: that is not asked.
     """
@@ -83,7 +83,7 @@ class Trainer:
         run_files: Mapping[str, str],
         mixture: RunMixture | None = None,
         files: ModelFiles | None = None,
-        watch: Watch | None = None,
+        context: MetricsContext | None = None,
         complete: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
         run_data: RunData | None = None,
     ) -> None:
@@ -104,7 +104,7 @@ class Trainer:
         self._stop = StopRequest()
         self._complete = complete
         self._callbacks = standard_callbacks(
-            training.callbacks, watch or Watch(), mixture, evaluation_sets, run_data
+            training.callbacks, context or MetricsContext(), mixture, evaluation_sets, run_data
         )
 
     def run(self) -> TrainingResult:
@@ -179,7 +179,7 @@ class Trainer:
             tidy_checkpoints(run.folder, run.start)
             return found, prepared
 
-        _, told = run.processes.together(work, lambda result: result)
+        _, told = run.processes.run_and_gather(work, lambda result: result)
         run.resumed, prepared = told[0]
         if run.resumed:
             run.start = run.resumed.step
@@ -209,19 +209,19 @@ class Trainer:
                 callback.before_step(step)
             if stream is not run.stream:
                 stream = run.stream
-                drawer = BatchDrawer(stream.dataset, run.training, run.processes, step, stream.stop)
-            outcome = self._take_step(run, step, drawer)
+                loader = StepLoader(stream.dataset, run.training, run.processes, step, stream.stop)
+            outcome = self._take_step(run, step, loader)
             for callback in run.callbacks:
                 callback.after_step(outcome)
             if outcome.is_stopped and outcome.done < run.training.num_steps:
                 return TrainingResult(step=outcome.done, stopped=True)
         return TrainingResult(step=run.training.num_steps, stopped=False)
 
-    def _take_step(self, run: TrainingRun, step: int, drawer: BatchDrawer) -> StepOutcome:
+    def _take_step(self, run: TrainingRun, step: int, loader: StepLoader) -> StepOutcome:
         """One optimizer step, or a skipped batch."""
         started = time.perf_counter()
         run.doing(f"step {step}: reading")
-        drawn = drawer.draw(step)
+        drawn = loader.draw(step)
         waited = time.perf_counter() - started
         scale = run.engine.loss_scale(drawn.total_targets)
         losses = []

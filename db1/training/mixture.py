@@ -91,7 +91,7 @@ class RunMixture:
         return self.planned.with_order(order)
 
     def next_change(self, step: int) -> int:
-        """First step behind `step` that has shares of its own: where a period ends, or the run."""
+        """First step after `step` that has shares of its own: where a period ends, or the run."""
         if self._adaptive is None:
             return self._training.num_steps
         period = self._adaptive.period
@@ -101,7 +101,7 @@ class RunMixture:
         """Tells whether a period starts at `step` whose shares are not decided yet."""
         if self._adaptive is None or step % self._adaptive.period or self._schedule is None:
             return False
-        last = self._schedule.stretches[-1]
+        last = self._schedule.phases[-1]
         return last.first_step < step or last.losses is None
 
     def adapt(
@@ -118,15 +118,15 @@ class RunMixture:
             The training stream, and the record of the change: `old` and `new` shares and `losses`.
         """
         assert self._schedule is not None and self._adaptive is not None
-        past = self._schedule.stretches
+        past = self._schedule.phases
         shares = list(self._shares)
         if step:
-            measured = [stretch for stretch in past if stretch.losses is not None]
+            measured = [phase for phase in past if phase.losses is not None]
             shares = adapted_shares(dict(shares), measured, losses, self._adaptive)
         schedule = self._schedule.adapted(step, shares, losses, self._left(step))
         if write:
             schedule.save(self._run_folder)
-        now = schedule.stretches[-1]
+        now = schedule.phases[-1]
         return self.begin(schedule.to_dict()), {
             "old": past[-1].used,
             "new": now.used,
@@ -143,12 +143,12 @@ class RunMixture:
         Returns:
             `old` and `new`: shares by dataset.
         """
-        stretches = MixtureSchedule.from_dict(settled).stretches
-        if len(stretches) < 2 or stretches[-1].first_step != start:
+        phases = MixtureSchedule.from_dict(settled).phases
+        if len(phases) < 2 or phases[-1].first_step != start:
             return None
         if (self._run_folder / METRICS_FILE).is_file():
             logged = [record["step"] for record in read_metrics(self._run_folder, EVENT)]
             if start in logged:
                 return None
         logger.info("step %d: the mixture has other weights from here on", start)
-        return {"old": stretches[-2].used, "new": stretches[-1].used}
+        return {"old": phases[-2].used, "new": phases[-1].used}

@@ -97,7 +97,9 @@ class Processes:
         finally:
             self.is_waiting = False
 
-    def together(self, work: Callable[[], T], tell: Callable[[T], Any]) -> tuple[T, list[Any]]:
+    def run_and_gather(
+        self, work: Callable[[], T], tell: Callable[[T], Any]
+    ) -> tuple[T, list[Any]]:
         """Does this process's part of some work, and learns what the others tell about theirs.
 
         An error of one process is raised by all, so that none is left waiting.

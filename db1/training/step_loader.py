@@ -17,7 +17,7 @@ from db1.training.processes import Processes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
+class StepBatches:
     """One step's part of this process.
 
     Args:
@@ -31,7 +31,7 @@ class Drawn:
     first_slots: list[int]
 
 
-class BatchDrawer:
+class StepLoader:
     """This process's micro-batches, step by step.
 
     Args:
@@ -76,14 +76,14 @@ class BatchDrawer:
             device=processes.device,
         )
 
-    def draw(self, step: int) -> Drawn:
+    def draw(self, step: int) -> StepBatches:
         """The micro-batches of a step.
 
         Raises:
             DataError: In all processes, when one of them cannot read a sample, or when the whole
                 batch has nothing to predict.
         """
-        micro_batches, told = self._processes.together(self._read, self._tell)
+        micro_batches, told = self._processes.run_and_gather(self._read, self._tell)
         if self._processes.world_size > 1:
             sizes = zip(*(sizes for _, sizes in told), strict=True)
             micro_batches = [
@@ -97,7 +97,7 @@ class BatchDrawer:
                 f"step {step}: no token of the whole batch is to be predicted (sources "
                 f"{', '.join(sources)}); raise sequence.length or mix other sources in"
             )
-        return Drawn(
+        return StepBatches(
             micro_batches=micro_batches,
             total_targets=total_targets,
             first_slots=self._first_slots,

@@ -14,7 +14,7 @@ from db1.rollout.episode import RolloutPolicy, StopWatching
 from db1.rollout.loop import watch
 from db1.rollout.policies import ModelPolicy, make_model_free_policy
 from db1.suites import parse_task_id
-from db1.viewer.faces import Face
+from db1.viewer.displays import Display
 from db1.viewer.scene import Scene, Spectator
 
 
@@ -22,7 +22,7 @@ def play(
     run: Path,
     task_id: str,
     config: EvaluationConfig,
-    face: Face,
+    display: Display,
     *,
     checkpoint: str | None = None,
     data: Path | None = None,
@@ -35,7 +35,7 @@ def play(
         run: The run folder.
         task_id: `suite/task`.
         config: Policy, prompt, memory, sampling; as of an evaluation.
-        face: Shows the episode.
+        display: Shows the episode.
         checkpoint: Tag; None: the newest valid checkpoint.
         data: Folder of the demonstration stores; None: the run's `data.root`.
         max_steps: Stop after that many steps; None: at the end of the episode.
@@ -70,7 +70,7 @@ def play(
 
     def show(scene: Scene) -> None:
         shown[:] = [scene]
-        face.show(scene)
+        display.show(scene)
         if max_steps is not None and scene.step >= max_steps:
             raise StopWatching
 

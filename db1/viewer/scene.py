@@ -81,11 +81,11 @@ class Scene:
 
 
 class Spectator:
-    """Turns the moments of an episode into scenes for a face; an `Observer`.
+    """Turns the moments of an episode into scenes for a display; an `Observer`.
 
     Args:
         title: Shown in every scene.
-        show: The face.
+        show: The display.
         agent: The model's agent, for its probabilities; None for other policies.
     """
 

@@ -57,14 +57,14 @@ def test_resuming() -> None:
     assert plan.resumed(20, FIRST, 240) == plan
     assert plan.resumed(20, list(reversed(FIRST)), 240) == plan
     changed = plan.resumed(20, SECOND, 240)
-    assert [s.first_step for s in changed.stretches] == [0, 20]
+    assert [s.first_step for s in changed.phases] == [0, 20]
     assert changed.resumed(20, SECOND, 240) == changed.resumed(30, SECOND, 160) == changed
     assert changed.resumed(20, FIRST, 240) == plan  # nothing was drawn under SECOND
     back = changed.resumed(30, FIRST, 160)
-    assert [s.first_step for s in back.stretches] == [0, 20, 30]
+    assert [s.first_step for s in back.phases] == [0, 20, 30]
     assert back.resumed(10, FIRST, 320) == plan  # set back to an earlier checkpoint
     again = back.resumed(10, SECOND, 320)
-    assert [s.first_step for s in again.stretches] == [0, 10]
+    assert [s.first_step for s in again.phases] == [0, 10]
     assert back.resumed(0, SECOND, 400) == MixtureSchedule.plan(SECOND, 400)
     for other in (_shares(a="1", b="1"), _shares(a="1", b="1", d="1")):
         with pytest.raises(ConfigError, match="other datasets than the configuration"):
@@ -76,7 +76,7 @@ def test_another_length_of_the_run_changes_nothing(caplog: pytest.LogCaptureFixt
     rare = _shares(a="999/1000", b="1/1000")
     logging.getLogger("db1").propagate = True
     plan = MixtureSchedule.plan(rare, 100)
-    assert plan.stretches[0].used == {"a": 0.99, "b": 0.01}
+    assert plan.phases[0].used == {"a": 0.99, "b": 0.01}
     assert "the weights of b give less than one of 100 sequences" in caplog.text
     assert plan.resumed(5, rare, 5_000) == plan
     assert plan.order(100, 1).counts(100).tolist() == [99, 1]
@@ -101,9 +101,9 @@ def test_the_file(tmp_path: Path) -> None:
 
 
 def test_bad_orders() -> None:
-    for stretches in ([], [(1, [1])], [(0, [1]), (0, [1])], [(0, [1]), (5, [1]), (3, [1])]):
-        with pytest.raises(ConfigError, match="stretches start at"):
-            SampleOrder(stretches, 10)
+    for phases in ([], [(1, [1])], [(0, [1]), (0, [1])], [(0, [1]), (5, [1]), (3, [1])]):
+        with pytest.raises(ConfigError, match="phases start at"):
+            SampleOrder(phases, 10)
     with pytest.raises(ConfigError, match="different numbers"):
         SampleOrder([(0, [1]), (5, [1, 2])], 10)
     for n in (-1, 10):

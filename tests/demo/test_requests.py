@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from db1.cli.main import main  # noqa: F401  (import errors should fail here first)
-from db1.demo.brain import frame_uri
+from db1.demo.session import frame_uri
 
 TASK = "classic_control/CartPole-v1"
 

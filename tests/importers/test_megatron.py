@@ -64,7 +64,7 @@ def test_documents_arrive(prefix: Path, tokenizer: Path, tmp_path: Path, suffix:
         assert all(ids[-1] == coder.end_of_text for ids in documents)
         assert [coder.decode(ids[:-1]) for ids in documents] == texts
     assert summary.num_stored == 20 and summary.counts["empty documents left out"] == 1
-    assert summary.notes[-1] == "end of text put behind 10 documents"
+    assert summary.notes[-1] == "end of text put after 10 documents"
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
         "tokenizer.json", "text.json",
         *(f"{part}.{suffix}" for part in parts for suffix in ("bin", "idx", "json")),

@@ -197,7 +197,7 @@ def test_bfloat16_runs_and_stays_close(make_model, make_batch, encoding: str) ->
 def test_terms_of_a_shorter_span_are_the_end_of_a_longer_one(make_model, encoding: str) -> None:
     model = make_model(position_encoding=encoding)
     for short, long in zip(model.position_terms(4), model.position_terms(11), strict=True):
-        for name in ("vectors", "scores", "turns"):
+        for name in ("vectors", "scores", "rotations"):
             got, expected = getattr(short, name), getattr(long.last(5), name)
             assert (got is None) == (expected is None)
             if got is not None:

@@ -94,7 +94,7 @@ def test_a_step_never_waits(make_model: Callable, ragged: bool, dtype: torch.dty
 
 
 def test_what_cannot_be(make_model: Callable) -> None:
-    with pytest.raises(ConfigError, match="rotary turns them"):
+    with pytest.raises(ConfigError, match="rotary rotates them"):
         RingMemory(make_model(position_encoding="rotary", width=8, num_heads=2), 1)
     with pytest.raises(ConfigError, match="expected at least 0 and 1"):
         RingMemory(make_model(), 1, most_tokens=0)

@@ -18,7 +18,7 @@ from ports import free_port
 
 from db1.config import save_yaml
 from db1.data.mixture import MixtureDataset
-from db1.data.schedule import FILE, Stretch
+from db1.data.schedule import FILE, MixturePhase
 from db1.errors import ConfigError
 from db1.runtime import read_metrics
 from db1.store.episodes import EpisodeWriter, StoreHeader
@@ -34,8 +34,8 @@ HALF = {"a": Fraction(1, 2), "b": Fraction(1, 2)}
 CONFIG = AdaptiveConfig(period=10)
 
 
-def _period(shares: dict[str, Fraction], **losses: float) -> Stretch:
-    return Stretch(first_step=0, shares=shares, parts=dict.fromkeys(shares, 1), losses=losses)
+def _period(shares: dict[str, Fraction], **losses: float) -> MixturePhase:
+    return MixturePhase(first_step=0, shares=shares, parts=dict.fromkeys(shares, 1), losses=losses)
 
 
 def test_worked_example() -> None:
@@ -165,10 +165,10 @@ def _losses(run: Path) -> list[tuple[int, float]]:
 
 
 def test_shares_change_between_periods_and_are_recorded(whole: Path) -> None:
-    stretches = _schedule(whole)
-    assert [stretch["first_step"] for stretch in stretches] == [0, 4, 8, 12]
+    phases = _schedule(whole)
+    assert [phase["first_step"] for phase in phases] == [0, 4, 8, 12]
     configured = {"toy/a": 0.5, "toy/b": 0.3, "toy/c": 0.2}
-    shares = [{n: float(Fraction(s)) for n, s in x["shares"].items()} for x in stretches]
+    shares = [{n: float(Fraction(s)) for n, s in x["shares"].items()} for x in phases]
     assert shares[0] == pytest.approx(configured)
     assert shares[1] != pytest.approx(configured)
     for found in shares:
@@ -176,7 +176,7 @@ def test_shares_change_between_periods_and_are_recorded(whole: Path) -> None:
     records = read_metrics(whole, "mixture")
     assert [record["step"] for record in records] == [0, 4, 8, 12]
     assert records[1]["new"] == pytest.approx(shares[1])
-    assert records[1]["losses"] == stretches[1]["losses"]
+    assert records[1]["losses"] == phases[1]["losses"]
 
 
 def test_each_period_is_an_exact_blend(
@@ -194,12 +194,12 @@ def test_each_period_is_an_exact_blend(
     run = run_experiment(_experiment(root), ["name=watched"])
     assert _losses(run) == _losses(whole)
     assert sorted(seen) == list(range(140))
-    for stretch in _schedule(run):
-        first = stretch["first_step"] * 10
-        total = sum(stretch["parts"].values())
+    for phase in _schedule(run):
+        first = phase["first_step"] * 10
+        total = sum(phase["parts"].values())
         for length in range(1, min(40, 140 - first) + 1):
             names = [seen[n] for n in range(first, first + length)]
-            for name, part in stretch["parts"].items():
+            for name, part in phase["parts"].items():
                 assert abs(names.count(name) - length * part / total) < 1
 
 

@@ -101,10 +101,10 @@ def _stop_at(monkeypatch: pytest.MonkeyPatch, step: int | None) -> None:
     """Lets the training die at the end of a step, before anything of it is saved."""
     real = loop.Trainer._take_step
 
-    def take_step(self, run, at, drawer):
+    def take_step(self, run, at, loader):
         if at == step:
             raise _Stopped
-        return real(self, run, at, drawer)
+        return real(self, run, at, loader)
 
     monkeypatch.setattr(loop.Trainer, "_take_step", take_step)
 
@@ -169,4 +169,4 @@ def test_a_change_at_the_end_of_the_run_is_no_event(
     folder = _run(config, monkeypatch, None)
     run_experiment(config, NEW)
     assert read_metrics(folder, "mixture") == []
-    assert len(MixtureSchedule.load(folder).stretches) == 1
+    assert len(MixtureSchedule.load(folder).phases) == 1

@@ -36,4 +36,4 @@ def test_errors_of_a_kind_stay_of_that_kind(kind):
         raise Special("what happened")
 
     with pytest.raises(kind, match="what happened"):
-        Processes("torch").together(work, lambda nothing: None)
+        Processes("torch").run_and_gather(work, lambda nothing: None)

@@ -10,15 +10,15 @@ from tiny_training import RandomSamples, settings
 
 from db1.errors import DataError
 from db1.training.processes import Processes
-from db1.training.step_loader import BatchDrawer
+from db1.training.step_loader import StepLoader
 
 
 @pytest.mark.parametrize("start", [0, 3])
 def test_reading_ahead_changes_nothing(start: int) -> None:
     training, processes = settings(), Processes("torch")
     samples = RandomSamples(48, images=0.5)
-    plain = BatchDrawer(samples, training, processes, start, ahead=False)
-    ahead = BatchDrawer(samples, training, processes, start, ahead=True)
+    plain = StepLoader(samples, training, processes, start, ahead=False)
+    ahead = StepLoader(samples, training, processes, start, ahead=True)
     for step in range(start, training.num_steps):
         one, other = plain.draw(step), ahead.draw(step)
         assert one.total_targets == other.total_targets > 0
@@ -37,15 +37,15 @@ def test_the_next_step_is_read_while_this_one_is_taken() -> None:
                 read.set()
             return samples[n]
 
-    drawer = BatchDrawer(Watched(48), settings(), Processes("torch"), 0, ahead=True)
-    drawer.draw(0)
+    loader = StepLoader(Watched(48), settings(), Processes("torch"), 0, ahead=True)
+    loader.draw(0)
     assert read.wait(30)
 
 
 def test_a_broken_sample_of_the_next_step_is_told_there() -> None:
-    drawer = BatchDrawer(
+    loader = StepLoader(
         RandomSamples(48, broken_at=9), settings(), Processes("torch"), 0, ahead=True
     )
-    drawer.draw(0)
+    loader.draw(0)
     with pytest.raises(DataError, match="sample 9: broken on purpose"):
-        drawer.draw(1)
+        loader.draw(1)

@@ -16,8 +16,8 @@ from db1.evaluation.evaluate import evaluate
 from db1.evaluation.execution import TaskSelection
 from db1.evaluation.settings import EvaluationConfig
 from db1.rollout.episode import StopWatching
+from db1.viewer.displays import FilmDisplay, Lines, Window
 from db1.viewer.episode import play
-from db1.viewer.faces import FilmFace, Lines, Window
 from db1.viewer.panel import HEIGHT, WIDTH, draw_panel
 from db1.viewer.scene import Choice, Scene, Seen
 
@@ -25,7 +25,7 @@ CARTPOLE = "classic_control/CartPole-v1"
 
 
 class Keeper:
-    """A face that keeps its scenes."""
+    """A display that keeps its scenes."""
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.scenes: list[Scene] = []
@@ -76,9 +76,9 @@ def test_scenes_tell_what_is_seen_and_done(episode: list[Scene]) -> None:
 
 def test_lines(episode: list[Scene]) -> None:
     lines: list[str] = []
-    face = Lines(lines.append)
+    display = Lines(lines.append)
     for scene in episode:
-        face.show(scene)
+        display.show(scene)
     assert lines[0].startswith(f"{CARTPOLE}   model   seed 2000000")
     assert lines[1].startswith("step 0  return 0  reward 0  ") and "%" in lines[1]
     assert lines[-1] == episode[-1].end and len(lines) == len(episode) + 1
@@ -89,11 +89,11 @@ def test_films(episode: list[Scene], tmp_path: Path, ending: str) -> None:
     if ending == "mp4":
         pytest.importorskip("imageio_ffmpeg", reason='needs pip install "db1[video]"')
     path = tmp_path / f"film.{ending}"
-    face = FilmFace(path, 10.0)
+    display = FilmDisplay(path, 10.0)
     for scene in [*episode[:5], episode[-1]]:
-        face.show(scene)
+        display.show(scene)
     assert not path.exists()
-    face.close()
+    display.close()
     if ending == "mp4":
         import imageio_ffmpeg
 
@@ -107,12 +107,12 @@ def test_films(episode: list[Scene], tmp_path: Path, ending: str) -> None:
 
 def test_a_film_given_up_leaves_nothing(episode: list[Scene], tmp_path: Path) -> None:
     pytest.importorskip("imageio_ffmpeg", reason='needs pip install "db1[video]"')
-    face = FilmFace(tmp_path / "film.mp4", 10.0)
-    face.show(episode[0])
-    face.give_up()
+    display = FilmDisplay(tmp_path / "film.mp4", 10.0)
+    display.show(episode[0])
+    display.give_up()
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ConfigError, match=r"\.mp4"):
-        FilmFace(tmp_path / "film.avi", 10.0)
+        FilmDisplay(tmp_path / "film.avi", 10.0)
 
 
 def test_terminal(episode: list[Scene]) -> None:
@@ -120,10 +120,10 @@ def test_terminal(episode: list[Scene]) -> None:
     console = Console(
         file=written, force_terminal=True, width=120, height=40, color_system="truecolor"
     )
-    face = Terminal(console, 1000.0)
+    display = Terminal(console, 1000.0)
     for scene in [*episode[:3], episode[-1]]:
-        face.show(scene)
-    face.close()
+        display.show(scene)
+    display.close()
     text = written.getvalue()
     for part in ("▀", "what it sees", "state (4)", "what it may do", "0 left", "over after", "%"):
         assert part in text, part

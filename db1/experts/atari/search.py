@@ -41,7 +41,7 @@ class SearchConfig(Checked):
         life_value: Price of a life, in units of the largest reward of one step seen so far.
         habit: Button that plans are mostly made of; None: all buttons alike.
         habit_share: Chance that a held action is the habit without being drawn.
-        until_reward: Whether a plan ends with its first reward: where every point starts anew.
+        until_reward: Whether a plan ends with its first reward: where every point starts over.
         progress: What a state is worth by its memory, uint8 (128,), in points; a plan earns the
             difference between its end and its start. For games whose points come late.
     """
@@ -115,7 +115,7 @@ class AtariSearchExpert:
         self._largest_reward = 1.0
 
     def act(self, env: TaskEnv, observation: Observation) -> int:
-        """Returns the plan's next action; plans anew every `commit` steps, and after noise."""
+        """Returns the plan's next action; plans again every `commit` steps, and after noise."""
         executed = self._num_executed
         disturbed = executed > 0 and env.last_action != self._plan[executed - 1]
         if executed >= self._config.commit or disturbed:

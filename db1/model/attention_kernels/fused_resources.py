@@ -17,7 +17,7 @@ from db1.errors import Db1Error, MissingExtra
 from db1.model.attention_kernels.fused_tiles import Tile, padded_width, tile_for
 
 _TYPES = {"bfloat16": "bf16", "float16": "fp16"}
-_FLOAT32 = frozenset({"lse", "turns", "sums", "mixed"})
+_FLOAT32 = frozenset({"lse", "rotations", "sums", "mixed"})
 _INT32 = frozenset({"newest", "counts"})
 _STRIDE = re.compile(r"[a-z]_[bhtp]|d_row")
 _WARP = 32
@@ -35,7 +35,7 @@ class Variant:
         vectors: With position vectors.
         scores: With position scores.
         ragged: With rows of unequal length.
-        turns: With turned keys (the ring's kernels).
+        rotations: With turned keys (the ring's kernels).
         tile: Another tile than `tile_for` gives.
     """
 
@@ -46,7 +46,7 @@ class Variant:
     vectors: bool = True
     scores: bool = False
     ragged: bool = False
-    turns: bool = False
+    rotations: bool = False
     tile: Tile | None = None
 
 
@@ -133,7 +133,7 @@ def _arguments(
         "SCORES": variant.scores,
         "RAGGED": variant.ragged,
         "STORE": variant.vectors,
-        "TURNS": variant.turns,
+        "ROTATIONS": variant.rotations,
         "TILES": 2,
         "PARTS": 16,
     }

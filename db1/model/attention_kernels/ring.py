@@ -22,7 +22,7 @@ from db1.errors import DataError
 from db1.model.attention_kernels.fused import triton_refusal
 from db1.model.attention_kernels.fused_tiles import padded_width
 from db1.model.attention_kernels.interface import AttentionInputs, AttentionRequest
-from db1.model.positions import PositionTerms, turn
+from db1.model.positions import PositionTerms, apply_rotary
 
 PROGRAMS = 512
 """Programs that the slots are split over at least, where there are slots enough."""
@@ -106,14 +106,14 @@ def ring_attention(
     )
     span = ring.capacity if span is None else min(span, ring.capacity)
     if triton_refusal(request, _TYPES) is None:
-        return _split(inputs, ring, terms.turns, span)
-    return _whole(inputs, ring, terms.turns, span)
+        return _split(inputs, ring, terms.rotations, span)
+    return _whole(inputs, ring, terms.rotations, span)
 
 
 def _check_positions(terms: PositionTerms, capacity: int) -> None:
     sizes = [
         x.shape[dim]
-        for x, dim in ((terms.vectors, 1), (terms.scores, 1), (terms.turns, 0))
+        for x, dim in ((terms.vectors, 1), (terms.scores, 1), (terms.rotations, 0))
         if x is not None
     ]
     if sizes and min(sizes) < capacity + 1:
@@ -123,14 +123,14 @@ def _check_positions(terms: PositionTerms, capacity: int) -> None:
         )
 
 
-def _whole(inputs: AttentionInputs, ring: Ring, turns: Tensor | None, span: int) -> Tensor:
+def _whole(inputs: AttentionInputs, ring: Ring, rotations: Tensor | None, span: int) -> Tensor:
     """In plain operations: all scores at once, position terms picked by distance."""
     exact = torch.promote_types(inputs.q.dtype, torch.float32)
     distances_BC = ring.distances()
     keys = ring.keys
-    if turns is not None:
-        turns_BCK = turns[turns.shape[0] - 2 - distances_BC]
-        keys = turn(keys, turns_BCK[:, None])
+    if rotations is not None:
+        rotations_BCK = rotations[rotations.shape[0] - 2 - distances_BC]
+        keys = apply_rotary(keys, rotations_BCK[:, None])
     qu_BH1K, qv_BH1K = inputs.biased_queries()
     scores_BHC = (keys.to(exact) @ qu_BH1K.to(exact).transpose(2, 3))[..., 0]
     if inputs.vectors is not None:
@@ -147,7 +147,7 @@ def _whole(inputs: AttentionInputs, ring: Ring, turns: Tensor | None, span: int)
     return (weights_BHC[:, :, None] @ ring.values.to(exact))[:, :, 0].to(inputs.q.dtype)
 
 
-def _split(inputs: AttentionInputs, ring: Ring, turns: Tensor | None, span: int) -> Tensor:
+def _split(inputs: AttentionInputs, ring: Ring, rotations: Tensor | None, span: int) -> Tensor:
     """By the Triton kernels: slots in parts, then the parts together."""
     q = inputs.q[:, :, 0]
     q = q if q.stride(2) == 1 else q.contiguous()
@@ -161,9 +161,9 @@ def _split(inputs: AttentionInputs, ring: Ring, turns: Tensor | None, span: int)
     blank = q.new_zeros(num_heads, head_dim)
     biases = (inputs.content_bias, inputs.position_bias)
     u, w = (blank if x is None else x.contiguous() for x in biases)
-    table = q if turns is None else torch.view_as_real(turns).contiguous()
+    table = q if rotations is None else torch.view_as_real(rotations).contiguous()
     num_distances = max(
-        x.shape[dim] if x is not None else 0 for x, dim in ((r, 1), (b, 1), (turns, 0))
+        x.shape[dim] if x is not None else 0 for x, dim in ((r, 1), (b, 1), (rotations, 0))
     )
     kernels().part_kernel[parts, batch_size * num_heads](
         *(q, ring.keys, ring.values, q if r is None else r, q if b is None else b, table),
@@ -173,7 +173,7 @@ def _split(inputs: AttentionInputs, ring: Ring, turns: Tensor | None, span: int)
         0 if b is None else b.stride(0),
         *(num_heads, ring.capacity, num_distances, span, inputs.scale),
         **{"HEAD_DIM": head_dim, "WIDTH": width, "TILE": _TILE, "TILES": tiles},
-        **{"VECTORS": r is not None, "SCORES": b is not None, "TURNS": turns is not None},
+        **{"VECTORS": r is not None, "SCORES": b is not None, "ROTATIONS": rotations is not None},
         **{"num_warps": 4, "num_stages": 2, "enable_fp_fusion": True},
     )
     kernels().join_kernel[(batch_size * num_heads,)](

@@ -44,11 +44,11 @@ def _crossed(q, bias, head, columns, factor, HEAD_DIM: tl.constexpr):
 
 @triton.jit
 def part_kernel(
-    q, k, v, r, b, turns, u, w, newest, counts, sums, mixed,
+    q, k, v, r, b, rotations, u, w, newest, counts, sums, mixed,
     q_b, q_h, k_b, k_h, k_t, v_b, v_h, v_t, r_h, r_p, b_h,
     H, C, P, span, scale,
     HEAD_DIM: tl.constexpr, WIDTH: tl.constexpr, TILE: tl.constexpr, TILES: tl.constexpr,
-    VECTORS: tl.constexpr, SCORES: tl.constexpr, TURNS: tl.constexpr,
+    VECTORS: tl.constexpr, SCORES: tl.constexpr, ROTATIONS: tl.constexpr,
 ):  # fmt: skip
     """Sums over the slots of one part; grid (N, B * H).
 
@@ -57,7 +57,7 @@ def part_kernel(
         k, v: (B, H, C, K).
         r: (H, P, K) in descending distance; read with VECTORS.
         b: (H, P) in descending distance; read with SCORES.
-        turns: float32 (P, K / 2, 2), contiguous, cosines and sines; read with TURNS.
+        rotations: float32 (P, K / 2, 2), contiguous, cosines and sines; read with ROTATIONS.
         newest: int32 (B,), slot of the newest token.
         counts: int32 (B,), tokens of each row.
         sums: float32 (B * H, N, 2): largest score and sum of the exponentials, in powers of two.
@@ -74,7 +74,7 @@ def part_kernel(
     qu = _query(q, u, head, columns, scale * LOG2_E, HEAD_DIM)
     if VECTORS:
         qv = _query(q, w, head, columns, scale * LOG2_E, HEAD_DIM)
-    if TURNS:
+    if ROTATIONS:
         crossed = _crossed(q, u, head, columns, scale * LOG2_E, HEAD_DIM)
     last = tl.load(newest + row)
     seen_at_most = tl.minimum(tl.load(counts + row), span)
@@ -88,8 +88,8 @@ def part_kernel(
         mask = seen[:, None] & real
         keys = tl.load(k + slots[:, None] * k_t + columns[None, :], mask=mask, other=0.0)
         places = P - 2 - distances
-        if TURNS:
-            at = turns + places[:, None] * HEAD_DIM + (columns // 2 * 2)[None, :]
+        if ROTATIONS:
+            at = rotations + places[:, None] * HEAD_DIM + (columns // 2 * 2)[None, :]
             cosines = tl.load(at, mask=mask, other=0.0)
             sines = tl.load(at + 1, mask=mask, other=0.0)
             factors = qu[None, :] * cosines + crossed[None, :] * sines

@@ -4,7 +4,7 @@ The loop draws, computes and steps; everything else hangs on it as a callback, a
 have the same ones. In the order of a run:
 
     prepare, prepared    the run folder is ours; the first process reads what all go by
-    around               a context that holds from here to behind the last step
+    around               a context that holds from here to after the last step
     opened               the engine is built, a checkpoint is loaded
     before_step          may replace the stream of samples
       doing              what this process does next
@@ -13,7 +13,7 @@ have the same ones. In the order of a run:
       norm_fault         the same, once the gradient is there
     after_step           losses, gradient norm, time, and what was wrong
       saved              a checkpoint counts from now on
-    finish               behind the last step; may wait for others
+    finish               after the last step; may wait for others
     close                always, in reverse order; raises nothing
 
 A class of your own goes by its registered name into `training.callbacks`: one in a file of this
@@ -59,8 +59,8 @@ class StepOutcome:
 
     Args:
         step: Its number, from 0.
-        is_last: No other comes behind it, here or at all.
-        is_stopped: A SIGTERM ends the run behind it.
+        is_last: No other comes after it, here or at all.
+        is_stopped: A SIGTERM ends the run after it.
         loss: Mean loss of the batch, over all processes.
         norm: Gradient norm.
         fault: What was wrong with the batch, which was skipped then; None: nothing.

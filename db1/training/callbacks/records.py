@@ -9,7 +9,7 @@ from typing import Any
 from db1.errors import DataError
 from db1.runtime import MetricsWriter
 from db1.training.callbacks.protocol import StepOutcome, TrainingCallback
-from db1.training.metrics.context import Watch
+from db1.training.metrics.context import MetricsContext
 from db1.training.metrics.progress import TrainingProgress
 from db1.training.metrics.records import Window, train_record
 from db1.training.metrics.trackers import make_trackers
@@ -23,14 +23,14 @@ class Records(TrainingCallback):
     """Writes the records of a run, and shows its progress.
 
     Args:
-        watch: Groups of datasets, operations a token.
+        context: Groups of datasets, operations a token.
     """
 
     _metrics: MetricsWriter | None = None
     _progress: TrainingProgress | None = None
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, context: MetricsContext) -> None:
+        self._context = context
         self._window = Window()
 
     def opened(self) -> None:
@@ -78,10 +78,10 @@ class Records(TrainingCallback):
         windows, memories = zip(*told, strict=True)
         record = train_record(
             windows,
-            group_of=self._watch.group_of,
+            group_of=self._context.group_of,
             learning_rate=learning_rate_at(step - 1, run.training),
             peak_memory=max(memories),
-            flops=self._watch.flops,
+            flops=self._context.flops,
             peak_flops=self._peak,
         )
         self.write("train", step, record)

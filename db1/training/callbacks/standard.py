@@ -18,7 +18,7 @@ from db1.training.evaluate import evaluate_sets
 from db1.training.faults.guard import EVENT as SKIPPED
 from db1.training.faults.guard import StepGuard, faulty_sources, skip_record
 from db1.training.faults.watchdog import Watchdog
-from db1.training.metrics.context import Watch
+from db1.training.metrics.context import MetricsContext
 from db1.training.metrics.records import evaluation_record
 from db1.training.metrics.tally import Tally
 from db1.training.mixture import EVENT as MIXTURE
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 def standard_callbacks(
     names: tuple[str, ...],
-    watch: Watch,
+    context: MetricsContext,
     mixture: RunMixture | None,
     evaluation_sets: Mapping[str, SampleDataset],
     run_data: RunData | None,
@@ -41,7 +41,7 @@ def standard_callbacks(
 
     Args:
         names: Registered ones, `training.callbacks`.
-        watch: What records need to know of datasets and model.
+        context: Facts about datasets and model for the records.
         mixture: Of the run; None: its dataset stays as it is.
         evaluation_sets: Fixed held-out samples by source.
         run_data: Tells whether the data are those of the run, and whole; None: that is not asked.
@@ -49,12 +49,12 @@ def standard_callbacks(
     Raises:
         ConfigError: For a name that is not registered.
     """
-    heldout = HeldoutLosses(evaluation_sets, watch)
+    heldout = HeldoutLosses(evaluation_sets, context)
     return [
         HangWatch(),
         *([WholeData(run_data)] if run_data else []),
         SkippedBatches(),
-        Records(watch),
+        Records(context),
         *([MixtureChanges(mixture, heldout)] if mixture else []),
         heldout,
         Rollouts(),
@@ -118,7 +118,7 @@ class WholeData(TrainingCallback):
         Raises:
             DataError: In all processes, naming the damage.
         """
-        self.run.processes.together(self._data.raise_found, lambda nothing: None)
+        self.run.processes.run_and_gather(self._data.raise_found, lambda nothing: None)
 
 
 class SkippedBatches(TrainingCallback):
@@ -171,11 +171,11 @@ class HeldoutLosses(TrainingCallback):
 
     Args:
         sets: Samples by source.
-        watch: Groups of sources.
+        context: Groups of sources.
     """
 
-    def __init__(self, sets: Mapping[str, SampleDataset], watch: Watch) -> None:
-        self._sets, self._watch = sets, watch
+    def __init__(self, sets: Mapping[str, SampleDataset], context: MetricsContext) -> None:
+        self._sets, self._context = sets, context
         self._measured: tuple[int, dict[str, Tally]] | None = None
 
     def after_step(self, outcome: StepOutcome) -> None:
@@ -183,7 +183,7 @@ class HeldoutLosses(TrainingCallback):
         is_end = outcome.is_last and not outcome.is_stopped
         if not self._sets or not (is_end or outcome.is_due(self.run.training.eval_every)):
             return
-        record = evaluation_record(self.measure(outcome.done), self._watch.group_of)
+        record = evaluation_record(self.measure(outcome.done), self._context.group_of)
         self.run.record("evaluation", outcome.done, record)
         logger.info("step %d  evaluation loss %.4f", outcome.done, record["loss"])
 
@@ -299,7 +299,7 @@ class Checkpoints(TrainingCallback):
         )
 
     def after_step(self, outcome: StepOutcome) -> None:
-        """Saves when it is due, behind the last step, and at a SIGTERM.
+        """Saves when it is due, after the last step, and at a SIGTERM.
 
         Raises:
             CheckpointError: In all processes, when one cannot write, now or the time before.

@@ -1,6 +1,6 @@
 """`torch.compile` for the decoder's layers.
 
-Each layer is compiled by itself, in place: names of weights stay, what comes before and behind the
+Each layer is compiled by itself, in place: names of weights stay, what comes before and after the
 layers (images, the loss under its mask) keeps its changing shapes, and all layers share one
 compilation.
 """

@@ -260,7 +260,7 @@ class GatedAdamW(torch.optim.AdamW):
     """AdamW that takes a step only where it is wanted.
 
     DeepSpeed knows the gradient norm inside its own step, and calls the optimizer once for each
-    part of the weights behind that; so the question is asked at the first of these calls.
+    part of the weights after that; so the question is asked at the first of these calls.
 
     Args:
         plain: Gives groups of parameters and settings.

@@ -31,7 +31,7 @@ def run_program(main: Callable[[], int]) -> NoReturn:
                 stream.flush()
         os._exit(status)
 
-    atexit.register(end)  # before the work registers others: it runs behind them
+    atexit.register(end)  # before the work registers others: it runs after them
     try:
         status = main()
     except SystemExit as stopped:  # --help

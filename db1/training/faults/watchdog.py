@@ -50,7 +50,7 @@ class Watchdog:
         end: Ends the process with a status.
 
     Attributes:
-        is_under_way: Set behind the first step; until then ten times as long is allowed, for
+        is_under_way: Set after the first step; until then ten times as long is allowed, for
             loading and compiling.
     """
 

@@ -82,7 +82,7 @@ def group_by_name(source: str) -> SourceGroup:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watch:
+class MetricsContext:
     """Facts that the loop needs for its records.
 
     Args:

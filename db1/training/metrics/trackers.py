@@ -66,7 +66,7 @@ class TensorBoardTracker(Tracker):
 
     Args:
         run_folder: The run.
-        after_step: Step that the run resumes from; what was shown behind it is hidden.
+        after_step: Step that the run resumes from; what was shown after it is hidden.
     """
 
     def __init__(self, run_folder: Path, after_step: int) -> None:
@@ -88,7 +88,7 @@ class TensorBoardTracker(Tracker):
 
 
 def _wait_for_a_later_second(folder: Path) -> None:
-    """Wait, at most a second, until a new event file sorts behind those in `folder`.
+    """Wait, at most a second, until a new event file sorts after those in `folder`.
 
     TensorBoard reads event files in the order of their names,
     `events.out.tfevents.<second>.<host>.<process>.<count>`: of two files of one second and process

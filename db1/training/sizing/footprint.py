@@ -240,7 +240,7 @@ def position_bytes(model: TransformerXL, span: int) -> int:
     """
     storages = {}
     for terms in model.position_terms(span):
-        for tensor in (terms.vectors, terms.scores, terms.turns):
+        for tensor in (terms.vectors, terms.scores, terms.rotations):
             if tensor is not None:
                 storages[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
     return sum(storage.nbytes() for storage in storages.values())
@@ -267,7 +267,7 @@ class ActingMemory:
 
 
 def acting_memory(model: TransformerXL, batch_size: int) -> ActingMemory:
-    """Bytes for acting one token at a time behind a full memory.
+    """Bytes for acting one token at a time after a full memory.
 
     The memory holds 2 L D numbers a token (keys and values) and a quarter more columns than tokens,
     so that it moves seldom; each layer holds its position terms for each distance.

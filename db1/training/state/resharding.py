@@ -53,7 +53,7 @@ def stored_optimizer(
     """Opens the optimizer's state of a checkpoint; all processes call it.
 
     State that DeepSpeed sharded is rewritten in its universal format, in a folder beside the
-    checkpoint that is removed behind the block.
+    checkpoint that is removed after the block.
 
     Args:
         found: The checkpoint.
@@ -119,7 +119,7 @@ def _universal_copy(folder: Path, processes: Processes) -> Iterator[Path]:
             check_states(folder / DEEPSPEED_FOLDER)
             convert_to_universal(folder / DEEPSPEED_FOLDER, copy / "state")
 
-    processes.together(convert, lambda nothing: None)
+    processes.run_and_gather(convert, lambda nothing: None)
     try:
         yield copy
     finally:

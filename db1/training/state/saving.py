@@ -98,7 +98,7 @@ class Saver:
         Raises:
             CheckpointError: In all processes, when it could not be.
         """
-        self._processes.together(self._end_publishing, lambda nothing: None)
+        self._processes.run_and_gather(self._end_publishing, lambda nothing: None)
 
     def abandon(self) -> None:
         """Waits for the same on the way out of a run that failed; raises nothing."""
@@ -140,7 +140,7 @@ class Saver:
                 self._fail(step, error)
 
         try:
-            self._processes.together(guarded, lambda nothing: None)
+            self._processes.run_and_gather(guarded, lambda nothing: None)
         except CheckpointError:
             if self._processes.rank == 0:
                 shutil.rmtree(partial_folder(self._run_folder, step), ignore_errors=True)

@@ -17,8 +17,8 @@ from db1.model.positions import (
     PositionTerms,
     RotaryPositions,
     alibi_slopes,
+    apply_rotary,
     descending_distances,
-    turn,
 )
 from db1.model.visibility import Visibility
 
@@ -123,18 +123,20 @@ def inputs_of(case: Case, leaves: Leaves) -> AttentionInputs:
     if case.positions != "rotary":
         return inputs
     q, k = leaves["q"], leaves["k"]
-    turns = _turns(case, q).turns
+    rotations = _rotations(case, q).rotations
     biased = q * scale + (leaves["content_bias"] * scale)[:, None]
-    turned = turn(biased, turns[-(case.queries + 1) : -1])
-    return replace(inputs, q=turned, k=turn(k, turns[:-1]), content_bias=None, scale=1.0)
+    turned = apply_rotary(biased, rotations[-(case.queries + 1) : -1])
+    return replace(
+        inputs, q=turned, k=apply_rotary(k, rotations[:-1]), content_bias=None, scale=1.0
+    )
 
 
-def _turns(case: Case, like: Tensor) -> PositionTerms:
+def _rotations(case: Case, like: Tensor) -> PositionTerms:
     class Sizes:
         head_dim = case.head_dim
 
     return PositionTerms(
-        turns=RotaryPositions.features(Sizes(), descending_distances(case.keys, like))
+        rotations=RotaryPositions.features(Sizes(), descending_distances(case.keys, like))
     )
 
 
@@ -217,11 +219,13 @@ def check_ring(case: Case, dtype: torch.dtype, device: str = "cpu") -> None:
         newest=torch.tensor(newest, dtype=torch.int32, device=device),
         counts=torch.tensor(counts, dtype=torch.int32, device=device),
     )
-    turns = _turns(case, leaves["q"]).turns if case.positions == "rotary" else None
+    rotations = _rotations(case, leaves["q"]).rotations if case.positions == "rotary" else None
     got = ring_attention(
         leaves["q"][:, :, 0],
         ring,
-        PositionTerms(vectors=leaves.get("vectors"), scores=leaves.get("scores"), turns=turns),
+        PositionTerms(
+            vectors=leaves.get("vectors"), scores=leaves.get("scores"), rotations=rotations
+        ),
         scale=case.head_dim**-0.5,
         content_bias=leaves["content_bias"],
         position_bias=leaves.get("position_bias"),

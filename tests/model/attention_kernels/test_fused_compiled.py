@@ -71,7 +71,7 @@ def test_the_widest_head_neither_spills_nor_outgrows_the_gpu(variant: Variant) -
 
 
 RINGS = [Variant(kernel="ring", capability=gpu) for gpu in GPUS] + [
-    Variant(kernel="ring", capability=(9, 0), vectors=False, turns=True),
+    Variant(kernel="ring", capability=(9, 0), vectors=False, rotations=True),
     Variant(kernel="join", capability=(9, 0)),
 ]
 

@@ -59,10 +59,10 @@ def test_training_goes_on_while_a_checkpoint_is_published(tmp_path, monkeypatch)
     trainer = tiny_training.make_trainer(tmp_path, checkpoint_every=2)
     take_step = trainer._take_step
 
-    def release_behind(run, step, drawer):
+    def release_behind(run, step, loader):
         if step == 3:
             release.set()
-        return take_step(run, step, drawer)
+        return take_step(run, step, loader)
 
     trainer._take_step = release_behind
     trainer.run()
@@ -110,11 +110,11 @@ def test_a_folder_that_disappears_is_one_error(tmp_path):
     trainer = tiny_training.make_trainer(tmp_path, save_in_background=False)
     take_step = trainer._take_step
 
-    def lose(run, step, drawer):
+    def lose(run, step, loader):
         if step == 3:
             shutil.rmtree(tmp_path / "checkpoints")
             (tmp_path / "checkpoints").write_text("no folder any more")
-        return take_step(run, step, drawer)
+        return take_step(run, step, loader)
 
     trainer._take_step = lose
     with pytest.raises(CheckpointError, match="the checkpoint of step 4 cannot be written"):
@@ -136,10 +136,10 @@ def test_data_that_disappears_is_one_error(tmp_path):
     trainer = tiny_training.make_trainer(tmp_path / "run", data={"file": str(file)})
     take_step = trainer._take_step
 
-    def lose(run, step, drawer):
+    def lose(run, step, loader):
         if step == 3:
             file.unlink()
-        return take_step(run, step, drawer)
+        return take_step(run, step, loader)
 
     trainer._take_step = lose
     with pytest.raises(DataError, match="sample 24: cannot be read: .*No such file.*put the data"):

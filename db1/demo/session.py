@@ -60,7 +60,7 @@ class DemoConfig(Checked):
     )
 
 
-class Brain:
+class DemoSession:
     """A loaded run behind the page.
 
     Args:
@@ -74,7 +74,7 @@ class Brain:
         self._writing = threading.Lock()
         self._acting = threading.Lock()
         kinds = {data.kind for data in learned_sets(run).values()}
-        self._seers = {
+        self._captioners = {
             kind: ImageTextWriter(run, settings_of(run, kind))
             for kind in (CAPTION, QUESTION)
             if kind in kinds
@@ -90,8 +90,8 @@ class Brain:
             "run": str(self._run.folder),
             "checkpoint": self._run.tag,
             "text": self._learned_text(),
-            "caption": CAPTION in self._seers,
-            "question": QUESTION in self._seers,
+            "caption": CAPTION in self._captioners,
+            "question": QUESTION in self._captioners,
             "tasks": tasks,
         }
 
@@ -103,7 +103,7 @@ class Brain:
         return self._run.tokenizer is not None and learned
 
     def chat(self, text: str, temperature: float, max_tokens: int, emit: Emit) -> None:
-        """Writes on behind a conversation, piece by piece: {"text"} ... {"over", "reason"}.
+        """Writes on after a conversation, piece by piece: {"text"} ... {"over", "reason"}.
 
         Raises:
             CheckpointError: The run never learned text.
@@ -203,9 +203,9 @@ class Brain:
             raise DataError("an episode is running already; stop it first")
 
     def _seer(self, kind: str, what: str) -> ImageTextWriter:
-        if kind not in self._seers:
+        if kind not in self._captioners:
             raise CheckpointError(f"this run learned no {what}")
-        return self._seers[kind]
+        return self._captioners[kind]
 
     def _agent(self, task: str) -> tuple[Agent, bool]:
         """The run as the task's agent, and whether a demonstration primes it."""

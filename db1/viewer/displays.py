@@ -20,7 +20,7 @@ MAX_FILM_FRAMES = 240
 """Of WebP and GIF, which are kept in memory; MP4 has no limit."""
 
 
-class Face(Protocol):
+class Display(Protocol):
     """Shows scenes one after the other."""
 
     def show(self, scene: Scene) -> None:
@@ -44,7 +44,7 @@ class Lines:
         self._started = False
 
     def show(self, scene: Scene) -> None:
-        """See `Face`."""
+        """See `Display`."""
         if not self._started:
             self._write(scene.title)
             self._started = True
@@ -58,7 +58,7 @@ class Lines:
         )
 
     def close(self) -> None:
-        """See `Face`."""
+        """See `Display`."""
 
 
 def _said(choice: Choice) -> str:
@@ -74,7 +74,7 @@ def _said(choice: Choice) -> str:
     return words
 
 
-class FilmFace:
+class FilmDisplay:
     """A film of the panels; nothing is left behind when watching is cut off by an error.
 
     Args:
@@ -92,7 +92,7 @@ class FilmFace:
         self._keeper = FrameKeeper(MAX_FILM_FRAMES)
 
     def show(self, scene: Scene) -> None:
-        """See `Face`."""
+        """See `Display`."""
         if self._mp4 is not None:
             self._mp4.add(draw_panel(scene))
             if scene.end is not None:
@@ -102,7 +102,7 @@ class FilmFace:
             self._keeper.add(scene.step, draw_panel(scene))
 
     def close(self) -> None:
-        """See `Face`."""
+        """See `Display`."""
         if self._mp4 is not None:
             self._mp4.close()
         elif self._keeper.frames:
@@ -144,7 +144,7 @@ class Window:
         pygame.display.set_caption(f"{title} - space: pause, right: step, +/-: speed, q: quit")
 
     def show(self, scene: Scene) -> None:
-        """See `Face`."""
+        """See `Display`."""
         pygame = self._pygame
         pixels = np.asarray(draw_panel(scene)).transpose(1, 0, 2)
         surface = pygame.surfarray.make_surface(pixels)
@@ -176,5 +176,5 @@ class Window:
         return False
 
     def close(self) -> None:
-        """See `Face`."""
+        """See `Display`."""
         self._pygame.display.quit()
