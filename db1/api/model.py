@@ -207,7 +207,7 @@ class Model:
         from db1.store.pair_layout import QUESTION
 
         writer = self._writer(QUESTION)
-        prompt = writer.prompt(writer.see(image_bytes(image), "the image").pixels, question)
+        prompt = writer.prompt(writer.load_image(image_bytes(image), "the image").pixels, question)
         return writer.choose([prompt], list(answers))[0].text
 
     def _write(self, image: Any, question: str | None, beams: int, max_tokens: int) -> str:
@@ -215,7 +215,7 @@ class Model:
         from db1.store.pair_layout import CAPTION, QUESTION
 
         writer = self._writer(CAPTION if question is None else QUESTION)
-        prompt = writer.prompt(writer.see(image_bytes(image), "the image").pixels, question)
+        prompt = writer.prompt(writer.load_image(image_bytes(image), "the image").pixels, question)
         config = WritingConfig(beams=beams, max_tokens=max_tokens)
         return writer.write([prompt], config)[0].text
 

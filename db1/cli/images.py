@@ -11,7 +11,7 @@ from db1.errors import DataError
 from db1.store.pair_layout import HEADER_FILE
 
 if TYPE_CHECKING:
-    from db1.inference.image_text import ImageTextWriter, SeenImage
+    from db1.inference.image_text import ImageTextWriter, LoadedImage
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif")
 
@@ -22,7 +22,7 @@ class NamedImage:
 
     number: int
     path: Path
-    seen: SeenImage
+    image: LoadedImage
 
 
 def is_store(path: Path) -> bool:
@@ -68,7 +68,9 @@ def seen_images(
     """
     for number, path in files:
         try:
-            yield NamedImage(number=number, path=path, seen=writer.see(_content(path), str(path)))
+            yield NamedImage(
+                number=number, path=path, image=writer.load_image(_content(path), str(path))
+            )
         except DataError as error:
             if skipped is None:
                 raise

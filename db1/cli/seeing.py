@@ -54,7 +54,7 @@ def caption(
     files = image_files(images)
     writer = _writer(run, "caption", wanted, weights)
     for seen in _parts(writer, files, wanted):
-        prompts = [writer.prompt(image.seen.pixels, None, wanted.prompt) for image in seen]
+        prompts = [writer.prompt(image.image.pixels, None, wanted.prompt) for image in seen]
         numbers = [image.number for image in seen]
         for image, text in zip(seen, writer.write(prompts, config, numbers), strict=True):
             entry = {"caption": text.text, **_details(text)}
@@ -100,7 +100,7 @@ def answer(
     many = len(files) * len(questions) > 1
     for seen in _parts(writer, files, wanted):
         asked = [(named, question) for named in seen for question in questions]
-        prompts = [writer.prompt(named.seen.pixels, text, wanted.prompt) for named, text in asked]
+        prompts = [writer.prompt(named.image.pixels, text, wanted.prompt) for named, text in asked]
         numbers = [
             named.number * len(questions) + k for named in seen for k in range(len(questions))
         ]
@@ -184,10 +184,10 @@ def _show(
 ) -> None:
     if as_json:
         asked = {} if question is None else {"question": question}
-        whole = {"image": str(image.path), **asked, **entry, "notes": list(image.seen.notes)}
+        whole = {"image": str(image.path), **asked, **entry, "notes": list(image.image.notes)}
         typer.echo(json.dumps(whole, ensure_ascii=False))
         return
-    for note in image.seen.notes:
+    for note in image.image.notes:
         typer.echo(f"{image.path}: {note}", err=True)
     text = entry["caption" if question is None else "answer"]
     shown = f"{question} {text}" if question is not None and many else text

@@ -141,11 +141,13 @@ class DemoSession:
             CheckpointError: The run never learned captions.
             DataError: No image, or one that cannot be used.
         """
-        seer = self._seer(CAPTION, "captions")
-        seen = seer.see(content, "the image")
+        captioner = self._captioner(CAPTION, "captions")
+        image = captioner.load_image(content, "the image")
         with self._writing:
-            text = seer.write([seer.prompt(seen.pixels)], WritingConfig(beams=self._config.beams))
-        return {"caption": text[0].text, "notes": list(seen.notes)}
+            text = captioner.write(
+                [captioner.prompt(image.pixels)], WritingConfig(beams=self._config.beams)
+            )
+        return {"caption": text[0].text, "notes": list(image.notes)}
 
     def answer(self, content: bytes, question: str) -> dict[str, Any]:
         """An answer to a question about an image file.
@@ -154,11 +156,13 @@ class DemoSession:
             CheckpointError: The run never learned questions.
             DataError: An image or a question that cannot be used.
         """
-        seer = self._seer(QUESTION, "questions about images")
-        seen = seer.see(content, "the image")
+        captioner = self._captioner(QUESTION, "questions about images")
+        image = captioner.load_image(content, "the image")
         with self._writing:
-            text = seer.write([seer.prompt(seen.pixels, question)], WritingConfig(max_tokens=16))
-        return {"answer": text[0].text, "notes": list(seen.notes)}
+            text = captioner.write(
+                [captioner.prompt(image.pixels, question)], WritingConfig(max_tokens=16)
+            )
+        return {"answer": text[0].text, "notes": list(image.notes)}
 
     def act(self, task: str, number: int, emit: Emit) -> None:
         """Plays an evaluation episode, a picture a step, then {"over", ...}.
@@ -202,7 +206,7 @@ class DemoSession:
         if self._acting.locked():
             raise DataError("an episode is running already; stop it first")
 
-    def _seer(self, kind: str, what: str) -> ImageTextWriter:
+    def _captioner(self, kind: str, what: str) -> ImageTextWriter:
         if kind not in self._captioners:
             raise CheckpointError(f"this run learned no {what}")
         return self._captioners[kind]

@@ -105,17 +105,17 @@ def evaluate(
     loaded = load_model(run, config, checkpoint, execution.device)
     queue = TaskQueue(out)
     results = ranks.first_does(partial(_begin, out, config, loaded, plan, queue, overwrite))
-    book = _Book(out, plan, queue, results, on_result)
-    book.collect()
+    writer = ResultsWriter(out, plan, queue, results, on_result)
+    writer.collect()
     if results is not None and loaded is not None:
-        _score_texts(loaded, config, plan.root, out, results, book, progress)
+        _score_texts(loaded, config, plan.root, out, results, writer, progress)
     play = partial(
         _play, config=config, plan=plan, who=loaded or parts, execution=execution, progress=progress
     )
     tasks, alone, waits = list(plan.environments), ranks.is_alone, ranks.is_first
-    play_tasks(tasks, queue, play, execution, book.collect, alone=alone, waits=waits)
-    book.write()
-    return book.whole()
+    play_tasks(tasks, queue, play, execution, writer.collect, alone=alone, waits=waits)
+    writer.write()
+    return writer.whole()
 
 
 def _score_texts(
@@ -124,16 +124,16 @@ def _score_texts(
     root: Path,
     out: Path,
     results: dict[str, Any],
-    book: _Book,
+    writer: ResultsWriter,
     progress: TaskProgress | None,
 ) -> None:
     """Scores what needs no environment: held-out text, captions and answers."""
     if config.text and results["text"] is None:
         results["text"] = evaluate_text(loaded, config, root)
-    book.collect()
+    writer.collect()
     if config.pairs is not None:
         score_pair_sets(
-            loaded, config.pairs, root, out, done=results, finished=book.enter, progress=progress
+            loaded, config.pairs, root, out, done=results, finished=writer.enter, progress=progress
         )
 
 
@@ -162,7 +162,7 @@ def _play(
     )
 
 
-class _Book:
+class ResultsWriter:
     """results.json in the making; the first process keeps it, the others have none.
 
     Args:

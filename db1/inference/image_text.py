@@ -100,7 +100,7 @@ class ChosenAnswer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeenImage:
+class LoadedImage:
     """An image as the model is shown it.
 
     Args:
@@ -139,7 +139,7 @@ class ImageTextWriter:
         ids = run.vocabulary.text_ids(np.array([0, run.tokenizer.size - 1]))
         self._text_ids = range(int(ids[0]), int(ids[1]) + 1)
 
-    def see(self, content: bytes, where: str) -> SeenImage:
+    def load_image(self, content: bytes, where: str) -> LoadedImage:
         """Decodes an image file as in training, without augmentation.
 
         Args:
@@ -151,7 +151,7 @@ class ImageTextWriter:
         """
         file = ImageFile(content, where, self.data.max_pixels)
         notes = file.notes()
-        return SeenImage(pixels=fit_image(file, self.data.image_size, self.data.fit), notes=notes)
+        return LoadedImage(pixels=fit_image(file, self.data.image_size, self.data.fit), notes=notes)
 
     def prompt(
         self,

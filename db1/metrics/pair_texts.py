@@ -74,7 +74,7 @@ def seen_pixels(writer: ImageTextWriter, pairs: ScoredPairs, i: int) -> np.ndarr
     """The image of scored pair `i` as the model is shown it, uint8 (H, W, 3)."""
     store, number = pairs.place(i)
     where = f"{store.path} pair {number}, image {store.pair(number).image_name}"
-    return writer.see(store.image_of(number), where).pixels
+    return writer.load_image(store.image_of(number), where).pixels
 
 
 def _prompt(
