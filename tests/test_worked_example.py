@@ -45,7 +45,7 @@ def _add_parts(site: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_four_parts_added_to_a_copy_of_db1(tmp_path: Path) -> None:
     site, home = tmp_path / "site", tmp_path / "home"
     home.mkdir()
