@@ -33,7 +33,7 @@ def axis(
         low, high: What it must cover.
         num_ticks: About how many labels.
         is_round: Widen the ends to labels; else they stay.
-        is_whole: Label whole numbers only.
+        is_whole: Label whole numbers only, and an upper end that stays.
 
     Example: axis(0, 8.05) ends at 10 with the labels 0, 2, 4, 6, 8, 10.
     """
@@ -45,8 +45,11 @@ def axis(
     if is_round:
         low, high = first * step, last * step
     near = step * 1e-9
-    ticks = (round(n * step, 12) for n in range(first, last + 1))
-    return Axis(low=low, high=high, ticks=tuple(t for t in ticks if low - near <= t <= high + near))
+    every = (round(n * step, 12) for n in range(first, last + 1))
+    ticks = tuple(tick for tick in every if low - near <= tick <= high + near)
+    if is_whole and not is_round:
+        ticks = (*(tick for tick in ticks if tick <= high - step / 2), high)
+    return Axis(low=low, high=high, ticks=ticks)
 
 
 def _step(rough: float) -> float:

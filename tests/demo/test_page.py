@@ -85,6 +85,38 @@ def test_fits_phones_and_desks(browser: Any, address: str, width: int, dark: boo
     browser.check()
 
 
+def test_an_episode_with_the_keyboard_alone(page: Any) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    page.find("body").send_keys(Keys.TAB)
+    seen = []
+    while page.script("return document.activeElement.id") != "act-start":
+        seen.append(page.script("return document.activeElement.id"))
+        page.driver.switch_to.active_element.send_keys(Keys.TAB)
+        assert len(seen) < 10, seen
+    assert seen == ["task", "episode"]
+    outline = "return getComputedStyle(document.activeElement).outlineStyle"
+    assert page.script(outline) == "solid"
+    page.driver.switch_to.active_element.send_keys(Keys.ENTER)
+    over = "return document.getElementById('figures').textContent.startsWith('over')"
+    page.wait_until(over, seconds=240)
+    page.check()
+
+
+def test_an_error_goes_when_something_else_begins(page: Any) -> None:
+    start = "document.getElementById('act-form').noValidate = true;"
+    page.script(f"{start} document.getElementById('episode').value = -1")
+    page.find("#act-start").click()
+    page.wait_until("return document.getElementById('act-error').textContent", seconds=240)
+    assert "expected 0.." in page.script(TEXT, "act-error")
+    page.script("document.getElementById('episode').value = 0")
+    page.find("#act-start").click()
+    assert page.script(TEXT, "act-error") == ""
+    over = "return document.getElementById('figures').textContent.startsWith('over')"
+    page.wait_until(over, seconds=240)
+    assert page.script("return !document.querySelector('section.busy')")
+
+
 @pytest.mark.slow
 def test_nobody_stumbles(audit: Any, address: str) -> None:
     audit(address, ready=READY)

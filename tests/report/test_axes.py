@@ -12,6 +12,13 @@ def test_the_example_of_the_docstring() -> None:
     assert (found.low, found.high, found.ticks) == (0, 10, (0, 2, 4, 6, 8, 10))
 
 
+@pytest.mark.parametrize(
+    ("tasks", "ticks"), [(2, (0, 1, 2)), (31, (0, 10, 20, 31)), (870, (0, 200, 400, 600, 870))]
+)
+def test_an_axis_of_counts_ends_at_the_number_of_tasks(tasks: int, ticks: tuple[int, ...]) -> None:
+    assert axis(0, tasks, is_round=False, is_whole=True).ticks == ticks
+
+
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(2, 8), st.booleans())
 def test_an_axis_covers_its_values(low: float, span: float, ticks: int, is_round: bool) -> None:
     high = low + span

@@ -140,6 +140,8 @@ def test_everything_has_a_name(browser, page: Path) -> None:
 
 
 def test_films_play_when_asked(browser, page: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+
     browser.open(page)
     films = browser.find_all(".film")
     assert [f.get_attribute("aria-pressed") for f in films] == ["false"] * 3
@@ -150,8 +152,12 @@ def test_films_play_when_asked(browser, page: Path) -> None:
     assert image.get_attribute("src").startswith("blob:")
     browser.wait_until("return arguments[0].complete && arguments[0].naturalWidth === 32", image)
     assert films[0].get_attribute("aria-pressed") == "true"
-    films[0].click()
+    size = "return arguments[0].getBoundingClientRect().width"
+    wide = browser.script(size, films[0])
+    assert wide > 1.9 * browser.script(size, films[1])
+    films[0].send_keys(Keys.SPACE)
     assert image.get_attribute("src").startswith("data:image/webp")
+    assert browser.script(size, films[0]) < 0.6 * wide
     browser.find("[name=play]").click()
     browser.wait_until("return document.querySelectorAll('.film[aria-pressed=true]').length === 3")
     assert "differs" in browser.find(".films").text

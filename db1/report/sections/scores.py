@@ -36,7 +36,11 @@ def threshold(material: Material) -> Section | None:
         return None
     everything = (material, *material.others)
     scored = [each for each in everything if each.results["summary"]["num_tasks"]]
-    curves = [(each.name, each.results) for each in scored]
+    names = [each.name for each in scored]
+    curves = [
+        (name if names.count(name) == 1 else f"{name} ({each.folder.name})", each.results)
+        for name, each in zip(names, scored, strict=True)
+    ]
     curves += [c for c in material.controls.items() if c[1]["summary"]["num_tasks"]]
     lines = tuple(
         Line(name=name, points=_curve(results), is_stepped=True)
