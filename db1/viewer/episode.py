@@ -9,7 +9,7 @@ from db1.evaluation.evaluate import load_model
 from db1.evaluation.plan import data_root
 from db1.evaluation.settings import EvaluationConfig, as_trained
 from db1.evaluation.task import make_agent
-from db1.inference.load import read_run
+from db1.inference.load import locate_model, read_run
 from db1.rollout.episode import RolloutPolicy, StopWatching
 from db1.rollout.loop import watch
 from db1.rollout.policies import ModelPolicy, make_model_free_policy
@@ -49,6 +49,7 @@ def play(
     """
     suite, name = parse_task_id(task_id)
     suite.require(name)
+    run, checkpoint = locate_model(run, checkpoint)
     parts = read_run(run)
     config = as_trained(config, parts)
     folder = Path(".") if not config.needs_demonstrations else data_root(parts, data)
