@@ -32,7 +32,7 @@ from rich.progress import track
 
 from db1.checkpoint.run import FOLDER, WEIGHTS_FILE, find_checkpoint, tag_of
 from db1.config import save_yaml
-from db1.runtime import METRICS_FILE, read_metrics
+from db1.metrics_log import METRICS_FILE, read_metrics
 
 WORLD_SIZE = 2
 STEPS_A_KILL = 12

@@ -12,7 +12,7 @@ import pytest
 
 from db1.errors import DataError
 from db1.failures import WriteError, describe, make_folder, one_line, writing
-from db1.runtime import atomic_write_text
+from db1.files import atomic_write_text
 
 PLACES = {
     "below a file": ("file/x.txt", "Not a directory"),
@@ -37,7 +37,7 @@ def test_files_that_cannot_be_written(tmp_path: Path, place: str) -> None:
 
 def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     code = (
-        "import resource, signal, sys; from db1.runtime import atomic_write_text\n"
+        "import resource, signal, sys; from db1.files import atomic_write_text\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
         "try: atomic_write_text(sys.argv[1], 'x' * 1000)\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from db1.runtime import read_metrics
+from db1.metrics_log import read_metrics
 
 ROOT = Path(__file__).parents[1]
 TASK = "metaworld/reach-wall-v3"

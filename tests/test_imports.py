@@ -16,12 +16,14 @@ from db1.errors import MissingExtra
 
 PACKAGE = Path(db1.__file__).parent
 BASE = {
-    "errors", "failures", "json_shape", "locks", "options", "pages", "pickles", "ranges", "config",
-    "registration", "registry", "runtime", "splits", "untrusted",
+    "errors", "failures", "files", "json_shape", "locks", "metrics_log", "options", "pages",
+    "pickles", "ranges", "config", "registration", "registry", "runtime", "seeding", "splits",
+    "untrusted",
 }  # fmt: skip
 MAY_IMPORT = {
     "errors": set(),
     "failures": {"errors"},
+    "files": {"failures"},
     "json_shape": {"errors"},
     "locks": set(),
     "options": set(),
@@ -31,7 +33,9 @@ MAY_IMPORT = {
     "config": {"errors", "ranges"},
     "registration": set(),
     "registry": {"errors"},
-    "runtime": {"errors", "failures", "json_shape"},
+    "runtime": {"errors"},
+    "metrics_log": {"errors", "failures", "files", "json_shape"},
+    "seeding": set(),
     "splits": {"errors"},
     "untrusted": {"errors"},
     "tokens": set(),

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import db1
-from db1.runtime import read_metrics
+from db1.metrics_log import read_metrics
 
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 ADDED = {

@@ -16,7 +16,7 @@ from db1.config import save_yaml, to_dict
 from db1.metrics.episodes import TaskEpisodes
 from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
-from db1.store.documents import DocumentWriter
+from db1.store.document_writer import DocumentWriter
 from db1.suites import make_env
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import Vocabulary, VocabularyConfig

@@ -18,9 +18,8 @@ from db1.errors import Db1Error
 from db1.index.index import sample_index
 from db1.model.vision import standardize, to_patches
 from db1.sequence.episode import SequenceConfig
-from db1.sequence.sample import Sample
-from db1.tokens.image import PATCH_SIZE
-from db1.tokens.spec import StepSpec
+from db1.sequence.segment import TokenSegment
+from db1.tokens.spec import PATCH_SIZE, StepSpec
 from db1.tokens.vocabulary import Vocabulary, VocabularyConfig
 
 LENGTH = 1_024
@@ -44,7 +43,7 @@ class Case:
     name: str
     sources: dict[str, Source]
     reference: TrajectoryFiles | DocumentFiles
-    same: Callable[[int], Sample]
+    same: Callable[[int], TokenSegment]
 
     def check(self, num_samples: int = 4) -> None:
         """Raises Db1Error unless the reference's first samples hold what db1's do."""

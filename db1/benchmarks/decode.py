@@ -33,7 +33,7 @@ from db1.model.ring_graph import CapturedStep
 from db1.model.transformer_xl import DecoderLayer, TransformerXL
 from db1.options import option
 from db1.ranges import Checked, Count, Range, Seed
-from db1.sequence.sample import NO_LOCAL_POSITION
+from db1.sequence.segment import NO_LOCAL_POSITION
 
 TOLERANCES = {"fp32": 1e-4, "bf16": 0.15}
 """Largest difference of two contenders' outputs, which LayerNorm keeps near 1."""

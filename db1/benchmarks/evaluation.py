@@ -38,14 +38,16 @@ from db1.evaluation.settings import EvaluationConfig
 from db1.evaluation.task import make_prompted_agent
 from db1.inference.agent import Agent
 from db1.inference.load import load_agent_parts
-from db1.inference.ragged import Piece, RaggedBatch, cut, left_pad
+from db1.inference.state import DecodingState, left_pad
 from db1.model.transformer_xl import TransformerXL
 from db1.options import option
 from db1.ranges import Checked, Count, Natural
 from db1.rollout.loop import rollout
 from db1.rollout.policies import ModelPolicy
 from db1.runtime import usable_cores
+from db1.sequence.segment import TokenSegment, concatenate, cut
 from db1.sequence.step import StepCodec
+from db1.tokens.vocabulary import nth_ids
 
 RECOMPUTED, HIDDEN_STATES = NAIVE = ("recomputed", "hidden states")
 
@@ -210,7 +212,7 @@ def _one_at_a_time(
     root = Path(benchmark.data or loaded.config["data"]["root"])
     found = {}
     for task in results["tasks"]:
-        agent, _ = make_prompted_agent(task, config, root / task, loaded, 1, kind=RecomputingAgent)
+        agent, _ = make_prompted_agent(task, config, root / task, loaded, 1, kind=_AGENTS[name])
         report = None if progress is None else _named(progress, f"{task}, {name}")
         options = {"num_environments": 1, "max_steps": benchmark.max_steps}
         episodes = rollout(task, ModelPolicy(agent), config.seeds, report, **options)
@@ -235,44 +237,9 @@ def _processor_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-class NaiveAgent(Agent):
-    """One episode at a time, as the released code plays it; subclasses have the memory.
-
-    Source: released DB1 model, `evaluate_rl.py`.
-    """
-
-    def act(
-        self, observations: Sequence[Mapping[str, Any]], rows: np.ndarray | None = None
-    ) -> list[Any]:
-        """See `Agent.act`, with rows int64 (N,); then tells the model its last action id."""
-        actions = super().act(observations, rows)
-        for row, id_ in list(self._pending.items()):
-            del self._pending[row]
-            with torch.inference_mode():
-                self._feed_ids(torch.tensor([id_.tolist()], device=self._device))
-        return actions
-
-    def _empty_memory(self, batch_size: int) -> Past:
-        return Past()
-
-    def _pass(
-        self, batch: RaggedBatch, inputs_LBMD: Tensor | None = None, keep: int | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """One pass that scores all ids at all places; last hidden (B, D), the layers' inputs."""
-        hidden_BTD, grown_LBMD = self._model.recur(
-            batch.ids, batch.local_positions, batch.images, inputs_LBMD, keep
-        )
-        self._all_scores = self._model.logits(hidden_BTD)
-        return hidden_BTD[:, -1], grown_LBMD
-
-    def _scores(self, hidden_BD: Tensor) -> Tensor:
-        ids = self.codec.action_ids
-        return self._all_scores[:, -1, ids.start : ids.stop]
-
-
 @dataclass(frozen=True)
 class Past:
-    """An agent's knowledge of an episode; has what `Agent` asks of a memory.
+    """Knowledge of one row's tokens; has what `Agent` asks of a memory.
 
     Args:
         inputs: Of every layer at the last tokens, (L, 1, M, D); None: an episode's start.
@@ -280,7 +247,7 @@ class Past:
     """
 
     inputs: Tensor | None = None
-    tokens: Piece | None = None
+    tokens: TokenSegment | None = None
 
     def truncated(self, length: int) -> Past:
         """The past whose layers' inputs are cut to `length` tokens."""
@@ -289,23 +256,110 @@ class Past:
         return replace(self, inputs=self.inputs[:, :, self.inputs.shape[2] - length :])
 
 
-class HiddenStateAgent(NaiveAgent):
+@dataclass(frozen=True, kw_only=True)
+class NaiveState(DecodingState):
+    """One row as the released code runs it: every pass scores all ids at all places.
+
+    Args:
+        capacity: Tokens that it remembers at most.
+        all_scores: Of all ids at the last token, (1, V).
+    """
+
+    capacity: int
+    all_scores: Tensor | None = None
+
+    def logits(self) -> Tensor:
+        """See `DecodingState.logits`."""
+        return self.all_scores[:, self.ids.start : self.ids.stop]
+
+    def grown(self, index_B: Tensor) -> DecodingState:
+        """See `DecodingState.grown`."""
+        ids = nth_ids(self.ids, index_B.cpu().numpy()).astype(np.int32)
+        return self.read([TokenSegment(ids=ids, local_positions=np.zeros_like(ids))])
+
+    def _pass(
+        self, tokens: TokenSegment, inputs: Tensor | None, keep: int
+    ) -> tuple[Tensor, Tensor]:
+        """Scores of all ids at the last token, (1, V), and the layers' inputs."""
+        batch = left_pad([tokens], self.hidden_BD.device)
+        hidden_BTD, grown_LBMD = self.model.recur(
+            batch.ids, batch.local_positions, batch.images, inputs, keep
+        )
+        return self.model.logits(hidden_BTD)[:, -1], grown_LBMD
+
+
+class HiddenState(NaiveState):
     """Remembers the layers' inputs."""
 
-    def _run(self, batch: RaggedBatch) -> Tensor:
-        hidden_BD, inputs = self._pass(batch, self._memory.inputs, self._capacity)
-        self._memory = Past(inputs=inputs)
-        return hidden_BD
+    def read(self, segments: Sequence[TokenSegment]) -> DecodingState:
+        """See `DecodingState.read`."""
+        scores, inputs = self._pass(segments[0], self.memory.inputs, self.capacity)
+        return replace(self, memory=Past(inputs=inputs), all_scores=scores)
 
 
-class RecomputingAgent(NaiveAgent):
+class RecomputedState(NaiveState):
     """Remembers tokens only: as many as can reach the next one through all layers.
 
     That is equal only where what a token sees does not depend on the borders of steps.
+    """
+
+    def read(self, segments: Sequence[TokenSegment]) -> DecodingState:
+        """See `DecodingState.read`."""
+        (new,) = segments
+        past = self.memory.tokens
+        whole = new if past is None else concatenate([past, new])
+        config = self.model.config
+        start = len(whole) - len(new) - config.num_layers * config.memory_length
+        tokens = cut(whole, max(0, start), len(whole))
+        scores, _ = self._pass(tokens, None, 0)
+        return replace(self, memory=Past(tokens=tokens), all_scores=scores)
+
+
+class NaiveAgent(Agent):
+    """One episode at a time, as the released code plays it; subclasses name the state.
+
+    Source: released DB1 model, `evaluate_rl.py`.
+    """
+
+    state: type[NaiveState]
+
+    def act(
+        self, observations: Sequence[Mapping[str, Any]], rows: np.ndarray | None = None
+    ) -> list[Any]:
+        """See `Agent.act`, with rows int64 (N,); then tells the model its last action id."""
+        actions = super().act(observations, rows)
+        with torch.inference_mode():
+            for pending in self._pending.values():
+                self._state = self._state.read([pending])
+        self._pending.clear()
+        return actions
+
+    def _start(self, num_rows: int) -> DecodingState:
+        start = super()._start(num_rows)
+        return self.state(
+            model=start.model,
+            ids=start.ids,
+            memory=Past(),
+            hidden_BD=start.hidden_BD,
+            local_position=start.local_position,
+            capacity=self._capacity,
+        )
+
+
+class HiddenStateAgent(NaiveAgent):
+    """See `HiddenState`."""
+
+    state = HiddenState
+
+
+class RecomputingAgent(NaiveAgent):
+    """See `RecomputedState`.
 
     Raises:
         ConfigError: For a model without `same_length`, or a memory that is not its own.
     """
+
+    state = RecomputedState
 
     def __init__(self, model: TransformerXL, codec: StepCodec, **options: Any) -> None:
         super().__init__(model, codec, **options)
@@ -316,30 +370,6 @@ class RecomputingAgent(NaiveAgent):
                 f"own memory of {config.memory_length}, got same_length: {config.same_length} and "
                 f"a memory of {self.memory_length}; measure against hidden states"
             )
-        self._reach = config.num_layers * config.memory_length
-
-    def _feed(self, pieces: Sequence[Piece]) -> Tensor:
-        (new,) = pieces
-        past, size = self._memory.tokens, self.codec.patches.image
-        whole = new if past is None else _joined(past, new)
-        start = max(0, len(whole) - len(new) - self._reach)
-        tokens = cut(whole, start, len(whole), size)
-        self._memory = Past(tokens=tokens)
-        batch = left_pad([tokens], self.codec.vocabulary.separator, size, self._device)
-        return self._pass(batch, keep=0)[0]
-
-    def _feed_ids(self, ids_B1: Tensor) -> Tensor:
-        ids = ids_B1[0].cpu().numpy().astype(np.int32)
-        return self._feed([Piece(ids=ids, local_positions=np.zeros_like(ids))])
-
-
-def _joined(first: Piece, second: Piece) -> Piece:
-    return Piece(
-        ids=np.concatenate([first.ids, second.ids]),
-        local_positions=np.concatenate([first.local_positions, second.local_positions]),
-        images=first.images + second.images,
-        skipped_patches=first.skipped_patches,
-    )
 
 
 _AGENTS = {RECOMPUTED: RecomputingAgent, HIDDEN_STATES: HiddenStateAgent}

@@ -24,9 +24,9 @@ from typing import Any
 
 from db1.benchmarks.intervals import mean_interval
 from db1.errors import ConfigError, DataError, Db1Error, check_one_of
+from db1.files import atomic_write_bytes, atomic_write_text
 from db1.options import option
 from db1.ranges import Checked, Count, Natural
-from db1.runtime import atomic_write_bytes, atomic_write_text
 
 logger = logging.getLogger(__name__)
 

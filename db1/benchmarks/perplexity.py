@@ -31,7 +31,7 @@ from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
 from db1.options import option
 from db1.ranges import Checked, Count, Seed
-from db1.sequence.sample import NO_LOCAL_POSITION
+from db1.sequence.segment import NO_LOCAL_POSITION
 
 WINDOW, HIDDEN = "recomputed window", "hidden-state memory"
 PUBLISHED = {800: 363, 1_800: 773, 2_800: 1_409, 3_800: 1_874}

@@ -17,7 +17,8 @@ from db1.benchmarks.throughput import OUT_OF_MEMORY, WARM_UP_STEPS, Job
 from db1.benchmarks.timing import machine
 from db1.errors import ConfigError, nearest
 from db1.failures import make_folder
-from db1.runtime import atomic_write_text, launch_environment
+from db1.files import atomic_write_text
+from db1.runtime import launch_environment
 from db1.training.experiment import ExperimentConfig, load_experiment
 from db1.training.sizing.plan import plan
 

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from db1.model.batch import Batch
 from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
-from db1.sequence.sample import NO_LOCAL_POSITION
+from db1.sequence.segment import NO_LOCAL_POSITION
 from db1.training.engines.compiling import compile_layers
 
 WAITING = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select")

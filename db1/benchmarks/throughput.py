@@ -23,7 +23,7 @@ import torch
 
 from db1.errors import Db1Error
 from db1.runtime import keep_freed_memory
-from db1.sequence.sample import NO_LOCAL_POSITION, Sample
+from db1.sequence.segment import NO_LOCAL_POSITION, TokenSegment
 from db1.tokens.vocabulary import Vocabulary
 from db1.training.config import TrainingConfig
 from db1.training.engines import make_engine
@@ -62,10 +62,10 @@ class SyntheticText:
     def __len__(self) -> int:
         return self._num_samples
 
-    def __getitem__(self, n: int) -> Sample:
+    def __getitem__(self, n: int) -> TokenSegment:
         shape = self._length + 1
         ids = np.random.default_rng(n).integers(0, self._num_ids, shape, dtype=np.int32)
-        return Sample(
+        return TokenSegment(
             ids=ids,
             target_mask=np.ones(shape, dtype=bool),
             local_positions=np.full(shape, NO_LOCAL_POSITION, dtype=np.int32),
@@ -146,11 +146,11 @@ def _train(
             warm_up, window = window.seconds, Window()
             end = time.perf_counter() + seconds
         started = time.perf_counter()
-        drawn = loader.draw(step)
+        micro_batches, total_targets = loader.read(step)
         waited = time.perf_counter() - started
-        tally, scale = Tally(), engine.loss_scale(drawn.total_targets)
-        losses = [engine.train_micro_batch(batch, scale) for batch in drawn.micro_batches]
-        for batch, values in zip(drawn.micro_batches, read_losses(losses), strict=True):
+        tally, scale = Tally(), engine.loss_scale(total_targets)
+        losses = [engine.train_micro_batch(batch, scale) for batch in micro_batches]
+        for batch, values in zip(micro_batches, read_losses(losses), strict=True):
             tally.add(values, batch.sources, batch.ids.numel())
         norm = engine.step(learning_rate_at(step, training))
         window.add(tally, norm, time.perf_counter() - started, waited)

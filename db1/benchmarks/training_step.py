@@ -30,7 +30,7 @@ from db1.model.transformer_xl import TransformerXL
 from db1.options import option
 from db1.ranges import Checked, Count, Range, Seed, Share
 from db1.runtime import keep_freed_memory
-from db1.sequence.sample import NO_LOCAL_POSITION
+from db1.sequence.segment import NO_LOCAL_POSITION
 from db1.training.sizing.work import parameters_by_part, work
 
 RELEASED = "released"

@@ -28,9 +28,9 @@ from db1.checkpoint.manifest import read_json
 from db1.checkpoint.run import WEIGHTS_FILE, file_sha256
 from db1.checkpoint.weights import read_weights, write_weights
 from db1.errors import CheckpointError, ConfigError, MissingExtra, nearest
+from db1.files import atomic_write_text
 from db1.json_shape import check_shape, parse_json
 from db1.ranges import Checked, Count, Positive, Rate
-from db1.runtime import atomic_write_text
 
 FOLDER = "adapter"
 ADAPTER_FILE = "adapter_model.safetensors"

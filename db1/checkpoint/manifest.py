@@ -18,8 +18,8 @@ from typing import Any
 
 from db1 import __version__
 from db1.errors import CheckpointError
+from db1.files import atomic_write_text, sync_folder
 from db1.json_shape import check_shape, parse_json
-from db1.runtime import atomic_write_text, sync_folder
 from db1.untrusted import check_relative
 
 MANIFEST_FILE = "manifest.json"

@@ -28,7 +28,7 @@ from db1.checkpoint.released import config_from_released, state_dict_from_releas
 from db1.errors import DataError, nearest
 from db1.model.batch import Batch, ImageGroup
 from db1.model.transformer_xl import TransformerXL
-from db1.sequence.sample import NO_LOCAL_POSITION
+from db1.sequence.segment import NO_LOCAL_POSITION
 from db1.tokens.vocabulary import IMAGE_PLACEHOLDER, Vocabulary
 
 Parts = Iterator[tuple[str, Tensor, Tensor]]

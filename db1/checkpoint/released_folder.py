@@ -29,9 +29,9 @@ from db1.checkpoint.released import (
 )
 from db1.checkpoint.weights import cast_weight
 from db1.errors import CheckpointError
+from db1.files import atomic_write_text
 from db1.model.config import ModelConfig
 from db1.pickles import load_pickled
-from db1.runtime import atomic_write_text
 from db1.tokens.vocabulary import VocabularyConfig
 
 STATES_FILE = "mp_rank_00_model_states.pt"

@@ -39,7 +39,7 @@ from db1.checkpoint.manifest import (
 )
 from db1.checkpoint.weights import read_weights
 from db1.errors import CheckpointError
-from db1.runtime import atomic_write_text, sync_folder
+from db1.files import atomic_write_text, sync_folder
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from db1.cli.options import Given, Of, from_dataclasses
 from db1.cli.progress import task_bars
 from db1.cli.verbs import Verb, VerbGroup
 from db1.errors import check_one_of
-from db1.runtime import atomic_write_text
+from db1.files import atomic_write_text
 
 app = typer.Typer(
     cls=VerbGroup,

@@ -12,7 +12,8 @@ import typer
 from db1.cli.console import Console
 from db1.cli.layout import fit_names, name_width, narrow_table
 from db1.errors import ConfigError
-from db1.runtime import METRICS_FILE, atomic_write_text
+from db1.files import atomic_write_text
+from db1.metrics_log import METRICS_FILE
 
 
 def compare(

@@ -247,7 +247,7 @@ def _write(target: str | None, content: Any) -> None:
 
 
 def _write_file(path: Path, text: str) -> None:
-    from db1.runtime import atomic_write_text
+    from db1.files import atomic_write_text
 
     try:
         atomic_write_text(path, text)

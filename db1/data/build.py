@@ -140,6 +140,7 @@ class SourceFactory:
             self._seed,
             heldout,
             self._config.heldout_share,
+            self._patches.image,
         )
 
     def shares(self) -> list[tuple[str, Fraction]]:

@@ -21,20 +21,19 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
-from db1.data.collate import Packing, pack
-from db1.data.transport.packing import PackedBatch
+from db1.data.collate import PackedBatch, Packing, pack
 from db1.data.transport.prefetch import copied_ahead
-from db1.data.transport.slots import SentBatch, SharedSlots
+from db1.data.transport.slots import SharedSlots
 from db1.errors import DataError, Db1Error
 from db1.model.batch import Batch
 from db1.runtime import keep_freed_memory
-from db1.sequence.sample import Sample
+from db1.sequence.segment import TokenSegment
 
 
 class SampleDataset(Protocol):
     """Anything that gives samples by number."""
 
-    def __getitem__(self, n: int) -> Sample: ...
+    def __getitem__(self, n: int) -> TokenSegment: ...
 
     def __len__(self) -> int: ...
 
@@ -163,7 +162,7 @@ class _Failure:
     error: DataError
 
 
-_Received = PackedBatch | SentBatch | _Failure
+_Received = PackedBatch | _Failure
 
 
 class _Lazy:
@@ -183,7 +182,7 @@ def _received(loader: DataLoader, slots: SharedSlots, pin: bool) -> Iterator[Pac
         while (batch := _next(iterator)) is not None:
             if isinstance(batch, _Failure):
                 raise batch.error
-            if isinstance(batch, SentBatch):
+            if loader.num_workers:
                 yield slots.receive(batch, pin)
             else:
                 yield batch.pinned() if pin else batch
@@ -229,7 +228,7 @@ class _GuardedDataset:
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitem__(self, n: int) -> Sample | _Failure:
+    def __getitem__(self, n: int) -> TokenSegment | _Failure:
         try:
             return self._dataset[n]
         except Db1Error as error:

@@ -20,16 +20,17 @@ from typing import Any
 
 import numpy as np
 
-from db1.data.on_demand import OnDemand
 from db1.data.pair_config import PairData
+from db1.data.sources import OnDemand
 from db1.errors import ConfigError, DataError
 from db1.index.permutation import Permutation
 from db1.sequence.episode import SequenceConfig
 from db1.sequence.image_text import ImageText, ImageTextCodec
-from db1.sequence.sample import Sample
+from db1.sequence.segment import TokenSegment
 from db1.store.pairs import Pair, PairStore, pair_splits
 from db1.tokens.image_file import ImageFile
 from db1.tokens.image_fit import fit_image
+from db1.tokens.spec import PATCH_SIZE
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import Vocabulary
 
@@ -83,6 +84,7 @@ class PairSource:
         heldout: Take the held-out pairs, without augmentation.
         heldout_share: Share of the images of each training split that is held out where
             `config.heldout_split` names no split; at least one where there are two.
+        patch_size: Side of an image patch in pixels.
 
     Raises:
         ConfigError: Images too large for a sequence, or a store of another kind.
@@ -100,10 +102,11 @@ class PairSource:
         seed: int,
         heldout: bool = False,
         heldout_share: float = 0.05,
+        patch_size: int = PATCH_SIZE,
     ) -> None:
         self.name = name
         self.config = config
-        self.codec = ImageTextCodec(vocabulary, tokenizer, config.texts())
+        self.codec = ImageTextCodec(vocabulary, tokenizer, config.texts(), patch_size)
         self.codec.check_room(config.image_size, config.image_size, sequence.length)
         self._length = sequence.length
         self._seed = seed
@@ -128,7 +131,7 @@ class PairSource:
         """Number of pairs of an epoch."""
         return self._num_pairs
 
-    def sample(self, number: int, generator: np.random.Generator) -> Sample:
+    def sample(self, number: int, generator: np.random.Generator) -> TokenSegment:
         """Returns sequence `number` of the endless shuffled stream of pairs.
 
         Args:
@@ -141,16 +144,16 @@ class PairSource:
         first = number * self.pairs_per_sequence
         indices = [self._index(first + i) for i in range(self.pairs_per_sequence)]
         items = [self._item(index, generator) for index in indices]
-        encoded = self.codec.encode(items, self._length, self.name)
-        if encoded.num_cut and not self._has_warned:
+        sample = self.codec.encode(items, self._length, self.name)
+        if sample.num_cut and not self._has_warned:
             self._has_warned = True
             store, place = self._selection().place(indices[0])
             logger.warning(
                 "%s: texts do not fit a sequence of %d tokens and are cut, first %d tokens near "
                 "pair %d of %s; later ones are not reported",
-                self.name, self._length, encoded.num_cut, place, store.path,
+                self.name, self._length, sample.num_cut, place, store.path,
             )  # fmt: skip
-        return encoded.sample
+        return sample
 
     def pair(self, index: int) -> Pair:
         """Pair `index` of the selection in stored order, without its image."""

@@ -22,13 +22,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from db1.data.order import SampleOrder
+from db1.data.mixture import SampleOrder
 from db1.data.weights import at_least_one
 from db1.errors import ConfigError, DataError
+from db1.files import atomic_write_text
 from db1.index.fair import whole_parts
 from db1.index.index_cache import IndexCache
 from db1.json_shape import parse_json
-from db1.runtime import atomic_write_text
 
 FILE = "mixture.json"
 VERSION = 1

@@ -1,19 +1,20 @@
 """Sources of a mixture: the episodes of one task, or the documents of one corpus.
 
-A source turns (sample number inside the source, random generator) into one `Sample` of exactly
-T + 1 tokens. It pickles without its store, which a reader process opens when it first needs it.
+A source turns (sample number inside the source, random generator) into one `TokenSegment` of
+exactly T + 1 tokens. It pickles without its store, which a reader process opens when it first
+needs it.
 """
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from db1.data.few_shot import chosen_episodes
-from db1.data.on_demand import OnDemand
 from db1.errors import DataError
 from db1.index.index import window_index
 from db1.index.permutation import Permutation
@@ -21,12 +22,9 @@ from db1.sequence.episode import (
     SequenceConfig,
     check_instruction,
     disturb_history,
-    encode_window,
-    fit,
     instruct,
-    join,
 )
-from db1.sequence.sample import Sample
+from db1.sequence.segment import TokenSegment, fit, join
 from db1.sequence.step import StepCodec
 from db1.sequence.text import encode_text
 from db1.store.documents import DocumentStore
@@ -37,15 +35,42 @@ from db1.tokens.number_patch import NumberPatches, PatchSizes
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import Vocabulary
 
+Opened = TypeVar("Opened")
+
 
 class Source(Protocol):
     """One component of a mixture."""
 
     name: str
 
-    def sample(self, number: int, generator: np.random.Generator) -> Sample:
+    def sample(self, number: int, generator: np.random.Generator) -> TokenSegment:
         """Returns the sequence that is number `number` of this source, T + 1 tokens."""
         ...
+
+
+class OnDemand(Generic[Opened]):
+    """Something that pickles as a note of how to open it again, and is opened when asked for.
+
+    A mixture of thousands of stores reaches a spawned reader process in milliseconds; the process
+    then opens those that it draws from.
+
+    Args:
+        opened: What is open in this process.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened: Opened | None = opened
+        self._pickled = b""
+
+    def __call__(self) -> Opened:
+        """Returns what is open."""
+        if self._opened is None:
+            self._opened = pickle.loads(self._pickled)
+        return self._opened
+
+    def __getstate__(self) -> dict[str, Any]:
+        pickled = self._pickled if self._opened is None else pickle.dumps(self._opened)
+        return {"_opened": None, "_pickled": pickled}
 
 
 class EpisodeWindows:
@@ -172,7 +197,7 @@ class EpisodeSource:
         """The task's episodes."""
         return self.windows.store
 
-    def sample(self, number: int, generator: np.random.Generator) -> Sample:
+    def sample(self, number: int, generator: np.random.Generator) -> TokenSegment:
         """Draws a window (and a prompt); `number` plays no part.
 
         Raises:
@@ -233,9 +258,9 @@ class EpisodeSource:
         start = last_start if goal else int(generator.integers(last_start + 1))
         return other, start, min(start + steps, int(lengths[other]))
 
-    def _encode(self, episode: int, start: int, stop: int) -> Sample:
+    def _encode(self, episode: int, start: int, stop: int) -> TokenSegment:
         try:
-            return encode_window(self.codec, *self.windows.read(episode, start, stop), self.name)
+            return self.codec.encode_steps(*self.windows.read(episode, start, stop), self.name)
         except DataError as error:
             number = self.windows.numbers[episode]
             raise DataError(
@@ -293,14 +318,14 @@ class TextSource:
         """Number of different sequences."""
         return self._num_stretches
 
-    def sample(self, number: int, generator: np.random.Generator) -> Sample:
+    def sample(self, number: int, generator: np.random.Generator) -> TokenSegment:
         """Returns stretch `number` of the endless shuffled stream."""
         epoch, place = divmod(number, self._num_stretches)
         if self._order[0] != epoch:
             self._order = (epoch, Permutation(self._seed, epoch, self._num_stretches))
         return self.stretch(self._order[1][place])
 
-    def stretch(self, index: int) -> Sample:
+    def stretch(self, index: int) -> TokenSegment:
         """Returns stretch `index` in corpus order.
 
         Raises:

@@ -10,14 +10,14 @@ An evaluation that was cut off, even killed, goes on where it stopped.
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from db1.errors import CheckpointError
@@ -33,27 +33,24 @@ from db1.evaluation.plan import Plan, make_plan
 from db1.evaluation.queue import TaskQueue
 from db1.evaluation.ranks import Ranks
 from db1.evaluation.references import References
-from db1.evaluation.results import command_line, resume, versions, write_results
+from db1.evaluation.results_writer import ResultsWriter, TaskResult, begin_results
 from db1.evaluation.running import play_tasks
 from db1.evaluation.settings import EvaluationConfig, as_trained
-from db1.evaluation.task import evaluate_task
+from db1.evaluation.task import make_prompted_agent
 from db1.inference.load import LoadedRun, RunParts, load_agent_parts, locate_model, read_run
-from db1.metrics.episodes import TaskEpisodes
 from db1.metrics.pair_scores import score_pair_sets
-from db1.metrics.perplexity import pool, score_text
-from db1.metrics.summary import summarise, task_metrics
+from db1.metrics.perplexity import pool as pool_scores
+from db1.metrics.perplexity import score_text
+from db1.metrics.scores import bootstrap_interval, normalise
+from db1.rollout.demonstrations import check_demonstrations
+from db1.rollout.episode import EpisodeResult
+from db1.rollout.loop import Progress, rollout
+from db1.rollout.policies import ModelPolicy, make_model_free_policy
+from db1.rollout.prompts import Prompts, no_prompts
 from db1.rollout.remote import WorkerPool
-
-logger = logging.getLogger(__name__)
-
-SLOW_WRITE = 0.5
-"""Seconds; where writing results.json takes longer, it takes a tenth of the time at most."""
 
 TaskProgress = Callable[[str, int, int], None]
 """Called with (task id or set of images, finished episodes, all episodes), with 0 at a start."""
-
-TaskResult = Callable[[str, Mapping[str, Any] | None, str | None], None]
-"""Called with (task id, its entry of results.json, None) or (task id, None, why it failed)."""
 
 
 def evaluate(
@@ -104,13 +101,18 @@ def evaluate(
         on_plan([*plan.environments, *plan.unavailable])
     loaded = load_model(run, config, checkpoint, execution.device)
     queue = TaskQueue(out)
-    results = ranks.first_does(partial(_begin, out, config, loaded, plan, queue, overwrite))
+    results = ranks.first_does(partial(begin_results, out, config, loaded, plan, queue, overwrite))
     writer = ResultsWriter(out, plan, queue, results, on_result)
     writer.collect()
     if results is not None and loaded is not None:
         _score_texts(loaded, config, plan.root, out, results, writer, progress)
     play = partial(
-        _play, config=config, plan=plan, who=loaded or parts, execution=execution, progress=progress
+        evaluate_task,
+        config=config,
+        plan=plan,
+        who=loaded or parts,
+        execution=execution,
+        progress=progress,
     )
     tasks, alone, waits = list(plan.environments), ranks.is_alone, ranks.is_first
     play_tasks(tasks, queue, play, execution, writer.collect, alone=alone, waits=waits)
@@ -137,9 +139,9 @@ def _score_texts(
         )
 
 
-def _play(
-    task: str,
-    workers: WorkerPool | None,
+def evaluate_task(
+    task_id: str,
+    pool: WorkerPool | None,
     *,
     config: EvaluationConfig,
     plan: Plan,
@@ -147,101 +149,97 @@ def _play(
     execution: ExecutionConfig,
     progress: TaskProgress | None,
 ) -> dict[str, Any]:
-    """Plays one task of a plan; returns its entry of results.json."""
-    if progress is not None:
-        progress(task, 0, config.episodes)
-    return evaluate_task(
-        task,
-        replace(config, prompt=False) if task in plan.missing_prompts else config,
-        plan.references[task],
-        plan.root / task,
-        who,
-        execution.num_environments,
-        None if progress is None else partial(progress, task),
-        workers,
-    )
-
-
-class ResultsWriter:
-    """results.json in the making; the first process keeps it, the others have none.
+    """Runs the episodes of one task of a plan.
 
     Args:
-        out: Its folder.
-        plan: Of the evaluation.
-        queue: Where finished tasks are read from.
-        results: What is in it so far; None in all processes but the first.
-        on_result: Told about every task once.
+        task_id: `suite/task`.
+        pool: Worker processes for the environments; None: they run in this process.
+        config: With its memory length filled in.
+        plan: Has the task's references, and where its demonstrations lie.
+        who: The run, a `LoadedRun` for the policy `model`.
+        execution: What may be used of this machine.
+        progress: Called at the start and whenever an episode ends.
+
+    Returns:
+        The task's entry of results.json.
+
+    Raises:
+        ProcessLost: When a worker process died or hung.
+        DataError: When the task cannot be played as asked for.
     """
+    started = time.monotonic()
+    if progress is not None:
+        progress(task_id, 0, config.episodes)
+    report = None if progress is None else partial(progress, task_id)
+    prompts, folder = no_prompts(), plan.root / task_id
+    if not isinstance(who, LoadedRun):
+        episodes = _play_without_model(task_id, config, folder, who, report, pool)
+    else:
+        if task_id in plan.missing_prompts:
+            config = replace(config, prompt=False)
+        rows = min(execution.num_environments, config.episodes)
+        agent, prompts = make_prompted_agent(task_id, config, folder, who, rows)
+        episodes = rollout(
+            task_id,
+            ModelPolicy(agent),
+            config.seeds,
+            report,
+            num_environments=rows,
+            max_steps=config.max_steps,
+            environments=None if pool is None else pool.environments(task_id),
+        )
+    entry = _entry(episodes, plan.references[task_id], prompts)
+    return entry | {"seconds": round(time.monotonic() - started, 3)}
 
-    def __init__(
-        self,
-        out: Path,
-        plan: Plan,
-        queue: TaskQueue,
-        results: dict[str, Any] | None,
-        on_result: TaskResult | None,
-    ) -> None:
-        self._out, self._plan, self._queue = out, plan, queue
-        self._results = results
-        self._on_result = on_result
-        self._seen: set[str] = set()
-        self._next_write = 0.0
-        self._is_behind = False
 
-    def collect(self) -> None:
-        """Enters what was finished since the last time, and writes the file.
+def _play_without_model(
+    task_id: str,
+    config: EvaluationConfig,
+    folder: Path,
+    parts: RunParts,
+    progress: Progress | None,
+    pool: WorkerPool | None,
+) -> list[EpisodeResult]:
+    """The episodes of a policy that needs no model, in the workers where there are any."""
+    if config.policy == "retrieval":
+        check_demonstrations(task_id, folder)
+    policy = {
+        "name": config.policy,
+        "seed": config.seed,
+        "folder": str(folder),
+        "episodes": parts.chosen.get(task_id),
+    }
+    if pool is None:
+        who = make_model_free_policy(task_id, **policy)
+        options = {"num_environments": 1, "max_steps": config.max_steps}
+        return rollout(task_id, who, config.seeds, progress, **options)
+    report = None if progress is None else lambda done: progress(done, config.episodes)
+    return pool.play(task_id, policy, config.seeds, report, config.max_steps)
 
-        With many tasks their summary takes long, so that it is not made again for each of them:
-        what is finished is safe in the queue.
-        """
-        if self._results is None:
-            return
-        fresh = [t for t in self._plan.environments if t not in self._seen]
-        parts = {task: part for task in fresh if (part := self._queue.read(task)) is not None}
-        for task, part in parts.items():
-            if "entry" in part:
-                self._results["tasks"][task] = part["entry"]
-            else:
-                self._results["failures"][task] = part["failure"]
-        self._is_behind |= bool(parts) or not self._seen
-        if self._is_behind and time.monotonic() >= self._next_write:
-            self.write()
-        self._tell(parts)
-        self._seen |= parts.keys() | {""}
 
-    def write(self) -> None:
-        """Writes the file if it is behind."""
-        if self._results is None or not self._is_behind:
-            return
-        started = time.monotonic()
-        write_results(self._out, self.whole())
-        took = time.monotonic() - started
-        self._is_behind = False
-        self._next_write = started + took * (10 if took > SLOW_WRITE else 1)
-
-    def enter(self, section: str, name: str, entry: dict[str, Any] | Exception) -> None:
-        """Enters a set of images with texts, or why it failed, and writes the file."""
-        if self._results is None:
-            return
-        if isinstance(entry, Exception):
-            self._results["failures"][f"{section}/{name}"] = f"{type(entry).__name__}: {entry}"
-            logger.error("%s/%s failed: %s", section, name, entry)
-        else:
-            self._results[section] = {**(self._results[section] or {}), name: entry}
-        write_results(self._out, self.whole())
-
-    def whole(self) -> dict[str, Any]:
-        """The results so far, with their summary; {} in all processes but the first."""
-        return {} if self._results is None else _summarised(self._results, self._plan)
-
-    def _tell(self, parts: Mapping[str, Mapping[str, Any]]) -> None:
-        if self._on_result is None:
-            return
-        if not self._seen:
-            for task, why in self._plan.unavailable.items():
-                self._on_result(task, None, why)
-        for task, part in parts.items():
-            self._on_result(task, part.get("entry"), part.get("failure"))
+def _entry(
+    episodes: Sequence[EpisodeResult], references: References | None, prompts: Prompts
+) -> dict[str, Any]:
+    returns = np.array([episode.total_reward for episode in episodes])
+    entry = {
+        "episodes": len(episodes),
+        "seeds": [episode.seed for episode in episodes],
+        "returns": [float(value) for value in returns],
+        "lengths": [episode.length for episode in episodes],
+        "successes": [episode.success for episode in episodes],
+        "prompts": [prompts.of(episode.seed) for episode in episodes],
+    }
+    if references is None:
+        keys = ("random", "expert", "reference", "normalised", "interval")
+        return entry | dict.fromkeys(keys)
+    scores = normalise(returns, references.random, references.expert)
+    return entry | {
+        "random": references.random,
+        "expert": references.expert,
+        "reference": dict(references.details),
+        "normalised": float(scores.mean()),
+        "interval": bootstrap_interval(scores),
+    }
 
 
 def load_model(
@@ -271,82 +269,6 @@ def _check_finite(loaded: LoadedRun) -> None:
             )
 
 
-def _begin(
-    out: Path,
-    config: EvaluationConfig,
-    loaded: LoadedRun | None,
-    plan: Plan,
-    queue: TaskQueue,
-    overwrite: bool,
-) -> dict[str, Any]:
-    """Results so far: those in `out` with equal settings, or none; makes the queue agree."""
-    settings, weights = asdict(config), _checkpoint_entry(loaded, config)
-    earlier = resume(out, settings, weights, overwrite)
-    if not earlier:
-        queue.clear()
-    entries = dict(earlier.get("tasks", {})) | _finished(queue)
-    for task, entry in list(entries.items()):
-        if task in plan.environments and not _is_kept(entry, plan.references[task]):
-            del entries[task]
-            queue.forget(task)
-        elif not queue.is_finished(task):
-            queue.finish(task, {"entry": entry})
-    found = earlier.get("provenance", {}).get("versions", {}) | versions(plan.environments)
-    results = {
-        "tasks": entries,
-        "failures": dict(plan.unavailable),
-        "version_mismatches": _merged(earlier, "version_mismatches", plan, plan.mismatches),
-        "missing_references": _merged(earlier, "missing_references", plan, plan.missing_references),
-        "missing_prompts": _merged(earlier, "missing_prompts", plan, plan.missing_prompts),
-        "text": earlier.get("text"),
-        "captions": earlier.get("captions"),
-        "questions": earlier.get("questions"),
-        **({"controls": earlier["controls"]} if earlier.get("controls") else {}),
-        "settings": settings,
-        "provenance": {
-            "checkpoint": weights,
-            "config": dict(plan.parts.config),
-            "learned": _learned(plan, config),
-            "few_shot": {task: list(known) for task, known in plan.parts.chosen.items()},
-            "versions": found,
-            "command": command_line(),
-        },
-    }
-    write_results(out, _summarised(results, plan))
-    return results
-
-
-def _learned(plan: Plan, config: EvaluationConfig) -> list[str] | None:
-    """The tasks that the model learned; None without a model, or where it does not say."""
-    names = sorted(plan.parts.specs)
-    return names if names and config.policy == "model" and not config.random_weights else None
-
-
-def _finished(queue: TaskQueue) -> dict[str, Any]:
-    """Entries of the finished tasks; failures are forgotten, for they are tried again."""
-    entries = {}
-    for task in queue.tasks():
-        part = queue.read(task) or {}
-        if "entry" in part:
-            entries[task] = part["entry"]
-        else:
-            queue.forget(task)
-    return entries
-
-
-def _merged(
-    earlier: Mapping[str, Any], key: str, plan: Plan, now: Mapping[str, str]
-) -> dict[str, str]:
-    """Merges the notes of an earlier evaluation on other tasks with this one's on its own."""
-    others = {t: why for t, why in earlier.get(key, {}).items() if t not in plan.environments}
-    return others | dict(now)
-
-
-def _is_kept(entry: Mapping[str, Any], references: References | None) -> bool:
-    """Tells whether an earlier entry of a task still holds: it was scored by today's references."""
-    return entry["reference"] == (None if references is None else dict(references.details))
-
-
 def evaluate_text(loaded: LoadedRun, config: EvaluationConfig, root: Path) -> dict[str, Any] | None:
     """Scores the held-out part of each corpus of the run; None where it has no text."""
     names = list((loaded.config.get("data") or {}).get("text") or {})
@@ -365,49 +287,4 @@ def evaluate_text(loaded: LoadedRun, config: EvaluationConfig, root: Path) -> di
             max_tokens=config.max_text_tokens,
         )
     corpora = {name: score.to_dict() for name, score in scores.items()}
-    return pool(scores).to_dict() | {"corpora": corpora}
-
-
-def _checkpoint_entry(loaded: LoadedRun | None, config: EvaluationConfig) -> dict[str, Any] | None:
-    if loaded is None:
-        return None
-    return {
-        "run": str(loaded.folder),
-        "tag": loaded.tag,
-        "sha256": loaded.sha256,
-        "random_weights": config.random_weights,
-    }
-
-
-def _summarised(results: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-    """The results with the summary over the tasks so far, in an order that is always the same."""
-    entries = results["tasks"]
-    rest = sorted(task for task in entries if task not in plan.environments)
-    ordered = {task: entries[task] for task in [*plan.environments, *rest] if task in entries}
-    failures = results["failures"]
-    episodes = {task: TaskEpisodes.of_entry(entry) for task, entry in ordered.items()}
-    metrics = {task: task_metrics(task, each) for task, each in episodes.items()}
-    order = (
-        "tasks",
-        "summary",
-        "text",
-        "captions",
-        "questions",
-        "controls",
-        "failures",
-        "version_mismatches",
-        "missing_references",
-        "missing_prompts",
-        "settings",
-        "provenance",
-    )
-    whole = {
-        **results,
-        "tasks": {
-            task: entry | {"metrics": {**entry.get("metrics", {}), **metrics[task]}}
-            for task, entry in ordered.items()
-        },
-        "failures": {task: failures[task] for task in sorted(failures)},
-        "summary": summarise(episodes),
-    }
-    return {key: whole[key] for key in order if key in whole}
+    return pool_scores(scores).to_dict() | {"corpora": corpora}

@@ -20,9 +20,9 @@ from typing import Any
 from db1.errors import DataError
 from db1.evaluation.results import TASK_SHAPE
 from db1.failures import make_folder
+from db1.files import atomic_write_text
 from db1.json_shape import check_shape, parse_json, seal, unseal
 from db1.locks import try_lock
-from db1.runtime import atomic_write_text
 from db1.untrusted import below
 
 FINISHED_FOLDER = "finished"

@@ -17,10 +17,10 @@ import torch
 import db1
 from db1.errors import ConfigError, DataError
 from db1.failures import make_folder
+from db1.files import atomic_write_text
 from db1.json_shape import Number, check_shape, parse_json, seal, unseal
 from db1.metrics.episodes import TaskEpisodes
 from db1.metrics.summary import task_metrics
-from db1.runtime import atomic_write_text
 from db1.untrusted import below, check_name, check_relative
 
 logger = logging.getLogger(__name__)

@@ -133,8 +133,15 @@ class TaskRunner:
                 break
             if self._queue.is_finished(task):
                 continue
+            part = None
             with self._queue.claim(task) as mine:
-                part = self._attempt(task) if mine else None
+                for number in range(TRIES if mine else 0):
+                    try:
+                        part = {"entry": self._play(task, self._pool)}
+                    except Exception as error:  # one broken environment must not cost the others
+                        part = self._failure(task, error, number)
+                    if part is not None or self.stop.is_set():
+                        break
                 if part is not None:
                     self._queue.finish(task, part)
             if part is not None:
@@ -146,24 +153,18 @@ class TaskRunner:
         if self._pool is not None:
             self._pool.stop()
 
-    def _attempt(self, task: str) -> dict[str, Any] | None:
-        """Outcome of a task; None when the evaluation is being stopped."""
-        why = ""
-        for number in range(TRIES):
-            try:
-                return {"entry": self._play(task, self._pool)}
-            except Exception as error:  # one broken environment must not cost the other tasks
-                if self.stop.is_set():
-                    return None
-                self.close()
-                why = _reason(error)
-                logger.debug("traceback of %s", task, exc_info=True)
-                if not isinstance(error, ProcessLost):
-                    break
-                if number + 1 < TRIES:
-                    logger.warning("%s; trying again", why)
-                else:
-                    why = f"{why}, {TRIES} times; play it alone to see why"
+    def _failure(self, task: str, error: Exception, number: int) -> dict[str, Any] | None:
+        """Outcome of a failed try `number`; None when it is tried again, or all is stopped."""
+        if self.stop.is_set():
+            return None
+        self.close()
+        why = _reason(error)
+        logger.debug("traceback of %s", task, exc_info=True)
+        if isinstance(error, ProcessLost):
+            if number + 1 < TRIES:
+                logger.warning("%s; trying again", why)
+                return None
+            why = f"{why}, {TRIES} times; play it alone to see why"
         logger.error("%s failed: %s", task, why)
         return {"failure": why}
 

@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 from db1.errors import DataError
-from db1.tokens.image import PATCH_SIZE
+from db1.tokens.spec import PATCH_SIZE
 
 FRAMES = ("newest", "stack", "grey", "grey-max")
 CHANNELS = ("grey", "colour", "rgba")

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from db1.errors import ConfigError, DataError
+from db1.files import atomic_write_text
 from db1.json_shape import parse_json
 from db1.locks import try_lock
-from db1.runtime import atomic_write_text
-from db1.store.documents import DocumentWriter, token_dtype
+from db1.store.document_layout import token_dtype
+from db1.store.document_writer import DocumentWriter
 from db1.tokens.text import FILE_NAME as TOKENIZER_FILE
 from db1.tokens.text import TextTokenizer
 

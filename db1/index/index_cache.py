@@ -26,7 +26,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from db1.runtime import cache_folder, sync_folder
+from db1.files import sync_folder
+from db1.runtime import cache_folder
 
 logger = logging.getLogger(__name__)
 

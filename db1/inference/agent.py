@@ -15,21 +15,23 @@ Source: Reed et al. 2022, section 2.4 and appendix; released DB1 model.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from db1.errors import ConfigError, DataError, check_one_of
-from db1.inference.decode import DecodeConfig, choose, probabilities
+from db1.inference.decode import DecodeConfig, draw_ids, probabilities
 from db1.inference.prompting import PROMPT_PARTS, PROMPT_STRATEGIES
-from db1.inference.ragged import Piece, RaggedBatch, cut, left_pad
+from db1.inference.state import DecodingState
 from db1.model.memory import Memory
 from db1.model.transformer_xl import TransformerXL
 from db1.sequence.episode import check_instruction, encode_episode
-from db1.sequence.sample import NO_LOCAL_POSITION
-from db1.sequence.step import MAX_STEP_TOKENS, StepCodec, StepTokens, stack_observations
+from db1.sequence.segment import TokenSegment, concatenate, cut
+from db1.sequence.step import MAX_STEP_TOKENS, StepCodec, stack_observations
 from db1.tokens.spec import Episode
+from db1.tokens.vocabulary import nth_ids
 
 
 class Agent:
@@ -99,7 +101,6 @@ class Agent:
         median = is_continuous and model.config.continuous_choice == "median"
         self._decode = DecodeConfig(greedy=greedy, median=median, temperature=temperature)
         self._seed = seed
-        self._action_ids = torch.tensor(list(codec.action_ids), device=self._device)
         num_tokens = memory_length if prompt_tokens is None else prompt_tokens
         self._prompts = [
             self._prompt_piece(episode, num_tokens, prompt_part)
@@ -114,15 +115,15 @@ class Agent:
         self._instruction = instruction
         self._max_instruction = max_instruction
         self._overrides = override_instruction
-        self._front_prompts: dict[int, Piece] = {}
+        self._front_prompts: dict[int, TokenSegment] = {}
         self._capacity = memory_length + MAX_STEP_TOKENS + 2 + codec.num_action_tokens
         if instruction is not None:
             self._capacity += max_instruction
         self.keep_probabilities = keep_probabilities
         self.last_probabilities: np.ndarray | None = None
         self._rows = np.empty(0, dtype=np.int64)
-        self._memory: Memory | None = None
-        self._pending: dict[int, np.ndarray] = {}
+        self._state: DecodingState | None = None
+        self._pending: dict[int, TokenSegment] = {}
         self._generators: dict[int, torch.Generator] = {}
 
     def _check_fixed_prompts(self) -> None:
@@ -177,7 +178,7 @@ class Agent:
         if self._instruction is not None:  # the words may come with the first observation
             self._front_prompts |= chosen
         elif self._prompts:
-            self._feed([chosen.get(int(row), _EMPTY) for row in self._rows])
+            self._state = self._state.read([chosen.get(int(row), _EMPTY) for row in self._rows])
             if self._fixed:
                 self._fix({row: len(piece) for row, piece in chosen.items()})
 
@@ -203,12 +204,33 @@ class Agent:
             return []
         stacked = stack_observations(observations)
         self._instruct(stacked)
-        self._memory = self._cut(self._memory)
         steps = self.codec.encode_observations(stacked)
-        hidden_BD = self._feed([self._with_pending(r, s) for r, s in zip(rows, steps, strict=True)])
-        ids = self._choose_action(hidden_BD, self.codec.allowed_action_mask(stacked))
+        self._state = self._cut(self._state).read(
+            [
+                concatenate([self._pending[row], step]) if row in self._pending else step
+                for row, step in zip(rows.tolist(), steps, strict=True)
+            ]
+        )
+        allowed = self.codec.allowed_action_mask(stacked)
+        allowed_BN = None if allowed is None else torch.from_numpy(allowed).to(self._device)
+        drawn: list[torch.Tensor] = []
+        seen: list[torch.Tensor] = []
+
+        def take(running: Sequence[int], index_B: torch.Tensor, logits_BN: torch.Tensor) -> Any:
+            if self.keep_probabilities:
+                seen.append(probabilities(logits_BN, allowed_BN, self._decode.temperature))
+            drawn.append(index_B)
+            return running
+
+        generators = [self._generators[row] for row in rows.tolist()]
+        num_ids = self.codec.num_action_tokens
+        self._state = draw_ids(self._state, num_ids, self._decode, generators, take, allowed_BN)
+        if seen:
+            self.last_probabilities = torch.stack(seen, dim=1).cpu().numpy()
+        index = torch.stack(drawn, dim=1).cpu().numpy().astype(np.int32)
+        ids = nth_ids(self.codec.action_ids, index)
         if self.memory_length:
-            self._pending = {int(row): ids[i, -1:] for i, row in enumerate(rows)}
+            self._pending = {row: _last_id(ids[i]) for i, row in enumerate(rows.tolist())}
         return list(self.codec.decode_action(ids))
 
     def _instruct(self, observations: Mapping[str, np.ndarray]) -> None:
@@ -222,23 +244,12 @@ class Agent:
                 pieces.append(_EMPTY)
                 continue
             words = self._words(observations, index)
-            pieces.append(
-                Piece(
-                    ids=np.concatenate([words, prompt.ids]),
-                    local_positions=np.concatenate(
-                        [np.full(len(words), NO_LOCAL_POSITION, np.int32), prompt.local_positions]
-                    ),
-                    images=prompt.images,
-                    numbers=prompt.numbers,
-                    skipped_patches=prompt.skipped_patches,
-                )
-            )
+            pieces.append(concatenate([TokenSegment.without_positions(words), prompt]))
             lengths[row] = len(pieces[-1])
             self._spoken[row] = len(words)
             self._fronts[row] = len(pieces[-1]) if self._fixed else len(words)
         self._front_prompts = {}
-        self._memory = self._cut(self._memory)
-        self._feed(pieces)
+        self._state = self._cut(self._state).read(pieces)
         self._limit(lengths)
 
     def _words(self, observations: Mapping[str, np.ndarray], index: int) -> np.ndarray:
@@ -249,73 +260,11 @@ class Agent:
         assert text is not None
         return check_instruction(self.codec.encode_instruction(text), text, self._max_instruction)
 
-    def _choose_action(self, hidden_BD: torch.Tensor, allowed: np.ndarray | None) -> np.ndarray:
-        """Decodes the action ids one by one, int32 (B, num_action_tokens)."""
-        allowed_BN = None if allowed is None else torch.from_numpy(allowed).to(self._device)
-        generators = [self._generators[int(row)] for row in self._rows]
-        chosen: list[torch.Tensor] = []
-        seen: list[torch.Tensor] = []
-        for number in range(self.codec.num_action_tokens):
-            if number:
-                hidden_BD = self._feed_ids(chosen[-1][:, None])
-            logits_BN = self._scores(hidden_BD)
-            if self.keep_probabilities:
-                seen.append(probabilities(logits_BN, allowed_BN, self._decode.temperature))
-            index_B = choose(logits_BN, allowed_BN, self._decode, generators)
-            chosen.append(self._action_ids[index_B])
-        if seen:
-            self.last_probabilities = torch.stack(seen, dim=1).cpu().numpy()
-        return torch.stack(chosen, dim=1).cpu().numpy().astype(np.int32)
-
-    def _with_pending(self, row: int, step: StepTokens) -> Piece:
-        pending = self._pending.get(int(row), _EMPTY.ids)
-        return Piece(
-            ids=np.concatenate([pending, step.ids]),
-            local_positions=np.concatenate([np.zeros_like(pending), step.local_positions]),
-            images=step.images,
-            numbers=step.numbers,
-        )
-
-    def _feed(self, pieces: Sequence[Piece]) -> torch.Tensor:
-        """Runs one piece a row through the model; returns the last token's hidden (B, D)."""
-        pad_id = self.codec.vocabulary.separator
-        batch = left_pad(pieces, pad_id, self.codec.patches.image, self._device)
-        return self._run(batch)
-
-    def _feed_ids(self, ids_B1: torch.Tensor) -> torch.Tensor:
-        """Runs one action id a row through the model."""
-        places_B1 = torch.zeros_like(ids_B1)
-        return self._run(
-            RaggedBatch(ids=ids_B1, local_positions=places_B1, images=(), lengths=None)
-        )
-
-    def _run(self, batch: RaggedBatch) -> torch.Tensor:
-        """Runs new tokens after the memory; returns the last ones' hidden (B, D)."""
-        hidden_BTD, self._memory = self._model.decode(
-            batch.ids,
-            batch.local_positions,
-            batch.images,
-            self._memory,
-            batch.lengths,
-            batch.numbers,
-        )
-        return hidden_BTD[:, -1]
-
-    def _scores(self, hidden_BD: torch.Tensor) -> torch.Tensor:
-        """Scores of the ids that an action may have, (B, N)."""
-        return self._model.logits(hidden_BD, ids=self.codec.action_ids)
-
-    def _prompt_piece(self, episode: Episode, num_tokens: int, part: str) -> Piece:
-        sample = encode_episode(self.codec, episode, source="prompt")
-        whole = Piece(
-            ids=sample.ids,
-            local_positions=sample.local_positions,
-            images=sample.images,
-            numbers=sample.numbers,
-        )
+    def _prompt_piece(self, episode: Episode, num_tokens: int, part: str) -> TokenSegment:
+        whole = encode_episode(self.codec, episode, source="prompt")
         length = len(whole)
         start = 0 if part == "start" else max(0, length - num_tokens)
-        return cut(whole, start, min(length, start + num_tokens), self.codec.patches.image)
+        return cut(whole, start, min(length, start + num_tokens))
 
     def _keep(self, rows: np.ndarray) -> None:
         """Drops the memory rows of finished episodes."""
@@ -331,27 +280,29 @@ class Agent:
                 f"act: rows {rows.tolist()}, expected ascending ones of the running "
                 f"{self._rows.tolist()}; call reset first"
             )
-        self._memory = self._memory.select_rows(torch.from_numpy(index).to(self._device))
+        self._state = self._state.selected(torch.from_numpy(index))
         self._rows = rows.astype(np.int64)
 
     def _join(self, started: np.ndarray) -> None:
         """Puts the started rows, with the memory of an episode's start, beside the running ones."""
         running = np.setdiff1d(self._rows, started)
         rows = np.union1d(running, started)
-        if self._memory is None or not len(running):
-            memory = self._empty_memory(len(rows))
+        if self._state is None or not len(running):
+            state = self._start(len(rows))
         else:
             old = {int(row): i for i, row in enumerate(self._rows) if row in running}
-            index = torch.tensor([old.get(int(row), -1) for row in rows], device=self._device)
-            memory = self._memory.select_rows(index)
+            state = self._state.selected(torch.tensor([old.get(int(row), -1) for row in rows]))
         for row in started:
             self._fronts.pop(int(row), None)
             self._spoken.pop(int(row), None)
         self._rows = rows
-        self._memory = self._cut(memory)
+        self._state = self._cut(state)
 
-    def _empty_memory(self, batch_size: int) -> Memory:
-        return self._model.new_memory(batch_size, self._capacity, self._device)
+    def _start(self, num_rows: int) -> DecodingState:
+        ids, capacity = self.codec.action_ids, self._capacity
+        return DecodingState.start(
+            self._model, num_rows, ids=ids, memory_length=capacity, local_position=0
+        )
 
     def _fix(self, lengths: Mapping[int, int]) -> None:
         """Remembers how long the prompts of some rows are, and drops what lies before them."""
@@ -361,10 +312,14 @@ class Agent:
     def _limit(self, lengths: Mapping[int, int]) -> None:
         """Drops what lies before the last tokens of some rows."""
         most = [lengths.get(int(row), self._capacity) for row in self._rows]
-        self._memory = self._memory.limited(torch.tensor(most))
+        memory = self._state.memory.limited(torch.tensor(most))
+        self._state = replace(self._state, memory=memory)
 
-    def _cut(self, memory: Memory) -> Memory:
-        """The memory that a step starts with."""
+    def _cut(self, state: DecodingState) -> DecodingState:
+        """State at the start of a step."""
+        return replace(state, memory=self._cut_memory(state.memory))
+
+    def _cut_memory(self, memory: Memory) -> Memory:
         if self._instruction is None and not (self._fixed and self._prompts):
             return memory.truncated(self.memory_length)
         fronts = [self._fronts.get(int(row), 0) for row in self._rows]
@@ -375,4 +330,9 @@ class Agent:
         return memory.without_middle(lengths, torch.tensor(fronts))
 
 
-_EMPTY = Piece(ids=np.empty(0, np.int32), local_positions=np.empty(0, np.int32))
+def _last_id(ids: np.ndarray) -> TokenSegment:
+    """The last id of an action, which goes in front of the next observation."""
+    return TokenSegment(ids=ids[-1:], local_positions=np.zeros(1, np.int32))
+
+
+_EMPTY = TokenSegment.without_positions(np.empty(0, np.int32))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from db1.errors import DataError
-from db1.inference.rows import Rows
+from db1.inference.decode import Rows
 from db1.ranges import Checked, Count, NonNegative, Range
 
 

@@ -1,4 +1,4 @@
-"""Choosing one id among the allowed ids only: greedy, or sampled with a temperature.
+"""Choosing ids among the allowed ones only, one after the other: greedy, or sampled.
 
 Randomness comes in as one uniform number a row, drawn from that row's own generator, so that a
 row's choice never depends on what else is in the batch.
@@ -6,9 +6,9 @@ row's choice never depends on what else is in the batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import torch
 
@@ -17,6 +17,35 @@ from db1.ranges import Checked, Count, Positive, Range
 
 TopP = Annotated[float, Range(above=0, most=1)]
 """Probability that the kept ids reach."""
+
+
+class Rows(Protocol):
+    """Interface of searches and sampling to sequences that grow side by side.
+
+    Shapes: B rows, N ids that may be chosen.
+    """
+
+    @property
+    def num_rows(self) -> int:
+        """B."""
+        ...
+
+    def logits(self) -> torch.Tensor:
+        """Scores of the N ids that may come next, float (B, N)."""
+        ...
+
+    def grown(self, index_B: torch.Tensor) -> Rows:
+        """With one more id a row: int64 (B,), numbers in 0..N - 1."""
+        ...
+
+    def selected(self, rows: torch.Tensor) -> Rows:
+        """With row `rows[i]`, int64 (N,), as row i."""
+        ...
+
+
+Take = Callable[[Sequence[int], torch.Tensor, torch.Tensor], Sequence[int]]
+"""Called with the numbers of the rows still growing, their ids just drawn, int64 (B,), in 0..N - 1,
+and the scores (B, N) that they were drawn from; returns the places among them of those to go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +81,44 @@ def draw_uniforms(generators: Sequence[torch.Generator]) -> torch.Tensor:
     """One number in [0, 1) from each row's generator, float64 (B,), on the CPU."""
     draws = [torch.rand(1, generator=generator, dtype=torch.float64) for generator in generators]
     return torch.cat(draws)
+
+
+def draw_ids(
+    rows: Rows,
+    max_ids: int,
+    config: DecodeConfig,
+    generators: Sequence[torch.Generator],
+    take: Take,
+    allowed_BN: torch.Tensor | None = None,
+) -> Rows:
+    """Draws ids behind every row, one after the other: the loop of actions, texts and answers.
+
+    Args:
+        rows: What is grown.
+        max_ids: The most ids of a row.
+        config: How an id is chosen.
+        generators: One a row.
+        take: Gets the ids, and ends rows.
+        allowed_BN: As in `choose`, for the ids of rows that all go on.
+
+    Returns:
+        The last rows that were drawn behind; their last ids are not read yet.
+
+    Raises:
+        DataError: As `choose`.
+    """
+    running = list(range(rows.num_rows))
+    for number in range(max_ids):
+        logits_BN = rows.logits()
+        index_B = choose(logits_BN, allowed_BN, config, [generators[row] for row in running])
+        kept = take(running, index_B, logits_BN)
+        if not kept or number == max_ids - 1:
+            break
+        if len(kept) < len(running):
+            running = [running[place] for place in kept]
+            rows, index_B = rows.selected(torch.tensor(kept)), index_B[kept]
+        rows = rows.grown(index_B)
+    return rows
 
 
 def choose(

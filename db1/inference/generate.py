@@ -10,14 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from db1.errors import ConfigError
-from db1.inference.decode import DecodeConfig, choose
-from db1.inference.reader import TextReader
+from db1.inference.decode import DecodeConfig, draw_ids
+from db1.inference.state import DecodingState
 from db1.inference.stream import TextStream
 from db1.model.transformer_xl import TransformerXL
+from db1.sequence.segment import TokenSegment
 from db1.tokens.text import TextTokenizer
-from db1.tokens.vocabulary import Vocabulary
+from db1.tokens.vocabulary import Vocabulary, nth_ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,29 +74,29 @@ class Writer:
             raise ConfigError(f"memory_length: got {memory_length}, expected at least 1")
         self._model = model
         self._tokenizer = tokenizer
-        self._text_ids = vocabulary.text_ids(np.arange(tokenizer.size))
+        self._text_ids = vocabulary.text_range(tokenizer.size)
         self._memory_length = memory_length
         self.clear()
 
     def clear(self) -> None:
         """Forgets everything."""
-        self._reader = TextReader(self._model, self._memory_length)
-        self._pending = np.empty(0, dtype=np.int64)
+        self._state = DecodingState.start(
+            self._model, 1, ids=self._text_ids, memory_length=self._memory_length
+        )
+        self._pending = np.empty(0, dtype=np.int32)
 
-    @torch.inference_mode()
     def read(self, text: str) -> None:
         """Puts text into the memory; what comes next is written after it.
 
         All but the last token are run through the model, at most `memory_length` at once, so that a
         long prompt takes no more room than a short one.
         """
-        ids = self._text_ids[self._tokenizer.encode(text)].astype(np.int64)
-        ids = np.concatenate([self._pending, ids])
+        ids = np.concatenate([self._pending, nth_ids(self._text_ids, self._tokenizer.encode(text))])
         self._pending = ids[-1:]
         for start in range(0, len(ids) - 1, self._memory_length):
-            self._reader.read(ids[None, start : min(start + self._memory_length, len(ids) - 1)])
+            part = ids[start : min(start + self._memory_length, len(ids) - 1)]
+            self._state = self._state.read([TokenSegment.without_positions(part)])
 
-    @torch.inference_mode()
     def write(
         self,
         *,
@@ -122,44 +124,31 @@ class Writer:
         for name, value in (("max_tokens", max_tokens), ("num_samples", len(seeds))):
             if value < 1:
                 raise ConfigError(f"{name}: got {value}, expected at least 1")
+        end_of_text = self._tokenizer.end_of_text
         if not len(self._pending):
-            self._pending = self._text_ids[[self._tokenizer.end_of_text]].astype(np.int64)
+            self._pending = nth_ids(self._text_ids, np.array([end_of_text], dtype=np.int32))
         samples = [
             _Sample(number, seed, TextStream(self._tokenizer, stops), shown or _show_nothing)
             for number, seed in enumerate(seeds)
         ]
-        reader, pending = self._run(samples, max_tokens, decode or DecodeConfig(greedy=False))
-        if len(samples) == 1:
-            self._reader, self._pending = reader, pending
-        return [sample.result() for sample in samples]
+        last = [end_of_text]
 
-    def _run(
-        self, samples: list[_Sample], max_tokens: int, decode: DecodeConfig
-    ) -> tuple[TextReader, np.ndarray]:
-        """Fills the samples; returns the memory after the last running one, and what it lacks."""
-        reader, ids = self._reader.spread(len(samples)), self._pending.repeat(len(samples))
-        running, end_of_text = samples, self._tokenizer.end_of_text
-        for _ in range(max_tokens):
-            tokens = self._choose(reader.read(ids[:, None])[:, -1], running, decode)
-            for sample, token in zip(running, tokens, strict=True):
-                sample.take(int(token), end_of_text)
-            kept = [row for row, sample in enumerate(running) if sample.is_running]
-            last = tokens[tokens != end_of_text][-1:]
-            if not kept:
-                break
-            reader = reader.selected(kept)
-            running, ids = [running[row] for row in kept], self._text_ids[tokens[kept]]
-        return reader, self._text_ids[last].astype(np.int64)
+        def take(running: Sequence[int], index_B: Tensor, logits_BN: Tensor) -> list[int]:
+            last[:] = index_B.tolist()
+            for row, token in zip(running, last, strict=True):
+                samples[row].take(token, end_of_text)
+            return [place for place, row in enumerate(running) if samples[row].is_running]
 
-    def _choose(
-        self, hidden_BD: torch.Tensor, samples: Sequence[_Sample], decode: DecodeConfig
-    ) -> np.ndarray:
-        """The next tokenizer id of each sample, int64 (B,)."""
-        ids = range(int(self._text_ids[0]), int(self._text_ids[-1]) + 1)
+        spread = self._state.selected(torch.zeros(len(samples), dtype=torch.int64))
+        read = spread.read([TokenSegment.without_positions(self._pending)] * len(samples))
+        decode = decode or DecodeConfig(greedy=False)
         generators = [sample.generator for sample in samples]
-        return (
-            choose(self._model.logits(hidden_BD, ids=ids), None, decode, generators).cpu().numpy()
-        )
+        state = draw_ids(read, max_tokens, decode, generators, take)
+        if len(samples) == 1:
+            self._state = state
+            unread = [token for token in last if token != end_of_text]
+            self._pending = nth_ids(self._text_ids, np.array(unread, dtype=np.int32))
+        return [sample.result() for sample in samples]
 
 
 class _Sample:

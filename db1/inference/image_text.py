@@ -19,12 +19,12 @@ import torch
 from db1.data.pair_config import PairData
 from db1.errors import CheckpointError, ConfigError, DataError
 from db1.inference.beam import BeamConfig, beam_search
-from db1.inference.decode import DecodeConfig, choose
+from db1.inference.decode import DecodeConfig, Rows, draw_ids
 from db1.inference.load import LoadedRun
-from db1.inference.ragged import Piece
-from db1.inference.rows import Rows, TextRows
+from db1.inference.state import DecodingState
 from db1.ranges import Checked, Count, NonNegative, Range, Seed
-from db1.sequence.image_text import ImageTextCodec, PromptTokens
+from db1.sequence.image_text import ImageTextCodec
+from db1.sequence.segment import TokenSegment, cut
 from db1.tokens.image_file import ImageFile
 from db1.tokens.image_fit import fit_image
 from db1.tokens.vocabulary import IMAGE_PLACEHOLDER
@@ -136,8 +136,7 @@ class ImageTextWriter:
         self._tokenizer = run.tokenizer
         patch_size = run.model_config.patch_size
         self._codec = ImageTextCodec(run.vocabulary, run.tokenizer, data.texts(), patch_size)
-        ids = run.vocabulary.text_ids(np.array([0, run.tokenizer.size - 1]))
-        self._text_ids = range(int(ids[0]), int(ids[1]) + 1)
+        self._text_ids = run.vocabulary.text_range(run.tokenizer.size)
 
     def load_image(self, content: bytes, where: str) -> LoadedImage:
         """Decodes an image file as in training, without augmentation.
@@ -160,7 +159,7 @@ class ImageTextWriter:
         text: str | None = None,
         *,
         cut: bool = False,
-    ) -> PromptTokens:
+    ) -> TokenSegment:
         """Prompt that the model reads before it writes.
 
         Args:
@@ -187,7 +186,7 @@ class ImageTextWriter:
     @torch.inference_mode()
     def write(
         self,
-        prompts: Sequence[PromptTokens],
+        prompts: Sequence[TokenSegment],
         config: WritingConfig,
         numbers: Sequence[int] | None = None,
         progress: Progress | None = None,
@@ -216,7 +215,7 @@ class ImageTextWriter:
     @torch.inference_mode()
     def choose(
         self,
-        prompts: Sequence[PromptTokens],
+        prompts: Sequence[TokenSegment],
         answers: Sequence[str],
         progress: Progress | None = None,
     ) -> list[ChosenAnswer]:
@@ -249,33 +248,35 @@ class ImageTextWriter:
                 progress(len(chosen), len(prompts))
         return chosen
 
-    def _read(self, prompts: Sequence[PromptTokens]) -> TextRows:
+    def _read(self, prompts: Sequence[TokenSegment]) -> DecodingState:
         """Runs prompts through the model; several questions about an image share its patches."""
         config = self._run.model_config
         length = config.memory_length
         if config.memory_start == "empty":
             length = max(length, self._run.sequence_length)
-        arguments = {"text_ids": self._text_ids, "memory_length": length}
         heads, tails = zip(*(_split(prompt) for prompt in prompts), strict=True)
         keys = [(head.ids.tobytes(), *(i.tobytes() for i in head.images)) for head in heads]
         first = {key: row for row, key in reversed(list(enumerate(keys)))}
         fits = all(len(prompt.ids) <= length for prompt in prompts)
-        if len(first) == len(keys) or not fits or not all(map(len, tails)):
-            pieces = [_piece(prompt) for prompt in prompts]
-            return TextRows.read(self._run.model, pieces, **arguments)
-        order = sorted(first.values())
+        is_shared = len(first) < len(keys) and fits and all(map(len, tails))
+        order = sorted(first.values()) if is_shared else range(len(prompts))
+        start = DecodingState.start(
+            self._run.model, len(order), ids=self._text_ids, memory_length=length
+        )
+        if not is_shared:
+            return start.read(prompts)
         places = {keys[row]: place for place, row in enumerate(order)}
-        rows = TextRows.read(self._run.model, [heads[row] for row in order], **arguments)
-        return rows.selected(torch.tensor([places[key] for key in keys])).read_on(tails)
+        rows = start.read([heads[row] for row in order])
+        return rows.selected(torch.tensor([places[key] for key in keys])).read(tails)
 
-    def _search(self, rows: TextRows, config: WritingConfig) -> list[WrittenText]:
+    def _search(self, rows: DecodingState, config: WritingConfig) -> list[WrittenText]:
         found = beam_search(rows, self._tokenizer.end_of_text, config.search())
         return [
             self._text(best[0].tokens, best[0].log_probability, best[0].ended) for best in found
         ]
 
     def _draw(
-        self, rows: TextRows, config: WritingConfig, numbers: Sequence[int]
+        self, rows: DecodingState, config: WritingConfig, numbers: Sequence[int]
     ) -> list[WrittenText]:
         states = [np.random.SeedSequence((config.seed, int(n))) for n in numbers]
         seeds = [int(state.generate_state(1, np.uint64)[0]) for state in states]
@@ -304,7 +305,7 @@ class ImageTextWriter:
         end = self._tokenizer.end_of_text
         return [[*self._tokenizer.encode(f" {a.strip()}").tolist(), end] for a in answers]
 
-    def _num_patches(self, prompt: PromptTokens) -> int:
+    def _num_patches(self, prompt: TokenSegment) -> int:
         return int((prompt.ids == IMAGE_PLACEHOLDER).sum())
 
 
@@ -326,35 +327,24 @@ def draw_texts(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     texts: list[list[int]] = [[] for _ in seeds]
     totals, ended = [0.0] * len(seeds), [False] * len(seeds)
-    running = list(range(len(seeds)))
-    for number in range(max_tokens):
-        logits_BN = rows.logits()
-        index_B = choose(logits_BN, None, decode, [generators[row] for row in running])
+
+    def take(running: Sequence[int], index_B: torch.Tensor, logits_BN: torch.Tensor) -> list[int]:
         log_BN = logits_BN.double().log_softmax(dim=1)
         values = log_BN.gather(1, index_B[:, None])[:, 0].tolist()
         for row, token, value in zip(running, index_B.tolist(), values, strict=True):
             totals[row] += value
             ended[row] = token == end
             texts[row] += [] if ended[row] else [token]
-        kept = [i for i, row in enumerate(running) if not ended[row]]
-        if not kept or number == max_tokens - 1:
-            break
-        running = [running[i] for i in kept]
-        rows = rows.selected(torch.tensor(kept)).grown(index_B[kept])
+        return [place for place, row in enumerate(running) if not ended[row]]
+
+    draw_ids(rows, max_tokens, decode, generators, take)
     return [(tuple(t), v, e) for t, v, e in zip(texts, totals, ended, strict=True)]
 
 
-def _piece(prompt: PromptTokens) -> Piece:
-    return Piece(ids=prompt.ids, local_positions=prompt.local_positions, images=prompt.images)
-
-
-def _split(prompt: PromptTokens) -> tuple[Piece, Piece]:
+def _split(prompt: TokenSegment) -> tuple[TokenSegment, TokenSegment]:
     """A prompt up to its last image patch, and the text after it."""
     stop = int(np.flatnonzero(prompt.ids == IMAGE_PLACEHOLDER)[-1]) + 1
-    head = Piece(
-        ids=prompt.ids[:stop], local_positions=prompt.local_positions[:stop], images=prompt.images
-    )
-    return head, Piece(ids=prompt.ids[stop:], local_positions=prompt.local_positions[stop:])
+    return cut(prompt, 0, stop), cut(prompt, stop, len(prompt))
 
 
 def _choice(answers: Sequence[str], scores: np.ndarray) -> ChosenAnswer:

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 
 from db1.errors import ConfigError, DataError
-from db1.inference.reader import TextReader
+from db1.model.memory import Memory
 from db1.model.transformer_xl import TransformerXL
-from db1.sequence.sample import NO_LOCAL_POSITION
+from db1.sequence.segment import NO_LOCAL_POSITION
 from db1.tokens.vocabulary import Vocabulary
 
 _SCORED_AT_ONCE = 1_024
@@ -83,10 +83,11 @@ def text_losses(
     inputs_LT, labels_LT = (_lanes(part, lane_length) for part in (inputs, labels))
     losses = np.zeros(inputs_LT.shape)
     for first in range(0, len(inputs_LT), batch_size):
-        reader = TextReader(model, memory_length)
+        memory = model.new_memory(len(inputs_LT[first : first + batch_size]), memory_length)
         for start in range(0, lane_length, target_length):
             part = (slice(first, first + batch_size), slice(start, start + target_length))
-            losses[part] = _losses(model, reader.read(inputs_LT[part]), labels_LT[part])
+            hidden_BTD, memory = _read(model, inputs_LT[part], memory)
+            losses[part] = _losses(model, hidden_BTD, labels_LT[part])
     return losses.reshape(-1)[: len(inputs)]
 
 
@@ -116,19 +117,22 @@ def sliding_losses(
     for first in range(0, len(windows), batch_size):
         part = slice(first, first + batch_size)
         longest = int(lengths[part].max())
-        hidden_BTD = _read(model, windows[part, width - longest :], lengths[part])
+        nothing = model.new_memory(len(lengths[part]), 0)
+        shown = windows[part, width - longest :]
+        hidden_BTD, _ = _read(model, shown, nothing, lengths[part])
         losses[part] = _losses(model, hidden_BTD[:, -target_length:], labels_LT[part])
     return losses.reshape(-1)[: len(inputs)]
 
 
-def _read(model: TransformerXL, ids: np.ndarray, lengths: np.ndarray) -> torch.Tensor:
-    """Hidden states (B, T, D) of rows whose last `lengths` tokens count, without a memory."""
-    device = next(model.parameters()).device
-    ids_BT = torch.from_numpy(ids.astype(np.int64)).to(device)
+def _read(
+    model: TransformerXL, ids: np.ndarray, memory: Memory, lengths: np.ndarray | None = None
+) -> tuple[torch.Tensor, Memory]:
+    """Ids (B, T) -> hidden states (B, T, D); only the last `lengths` tokens of a row count."""
+    ids_BT = torch.from_numpy(ids.astype(np.int64)).to(next(model.parameters()).device)
     positions_BT = torch.full_like(ids_BT, NO_LOCAL_POSITION)
-    nothing = model.new_memory(len(ids), 0, device)
-    valid = None if (lengths == ids.shape[1]).all() else torch.from_numpy(lengths)
-    return model.decode(ids_BT, positions_BT, (), nothing, valid)[0]
+    is_even = lengths is None or (lengths == ids.shape[1]).all()
+    valid = None if is_even else torch.from_numpy(lengths)
+    return model.decode(ids_BT, positions_BT, (), memory, valid)
 
 
 def _inputs_and_labels(

@@ -32,11 +32,10 @@ from db1.inspection.walk import (
     kind_of_id,
     walk,
 )
-from db1.sequence.sample import NO_LOCAL_POSITION, Sample
-from db1.tokens.image import PATCH_SIZE, num_patches
+from db1.sequence.segment import NO_LOCAL_POSITION, TokenSegment
 from db1.tokens.number_patch import CONTINUOUS_CODE, FIRST_DISCRETE_CODE, MAX_DISCRETE
 from db1.tokens.scalar import ScalarTokenizer
-from db1.tokens.spec import StepSpec
+from db1.tokens.spec import StepSpec, num_patches
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import IMAGE_PLACEHOLDER, NUMBER_PLACEHOLDER, Vocabulary
 
@@ -97,7 +96,7 @@ class Description:
             tokens. Empty without a tokenizer.
     """
 
-    sample: Sample
+    sample: TokenSegment
     tokens: tuple[Token, ...]
     num_steps: int | None
     findings: tuple[Finding, ...]
@@ -133,7 +132,7 @@ class Description:
 
 
 def describe_from(
-    source: Source, sample: Sample, vocabulary: Vocabulary, tokenizer: TextTokenizer | None
+    source: Source, sample: TokenSegment, vocabulary: Vocabulary, tokenizer: TextTokenizer | None
 ) -> Description:
     """Describes a sequence that `source` made."""
     if not isinstance(source, EpisodeSource):
@@ -144,7 +143,7 @@ def describe_from(
 
 
 def describe(
-    sample: Sample,
+    sample: TokenSegment,
     vocabulary: Vocabulary,
     tokenizer: TextTokenizer | None = None,
     spec: StepSpec | None = None,
@@ -184,7 +183,7 @@ def _texts(tokens: Sequence[Token], tokenizer: TextTokenizer) -> dict[int, str]:
     return texts
 
 
-def _walk_without_steps(sample: Sample, vocabulary: Vocabulary) -> Walk:
+def _walk_without_steps(sample: TokenSegment, vocabulary: Vocabulary) -> Walk:
     """Kinds by the ids alone: text and patches, then separators as padding."""
     is_filler = (sample.ids == vocabulary.separator) & ~sample.target_mask
     real = np.flatnonzero(~is_filler)
@@ -198,7 +197,7 @@ def _walk_without_steps(sample: Sample, vocabulary: Vocabulary) -> Walk:
     return Walk(places=places, findings=[_odd_token(sample, is_odd)] if is_odd.any() else [])
 
 
-def _odd_token(sample: Sample, is_odd: np.ndarray) -> Finding:
+def _odd_token(sample: TokenSegment, is_odd: np.ndarray) -> Finding:
     token = int(np.argmax(is_odd))
     return Finding(
         severity=ERROR,
@@ -215,7 +214,7 @@ class _Reader:
 
     def __init__(
         self,
-        sample: Sample,
+        sample: TokenSegment,
         vocabulary: Vocabulary,
         tokenizer: TextTokenizer | None,
         spec: StepSpec | None,
@@ -225,9 +224,9 @@ class _Reader:
         self._labels = sample.label_ids
         self._spec = spec
         patches = [
-            (number, divmod(patch, image.shape[1] // PATCH_SIZE))
+            (number, divmod(patch, image.shape[1] // sample.patch_size))
             for number, image in enumerate(sample.images)
-            for patch in range(num_patches(*image.shape[:2], PATCH_SIZE))
+            for patch in range(num_patches(*image.shape[:2], sample.patch_size))
         ]
         holes = np.flatnonzero(sample.ids == IMAGE_PLACEHOLDER).tolist()
         self._patches = dict(zip(holes, patches, strict=False))

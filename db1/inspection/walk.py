@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from db1.inspection.findings import ERROR, Finding
-from db1.sequence.sample import NO_LOCAL_POSITION, Sample
-from db1.tokens.image import num_patches
+from db1.sequence.segment import NO_LOCAL_POSITION, TokenSegment
 from db1.tokens.number_patch import PatchSizes
-from db1.tokens.spec import FieldSpec, StepSpec
+from db1.tokens.spec import FieldSpec, StepSpec, num_patches
 from db1.tokens.vocabulary import IMAGE_PLACEHOLDER, NUMBER_PLACEHOLDER, Vocabulary
 
 TEXT, PATCH, NUMBER, DISCRETE = "text", "image patch", "number", "discrete value"
@@ -204,7 +203,7 @@ def kind_of_id(token: int, vocabulary: Vocabulary) -> str:
     return NUMBER if token in vocabulary.bin_range() else DISCRETE
 
 
-def walk(sample: Sample, layout: StepLayout, vocabulary: Vocabulary) -> Walk:
+def walk(sample: TokenSegment, layout: StepLayout, vocabulary: Vocabulary) -> Walk:
     """Reads a control sequence back.
 
     Args:
@@ -260,7 +259,7 @@ def _parts(start: int, prompt_length: int, stop: int) -> Iterator[tuple[int, int
 
 
 def _text_length(
-    sample: Sample, layout: StepLayout, separator: int, place: int, limit: int, before: int
+    sample: TokenSegment, layout: StepLayout, separator: int, place: int, limit: int, before: int
 ) -> int:
     """Text tokens of the step at `place`; negative where its fixed part is too short."""
     ids = sample.ids[place:limit]
@@ -277,7 +276,7 @@ def _text_length(
 
 
 def _check_step(
-    sample: Sample,
+    sample: TokenSegment,
     columns: list[Column],
     place: int,
     step: int,
@@ -318,7 +317,7 @@ def _check_step(
     return not any(wrong.any() for wrong, _ in faults[:1])
 
 
-def _next_step(sample: Sample, place: int, limit: int) -> int:
+def _next_step(sample: TokenSegment, place: int, limit: int) -> int:
     """Place at which to go on after a broken step: the next first local position."""
     starts = np.flatnonzero(sample.local_positions[place + 1 : limit] == 1)
     return place + 1 + int(starts[0]) if len(starts) else limit

@@ -20,10 +20,10 @@ from typing import Any
 
 from db1.errors import DataError
 from db1.failures import make_folder
+from db1.files import atomic_write_text
 from db1.json_shape import parse_json
 from db1.metrics.pair_selection import pair_id
 from db1.metrics.question_types import answer_type_of, question_type_of
-from db1.runtime import atomic_write_text
 from db1.store.pair_layout import CAPTION, HEADER_FILE, QUESTION
 from db1.store.pairs import PairStore
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from db1.inference.image_text import ImageTextWriter, Progress, WritingConfig
 from db1.metrics.pair_selection import ScoredPairs
-from db1.sequence.image_text import PromptTokens
+from db1.sequence.segment import TokenSegment
 
 _CHUNK = 512
 """Images in memory at once."""
@@ -79,7 +79,7 @@ def seen_pixels(writer: ImageTextWriter, pairs: ScoredPairs, i: int) -> np.ndarr
 
 def _prompt(
     writer: ImageTextWriter, pairs: ScoredPairs, i: int, prompt: str | None
-) -> PromptTokens:
+) -> TokenSegment:
     store, number = pairs.place(i)
     pair = store.pair(number)
     text = prompt if pair.prompt is None else pair.prompt

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from db1.evaluation.results import read_results
-from db1.runtime import METRICS_FILE, read_metrics
+from db1.metrics_log import METRICS_FILE, read_metrics
 from db1.viewer.entries import read_recordings
 
 logger = logging.getLogger(__name__)

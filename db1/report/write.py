@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from db1.failures import make_folder
+from db1.files import atomic_write_bytes, atomic_write_text
 from db1.report.blocks import Document, Gallery
 from db1.report.html import html_page
 from db1.report.latex import latex
@@ -15,7 +16,6 @@ from db1.report.plots import score_plot, threshold_plot
 from db1.report.sections import SECTIONS
 from db1.report.sections.lead import lead
 from db1.report.wording import headline
-from db1.runtime import atomic_write_bytes, atomic_write_text
 from db1.untrusted import below
 
 REPORT_FILE = "report.md"

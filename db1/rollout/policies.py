@@ -89,6 +89,8 @@ class ModelPolicy:
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
+        self.act = agent.act
+        """See `RolloutPolicy`."""
 
     def start(self, envs: Sequence[TaskEnv], seeds: Sequence[int]) -> None:
         """See `RolloutPolicy`."""
@@ -96,7 +98,3 @@ class ModelPolicy:
         prompt_of = self._agent.prompt_of
         numbers = [prompt_of.get(seed, seed - EVALUATION.start) for seed in seeds]
         self._agent.reset(rows, seeds=seeds, prompt_numbers=numbers)
-
-    def act(self, observations: Sequence[Mapping[str, Any]], rows: np.ndarray) -> list[Any]:
-        """See `RolloutPolicy`; rows (N,)."""
-        return self._agent.act(observations, rows)

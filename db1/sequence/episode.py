@@ -10,7 +10,6 @@ separators that are never predicted. Source: Reed et al. 2022, section 2.2; rele
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -18,9 +17,8 @@ import numpy as np
 
 from db1.errors import ConfigError, DataError
 from db1.ranges import Checked, Count, NonNegative, Range, Share
-from db1.sequence.sample import NO_LOCAL_POSITION, Sample
+from db1.sequence.segment import TokenSegment, concatenate
 from db1.sequence.step import StepCodec
-from db1.tokens.number_patch import concatenate_patches
 from db1.tokens.spec import Episode
 
 WINDOW_STARTS = ("inside", "clipped")
@@ -71,34 +69,9 @@ class SequenceConfig(Checked):
             )
 
 
-def encode_episode(codec: StepCodec, episode: Episode, source: str) -> Sample:
+def encode_episode(codec: StepCodec, episode: Episode, source: str) -> TokenSegment:
     """All steps of `episode` as one sequence of any length; every action token is a target."""
-    return encode_window(codec, episode.observations, episode.actions, source)
-
-
-def encode_window(
-    codec: StepCodec, observations: Mapping[str, np.ndarray], actions: np.ndarray, source: str
-) -> Sample:
-    """Consecutive steps as one sequence of any length; every action token is a target.
-
-    Args:
-        codec: Of the task.
-        observations: Arrays (N, ...) by key, of N steps.
-        actions: Actions of the same steps, (N, *shape).
-        source: Task id.
-
-    Raises:
-        DataError: For values outside their field, or an observation longer than 512 tokens.
-    """
-    tokens = codec.encode_steps(observations, actions)
-    return Sample(
-        ids=tokens.ids,
-        local_positions=tokens.local_positions,
-        target_mask=tokens.action_mask,
-        images=tokens.images,
-        numbers=tokens.numbers,
-        source=source,
-    )
+    return codec.encode_steps(episode.observations, episode.actions, source)
 
 
 def check_instruction(ids: np.ndarray, text: str, most: int) -> np.ndarray:
@@ -115,20 +88,14 @@ def check_instruction(ids: np.ndarray, text: str, most: int) -> np.ndarray:
     return ids
 
 
-def instruct(words: np.ndarray, sample: Sample) -> Sample:
+def instruct(words: np.ndarray, sample: TokenSegment) -> TokenSegment:
     """Puts the task's words in front of a sequence; nothing of them is predicted.
 
     Args:
         words: int32 (n,), ids of the instruction.
         sample: The sequence, with or without prompt.
     """
-    spoken = Sample(
-        ids=words,
-        local_positions=np.full(len(words), NO_LOCAL_POSITION, dtype=np.int32),
-        target_mask=np.zeros(len(words), dtype=bool),
-        source=sample.source,
-    )
-    joined = join(spoken, sample)
+    joined = concatenate([TokenSegment.without_positions(words), sample])
     return replace(
         joined,
         prompt_length=len(words) + sample.prompt_length if sample.prompt_length else 0,
@@ -137,8 +104,8 @@ def instruct(words: np.ndarray, sample: Sample) -> Sample:
 
 
 def disturb_history(
-    codec: StepCodec, sample: Sample, noise: float, generator: np.random.Generator
-) -> Sample:
+    codec: StepCodec, sample: TokenSegment, noise: float, generator: np.random.Generator
+) -> TokenSegment:
     """Puts noise on the action tokens that are read; the labels keep the true ones.
 
     Args:
@@ -150,53 +117,9 @@ def disturb_history(
     if noise == 0.0:
         return sample
     ids = sample.ids.copy()
-    places = np.flatnonzero(sample.target_mask)
+    places = np.flatnonzero(sample.targets)
     shown = codec.disturb_actions(
         ids[places].reshape(-1, codec.num_action_tokens), noise, generator
     )
     ids[places] = shown.ravel()
     return replace(sample, ids=ids, labels=sample.ids)
-
-
-def join(prompt: Sample | None, body: Sample) -> Sample:
-    """Puts a prompt in front of a body; nothing of the prompt is predicted."""
-    if prompt is None:
-        return body
-    has_labels = prompt.labels is not None or body.labels is not None
-    return Sample(
-        ids=np.concatenate([prompt.ids, body.ids]),
-        labels=np.concatenate([prompt.label_ids, body.label_ids]) if has_labels else None,
-        local_positions=np.concatenate([prompt.local_positions, body.local_positions]),
-        target_mask=np.concatenate([np.zeros_like(prompt.target_mask), body.target_mask]),
-        images=prompt.images + body.images,
-        numbers=concatenate_patches([prompt.numbers, body.numbers]),
-        source=body.source,
-        prompt_length=len(prompt.ids),
-    )
-
-
-def fit(sample: Sample, num_tokens: int, pad_id: int) -> Sample:
-    """Cuts or pads a sequence to exactly `num_tokens`; padding is never predicted.
-
-    Images and number patches that are cut off stay; `collate` drops them.
-    """
-    return Sample(
-        ids=_fitted(sample.ids, num_tokens, pad_id),
-        labels=None if sample.labels is None else _fitted(sample.labels, num_tokens, pad_id),
-        local_positions=_fitted(sample.local_positions, num_tokens, NO_LOCAL_POSITION),
-        target_mask=_fitted(sample.target_mask, num_tokens, False),
-        images=sample.images,
-        numbers=sample.numbers,
-        source=sample.source,
-        prompt_length=min(sample.prompt_length, num_tokens),
-        instruction_length=min(sample.instruction_length, num_tokens),
-    )
-
-
-def _fitted(values: np.ndarray, length: int, filler: int) -> np.ndarray:
-    """The first `length` values, a view where there are that many."""
-    if len(values) >= length:
-        return values[:length]
-    padded = np.full(length, filler, dtype=values.dtype)
-    padded[: len(values)] = values
-    return padded

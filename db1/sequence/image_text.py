@@ -24,9 +24,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from db1.errors import ConfigError, DataError
-from db1.sequence.episode import fit
-from db1.sequence.sample import NO_LOCAL_POSITION, Sample
-from db1.tokens.image import PATCH_SIZE, num_patches
+from db1.sequence.segment import TokenSegment, fit
+from db1.tokens.spec import PATCH_SIZE, num_patches
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import IMAGE_PLACEHOLDER, Vocabulary
 
@@ -64,23 +63,6 @@ class ImageText:
     text: str
     question: str | None = None
     prompt: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class PromptTokens:
-    """Tokens before a caption or an answer.
-
-    Args:
-        ids: int32 (n,); `IMAGE_PLACEHOLDER` at image patches.
-        local_positions: int32 (n,), all `NO_LOCAL_POSITION`.
-        images: The image, uint8 (H, W, C).
-        num_cut: Tokens of the question that did not fit.
-    """
-
-    ids: np.ndarray
-    local_positions: np.ndarray
-    images: tuple[np.ndarray, ...]
-    num_cut: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +130,13 @@ class ImageTextCodec:
         Raises:
             ConfigError: They do not.
         """
-        patches = num_patches(image_height, image_width, self._patch_size)
+        side = self._patch_size
+        if image_height % side or image_width % side:
+            raise ConfigError(
+                f"image_size: got {image_height} x {image_width}, expected multiples of "
+                f"model.patch_size {side}"
+            )
+        patches = num_patches(image_height, image_width, side)
         fixed = len(self._usual_prompt) + len(self._question_prefix) + len(self._answer_prefix)
         if patches + fixed + MIN_TEXT_TOKENS > length + 1:
             raise ConfigError(
@@ -162,7 +150,7 @@ class ImageTextCodec:
         """Tokens of an item that is not cut, its end of text included."""
         return len(self._pieces(item))
 
-    def encode(self, items: Sequence[ImageText], length: int, source: str) -> EncodedItems:
+    def encode(self, items: Sequence[ImageText], length: int, source: str) -> TokenSegment:
         """Encodes one or more items as one sequence of exactly `length` + 1 tokens.
 
         Args:
@@ -177,17 +165,15 @@ class ImageTextCodec:
         limits = _limits(whole, length + 1)
         pieces = [piece.cut_to(limit) for piece, limit in zip(whole, limits, strict=True)]
         ids = np.concatenate([_joined(piece) for piece in pieces])
-        sample = Sample(
-            ids=ids,
+        encoded = TokenSegment.without_positions(
+            ids,
             target_mask=np.concatenate([_targets(piece) for piece in pieces]),
-            local_positions=np.full(len(ids), NO_LOCAL_POSITION, dtype=np.int32),
             images=tuple(piece.image for piece in pieces),
             source=source,
+            patch_size=self._patch_size,
+            num_cut=sum(map(len, whole)) - len(ids),
         )
-        num_cut = sum(map(len, whole)) - len(ids)
-        return EncodedItems(
-            sample=fit(sample, length + 1, self._vocabulary.separator), num_cut=num_cut
-        )
+        return fit(encoded, length + 1, self._vocabulary.separator)
 
     def encode_prompt(
         self,
@@ -195,7 +181,7 @@ class ImageTextCodec:
         question: str | None = None,
         prompt: str | None = None,
         length: int | None = None,
-    ) -> PromptTokens:
+    ) -> TokenSegment:
         """Encodes what stands before a caption (or the answer to a question).
 
         Args:
@@ -220,11 +206,8 @@ class ImageTextCodec:
         num_cut = max(0, len(pieces.question) - room)
         question_ids = pieces.question[: len(pieces.question) - num_cut]
         ids = np.concatenate([pieces.head, question_ids, pieces.cue])
-        return PromptTokens(
-            ids=ids,
-            local_positions=np.full(len(ids), NO_LOCAL_POSITION, dtype=np.int32),
-            images=(pieces.image,),
-            num_cut=num_cut,
+        return TokenSegment.without_positions(
+            ids, images=(pieces.image,), patch_size=self._patch_size, num_cut=num_cut
         )
 
     def _pieces(self, item: ImageText) -> _Pieces:
@@ -251,19 +234,6 @@ class ImageTextCodec:
         if text and not is_start:
             text = f" {text}"
         return self._vocabulary.text_ids(self.tokenizer.encode(text))
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncodedItems:
-    """A sequence and what it lacks.
-
-    Args:
-        sample: T + 1 tokens.
-        num_cut: Text tokens that did not fit.
-    """
-
-    sample: Sample
-    num_cut: int
 
 
 def _limits(pieces: Sequence[_Pieces], num_tokens: int) -> list[int]:

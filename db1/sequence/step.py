@@ -19,7 +19,6 @@ Source: Reed et al. 2022, section 2; released DB1 model (separator and local pos
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -27,54 +26,15 @@ from typing import Any
 import numpy as np
 
 from db1.errors import DataError
-from db1.sequence.layout import FieldGroup, step_places
-from db1.tokens.image import num_patches
+from db1.sequence.segment import TokenSegment
 from db1.tokens.number_patch import NumberLayout, NumberPatches, PatchSizes
 from db1.tokens.scalar import ScalarTokenizer
-from db1.tokens.spec import StepSpec
+from db1.tokens.spec import FieldSpec, StepSpec, num_patches
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import IMAGE_PLACEHOLDER, NUMBER_PLACEHOLDER, Vocabulary
 
 MAX_STEP_TOKENS = 512
 """Largest local position (the released table has 513 rows, row 0 for actions)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepTokens:
-    """Tokens of one observation with its separator.
-
-    Args:
-        ids: int32 (n,); `IMAGE_PLACEHOLDER` at image patches, `NUMBER_PLACEHOLDER` at number
-            patches.
-        local_positions: int32 (n,): 1, 2, ..., n.
-        images: uint8 (H, W, C) in the order of their placeholders.
-        numbers: Number patches in the order of their placeholders; None: no such patches.
-    """
-
-    ids: np.ndarray
-    local_positions: np.ndarray
-    images: tuple[np.ndarray, ...] = ()
-    numbers: NumberPatches | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class WindowTokens:
-    """Tokens of consecutive steps, laid end to end, with their actions.
-
-    Args:
-        ids: int32 (n,); `IMAGE_PLACEHOLDER` at image patches, `NUMBER_PLACEHOLDER` at number
-            patches.
-        local_positions: int32 (n,): 1, 2, ... in each observation, 0 at actions; may be read-only.
-        action_mask: bool (n,), True at action tokens; may be read-only.
-        images: uint8 (H, W, C) in the order of their placeholders.
-        numbers: Number patches in the order of their placeholders; None: no such patches.
-    """
-
-    ids: np.ndarray
-    local_positions: np.ndarray
-    action_mask: np.ndarray
-    images: tuple[np.ndarray, ...] = ()
-    numbers: NumberPatches | None = None
 
 
 class StepCodec:
@@ -110,8 +70,8 @@ class StepCodec:
         for key, field in spec.observation.items():
             groups[field.kind if field.kind in groups else "number"].append(key)
         self._text, self._image, numbers = (sorted(g) for g in groups.values())
-        self._continuous = FieldGroup(spec.observation, numbers, "continuous")
-        self._discrete = FieldGroup(spec.observation, numbers, "discrete")
+        self._continuous = _FieldGroup(spec.observation, numbers, "continuous")
+        self._discrete = _FieldGroup(spec.observation, numbers, "discrete")
         self._num_numbers = sum(spec.observation[key].size for key in numbers)
         self._layout = self._number_layout(numbers)
         if self._layout is not None:
@@ -152,9 +112,14 @@ class StepCodec:
         return patches + self._num_numbers + 1 + self.num_action_tokens
 
     def encode_steps(
-        self, observations: Mapping[str, np.ndarray], actions: np.ndarray
-    ) -> WindowTokens:
-        """Observation arrays (N, ...) of N steps and their actions (N, *shape) -> their tokens.
+        self, observations: Mapping[str, np.ndarray], actions: np.ndarray, source: str = ""
+    ) -> TokenSegment:
+        """Consecutive steps as one sequence of any length; every action token is a target.
+
+        Args:
+            observations: Arrays (N, ...) by key, of N steps.
+            actions: Actions (N, *shape) of the same steps.
+            source: Task id.
 
         Raises:
             DataError: For values outside their field, or an observation longer than 512 tokens.
@@ -163,7 +128,7 @@ class StepCodec:
         num_steps, width = rows.shape
         num_seen = width - self.num_action_tokens
         rows[:, num_seen:] = self.encode_actions(actions)
-        positions, action_mask = step_places(num_steps, num_seen, self.num_action_tokens)
+        positions, action_mask = _step_places(num_steps, num_seen, self.num_action_tokens)
         longest = max(text_lengths, default=0)
         if min(text_lengths, default=0) < longest:
             left_out = longest - np.array(text_lengths, dtype=np.int32)[:, None]
@@ -172,12 +137,14 @@ class StepCodec:
             shifted = positions.reshape(num_steps, width) - left_out
             positions = np.maximum(shifted, 0)[is_kept]
             action_mask = action_mask.reshape(num_steps, width)[is_kept]
-        return WindowTokens(
+        return TokenSegment(
             ids=rows.reshape(-1),
             local_positions=positions,
-            action_mask=action_mask,
+            target_mask=action_mask,
             images=self._images(observations),
             numbers=self.number_patches(observations),
+            source=source,
+            patch_size=self.patches.image,
         )
 
     def encode_instruction(self, text: str) -> np.ndarray:
@@ -190,25 +157,26 @@ class StepCodec:
             raise DataError("an instruction needs a tokenizer, got none")
         return self._encode_text(text)
 
-    def encode_observations(self, observations: Mapping[str, np.ndarray]) -> list[StepTokens]:
-        """Observation arrays (N, ...) of N steps -> tokens of each step.
+    def encode_observations(self, observations: Mapping[str, np.ndarray]) -> list[TokenSegment]:
+        """Observation arrays (N, ...) of N steps -> tokens of each, with a separator.
 
         Raises:
             DataError: For values outside their field, or an observation longer than 512 tokens.
         """
         rows, text_lengths = self._rows(observations, 0)
         num_steps, width = rows.shape
-        positions, _ = step_places(1, width, 0)
+        positions, _ = _step_places(1, width, 0)
         images, num_images = self._images(observations), len(self._image)
         numbers, num_numbers = self.number_patches(observations), self._num_numbers
         longest = max(text_lengths, default=0)
         lengths = [width - longest + n for n in text_lengths] or [width] * num_steps
         return [
-            StepTokens(
+            TokenSegment(
                 ids=rows[n, width - length :],
                 local_positions=positions[:length],
                 images=images[n * num_images : (n + 1) * num_images],
                 numbers=numbers and numbers[n * num_numbers : (n + 1) * num_numbers],
+                patch_size=self.patches.image,
             )
             for n, length in enumerate(lengths)
         ]
@@ -355,3 +323,61 @@ def stack_observations(observations: Sequence[Mapping[str, Any]]) -> dict[str, n
         else:
             stacked[key] = np.stack([np.asarray(value) for value in values])
     return stacked
+
+
+class _FieldGroup:
+    """The number fields of one kind, encoded together.
+
+    Args:
+        fields: All observation fields.
+        numbers: Keys of the number fields in the order of their tokens.
+        kind: `continuous` or `discrete`.
+
+    Attributes:
+        keys: Keys of this kind, in order.
+        columns: Their places among the tokens of all numbers: a slice where they are neighbours,
+            else indices.
+    """
+
+    def __init__(self, fields: Mapping[str, FieldSpec], numbers: Sequence[str], kind: str) -> None:
+        self._fields = fields
+        self.keys = [key for key in numbers if fields[key].kind == kind]
+        self._sizes = [fields[key].size for key in self.keys]
+        places = np.repeat([key in self.keys for key in numbers], [fields[k].size for k in numbers])
+        indices = np.flatnonzero(places)
+        first, last = (int(indices[0]), int(indices[-1]) + 1) if len(indices) else (0, 0)
+        self.columns = slice(first, last) if last - first == len(indices) else indices
+
+    def gather(self, observations: Mapping[str, np.ndarray], dtype: type) -> np.ndarray:
+        """Values of the fields side by side, (N, number of columns)."""
+        flat = []
+        for key, size in zip(self.keys, self._sizes, strict=True):
+            values = np.asarray(observations[key], dtype)
+            flat.append(values.reshape(len(values), size))
+        return flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
+
+    def check(self, observations: Mapping[str, np.ndarray]) -> None:
+        """Raises DataError naming the field of a value (N, ...) that does not lie in it."""
+        for key in self.keys:
+            self._fields[key].check_values(np.asarray(observations[key]), key)
+
+
+def _step_places(num_steps: int, num_seen: int, num_actions: int) -> tuple[np.ndarray, np.ndarray]:
+    """Local positions, int32, and where actions stand, bool, of equally long steps; read-only."""
+    capacity = 1 << max(0, num_steps - 1).bit_length()
+    positions, action_mask = _repeated_places(capacity, num_seen, num_actions)
+    stop = num_steps * (num_seen + num_actions)
+    return positions[:stop], action_mask[:stop]
+
+
+@lru_cache(maxsize=256)
+def _repeated_places(
+    num_steps: int, num_seen: int, num_actions: int
+) -> tuple[np.ndarray, np.ndarray]:
+    one = np.zeros(num_seen + num_actions, dtype=np.int32)
+    one[:num_seen] = np.arange(1, num_seen + 1)
+    positions = np.tile(one, num_steps)
+    action_mask = positions == 0
+    positions.setflags(write=False)
+    action_mask.setflags(write=False)
+    return positions, action_mask

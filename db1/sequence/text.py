@@ -6,11 +6,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from db1.sequence.sample import NO_LOCAL_POSITION, Sample
+from db1.sequence.segment import NO_LOCAL_POSITION, TokenSegment
 from db1.tokens.vocabulary import Vocabulary
 
 
-def encode_text(tokens: np.ndarray, vocabulary: Vocabulary, source: str) -> Sample:
+def encode_text(tokens: np.ndarray, vocabulary: Vocabulary, source: str) -> TokenSegment:
     """Tokenizer ids (n,) -> a sequence of n tokens without local positions.
 
     Raises:
@@ -18,7 +18,9 @@ def encode_text(tokens: np.ndarray, vocabulary: Vocabulary, source: str) -> Samp
     """
     ids = vocabulary.text_ids(tokens)
     local_positions, target_mask = _plain(len(ids))
-    return Sample(ids=ids, local_positions=local_positions, target_mask=target_mask, source=source)
+    return TokenSegment(
+        ids=ids, local_positions=local_positions, target_mask=target_mask, source=source
+    )
 
 
 @lru_cache(maxsize=16)

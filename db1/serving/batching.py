@@ -28,7 +28,7 @@ from torch.nn.functional import pad as pad_left
 from db1.errors import DataError
 from db1.model.batch import ImageGroup, NumberGroup
 from db1.model.memory import Memory
-from db1.sequence.sample import NO_LOCAL_POSITION
+from db1.sequence.segment import NO_LOCAL_POSITION
 
 LONGEST_WAIT = 0.1
 """Seconds that a pass waits at most, however long passes take."""

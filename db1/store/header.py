@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from db1.errors import DataError
+from db1.files import atomic_write_text
 from db1.json_shape import check_shape, parse_json
-from db1.runtime import atomic_write_text
 
 HEADER_FILE = "header.json"
 

@@ -341,7 +341,10 @@ def rescaled(action: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarra
 
 
 def as_rgb(image: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, C) -> (H, W, 3): one channel, or the newest of a stack of grey ones, as grey."""
+    """uint8 (H, W, C) -> (H, W, 3): the newest frame of a stack, for people and for the model.
+
+    Three, six, nine ... channels are colour frames, any other number are grey ones.
+    """
     channels = image.shape[2]
     if channels == 3:
         return image

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from db1.tokens.image import PATCH_SIZE
+from db1.tokens.spec import PATCH_SIZE
 
 
 def shrunk(screen: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -16,8 +16,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from db1.files import atomic_write_text
 from db1.json_shape import parse_json
-from db1.runtime import atomic_write_text, cache_folder
+from db1.runtime import cache_folder
 
 FILE = "known_code.json"
 

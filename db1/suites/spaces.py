@@ -28,8 +28,8 @@ import numpy as np
 from PIL import Image
 
 from db1.errors import DataError
-from db1.tokens.image import PATCH_SIZE
-from db1.tokens.spec import FieldSpec, StepSpec
+from db1.suites.base import as_rgb
+from db1.tokens.spec import PATCH_SIZE, FieldSpec, StepSpec
 
 MAX_DISCRETE = 1_024
 """Most values of a discrete field (the vocabulary's limit)."""
@@ -201,7 +201,7 @@ def _is_picture(space: gs.Box) -> bool:
 def _image_field(space: gs.Box) -> tuple[FieldSpec, Convert]:
     """Pictures as uint8 (H, W, 3) in whole patches: filled with zeros, large ones shrunk.
 
-    One channel is repeated; of four and more the newest (last) is.
+    Of other channels than three they are what `as_rgb` shows of them.
     """
     shape, is_float = space.shape, np.dtype(space.dtype).kind == "f"
     is_first = len(shape) == 3 and shape[0] < MIN_IMAGE_SIDE
@@ -217,9 +217,7 @@ def _image_field(space: gs.Box) -> tuple[FieldSpec, Convert]:
         pixels = np.asarray(value)
         if is_float:
             pixels = np.round(np.clip(pixels, 0.0, 1.0) * 255.0).astype(np.uint8)
-        pixels = np.atleast_3d(pixels.transpose(1, 2, 0) if is_first else pixels)
-        if pixels.shape[2] != 3:
-            pixels = np.repeat(pixels[:, :, -1:], 3, axis=2)
+        pixels = as_rgb(np.atleast_3d(pixels.transpose(1, 2, 0) if is_first else pixels))
         if is_shrunk:
             image = Image.fromarray(np.ascontiguousarray(pixels))
             return np.asarray(image.resize((stored[1], stored[0]), Image.Resampling.BOX))

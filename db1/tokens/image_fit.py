@@ -20,8 +20,8 @@ from PIL import Image, ImageEnhance
 
 from db1.errors import ConfigError, check_one_of
 from db1.ranges import Checked, Range, Rate
-from db1.tokens.image import PATCH_SIZE
 from db1.tokens.image_file import ImageFile
+from db1.tokens.spec import PATCH_SIZE
 
 FITS = ("crop", "pad", "stretch")
 _RESAMPLING = Image.Resampling.BICUBIC

@@ -15,12 +15,13 @@ import numpy as np
 
 from db1.errors import DataError
 from db1.json_shape import check_shape
-from db1.tokens.image import PATCH_SIZE
 
 KINDS = ("text", "image", "discrete", "continuous")
 _DTYPES = {"text": "object", "image": "uint8", "discrete": "int32", "continuous": "float32"}
 
 
+PATCH_SIZE = 16
+"""Side of an image patch in pixels (Gato; released DB1 model)."""
 MAX_SIZE = 1 << 31
 """Numbers in one field of a step."""
 _FIELD_SHAPE = {"kind": str, "shape?": [int], "num_values?": (int, type(None))}
@@ -207,3 +208,17 @@ class Episode:
             field_spec.check_values(values, f"{where}: {name}")
         if self.rewards.shape != (len(self),) or not np.isfinite(self.rewards).all():
             raise DataError(f"{where}: rewards must be {len(self)} finite numbers")
+
+
+def num_patches(height: int, width: int, patch_size: int) -> int:
+    """Number of patches of an image, row-major.
+
+    Raises:
+        DataError: When a side is not a multiple of the patch.
+    """
+    if height % patch_size or width % patch_size:
+        raise DataError(
+            f"image of {height}x{width} pixels, expected multiples of the patch size {patch_size}; "
+            "let the suite resize or pad it"
+        )
+    return (height // patch_size) * (width // patch_size)

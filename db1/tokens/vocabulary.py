@@ -119,9 +119,15 @@ class Vocabulary:
             np.asarray(ids) - self._discrete_start, self.config.num_discrete, "discrete value"
         )
 
-    def text_range(self) -> range:
-        """Ids of text."""
-        return range(self.config.text_size)
+    def text_range(self, size: int | None = None) -> range:
+        """Ids of text: all, or those of a tokenizer of this size.
+
+        Raises:
+            DataError: For a tokenizer of more ids than there are.
+        """
+        if size is not None and size > self.config.text_size:
+            raise DataError(f"tokenizer of {size} ids, expected at most {self.config.text_size}")
+        return range(self.config.text_size if size is None else size)
 
     def bin_range(self) -> range:
         """Ids of the continuous bins."""

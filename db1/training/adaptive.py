@@ -15,7 +15,7 @@ shares 1/4 + 3/8 = 5/8 and 1/4 + 1/8 = 3/8.
 The losses and the shares of each period are kept in mixture.json and nothing else is: a decision
 is a function of what stands there, of the configuration, and of held-out losses that are the same
 for any number of processes up to rounding, which the thousandths absorb (but for a loss within
-rounding of half a thousandth). Within a period the blend is exact, see `db1.data.order`.
+rounding of half a thousandth). Within a period the blend is exact, see `db1.data.mixture`.
 
 Source: Graves et al. 2017, "Automated Curriculum Learning for Neural Networks", section 3 (loss as
 the signal of progress); floors and shares in place of a bandit are db1's.

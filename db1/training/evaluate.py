@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from db1.data.loader import SampleDataset, load_batches
 from db1.training.engines.engine import TrainingEngine, read_losses
-from db1.training.engines.images import image_sizes, with_image_sizes
 from db1.training.metrics.tally import Tally
+from db1.training.step_loader import image_sizes, with_image_sizes
 
 
 def evaluate_sets(engine: TrainingEngine, sets: Mapping[str, SampleDataset]) -> dict[str, Tally]:

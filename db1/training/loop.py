@@ -17,7 +17,8 @@ from db1.checkpoint.adapter import ModelFiles
 from db1.checkpoint.run import Checkpoint, find_checkpoint, tidy_checkpoints
 from db1.data.loader import SampleDataset
 from db1.errors import DataError
-from db1.runtime import deterministic_algorithms, seed_everything
+from db1.runtime import deterministic_algorithms
+from db1.seeding import seed_everything
 from db1.training.callbacks.protocol import StepOutcome, Stream, TrainingRun, first_fault
 from db1.training.callbacks.standard import standard_callbacks
 from db1.training.config import TrainingConfig
@@ -221,16 +222,16 @@ class Trainer:
         """One optimizer step, or a skipped batch."""
         started = time.perf_counter()
         run.doing(f"step {step}: reading")
-        drawn = loader.draw(step)
+        micro_batches, total_targets = loader.read(step)
         waited = time.perf_counter() - started
-        scale = run.engine.loss_scale(drawn.total_targets)
+        scale = run.engine.loss_scale(total_targets)
         losses = []
-        for batch in drawn.micro_batches:
+        for batch in micro_batches:
             run.doing(f"step {step}: forward and backward")
             losses.append(run.engine.train_micro_batch(batch, scale))
         tally, slots = Tally(), []
         for batch, values, first_slot in zip(
-            drawn.micro_batches, read_losses(losses), drawn.first_slots, strict=True
+            micro_batches, read_losses(losses), loader.first_slots, strict=True
         ):
             tally.add(values, batch.sources, batch.ids.numel())
             slots += slots_of(values, batch.sources, first_slot)
@@ -242,7 +243,7 @@ class Trainer:
         for callback, alarm in zip(run.callbacks, alarms, strict=True):
             if alarm:
                 callback.alarmed()
-        loss = total / drawn.total_targets
+        loss = total / total_targets
         run.doing(f"step {step}: optimizer")
         norm, fault = _step_or_skip(run, step, loss)
         is_stopped = stop > 0

@@ -11,7 +11,7 @@ from typing import Any
 from db1.data.build import SourceFactory
 from db1.data.mixture import MixtureDataset
 from db1.data.schedule import MixtureSchedule
-from db1.runtime import METRICS_FILE, read_metrics
+from db1.metrics_log import METRICS_FILE, read_metrics
 from db1.training.adaptive import AdaptiveConfig, adapted_shares
 from db1.training.config import TrainingConfig
 

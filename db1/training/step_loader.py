@@ -1,34 +1,28 @@
-"""Draws the micro-batches of a step, with what all processes must know about them."""
+"""The micro-batches of a step, with what all processes must know about them.
+
+A vision encoder runs once for each image size in a batch. Where gradients or parameters are
+sharded, processes that run different modules in a step wait for one another for ever. So every
+process learns which sizes the others hold, and adds one black image of each size it lacks: an
+image whose patches all stand one past the end of the batch (as patches that a window's end cut
+off), so that they reach no token, no loss and, with a weight of zero, the encoder's gradient.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 
 from db1.data.loader import SampleDataset, make_loader
 from db1.errors import DataError
-from db1.model.batch import Batch
+from db1.model.batch import Batch, ImageGroup
 from db1.training.config import TrainingConfig
-from db1.training.engines.images import image_sizes, with_image_sizes
 from db1.training.processes import Processes
 
-
-@dataclass(frozen=True, kw_only=True)
-class StepBatches:
-    """One step's part of this process.
-
-    Args:
-        micro_batches: In the order in which they are taken.
-        total_targets: Weight of the targets of all processes.
-        first_slots: Slot of the global batch of each micro-batch's first sequence.
-    """
-
-    micro_batches: list[Batch]
-    total_targets: float
-    first_slots: list[int]
+ImageSize = tuple[int, int, int, int]
+"""Height, width, channels, patches."""
 
 
 class StepLoader:
@@ -42,6 +36,9 @@ class StepLoader:
         stop: One past the last step; None: that of the training.
         ahead: Read the next step's micro-batches in a thread while the model works on this one's;
             None: where it works on a GPU, so that nobody waits for the copies.
+
+    Attributes:
+        first_slots: Slot of the global batch of each micro-batch's first sequence.
     """
 
     def __init__(
@@ -60,7 +57,7 @@ class StepLoader:
         self._reader = ThreadPoolExecutor(1, "reads-ahead") if ahead else None
         self._coming: Future[list[Batch]] | None = None
         self._accumulation = training.accumulation(processes.world_size)
-        self._first_slots = [
+        self.first_slots = [
             (index * processes.world_size + processes.rank) * training.micro_batch_size
             for index in range(self._accumulation)
         ]
@@ -76,8 +73,11 @@ class StepLoader:
             device=processes.device,
         )
 
-    def draw(self, step: int) -> StepBatches:
-        """The micro-batches of a step.
+    def read(self, step: int) -> tuple[list[Batch], float]:
+        """The micro-batches of a step, in the order in which they are taken.
+
+        Returns:
+            Those of this process, and the weight of the targets of all processes.
 
         Raises:
             DataError: In all processes, when one of them cannot read a sample, or when the whole
@@ -97,11 +97,7 @@ class StepLoader:
                 f"step {step}: no token of the whole batch is to be predicted (sources "
                 f"{', '.join(sources)}); raise sequence.length or mix other sources in"
             )
-        return StepBatches(
-            micro_batches=micro_batches,
-            total_targets=total_targets,
-            first_slots=self._first_slots,
-        )
+        return micro_batches, total_targets
 
     def _read(self) -> list[Batch]:
         """This step's micro-batches; those of the next are on their way then."""
@@ -128,3 +124,31 @@ def _weight_of_targets(batch: Batch) -> float:
     counts_B: torch.Tensor = batch.loss_mask.sum(dim=1).double()
     weights_B = batch.target_weights
     return float(counts_B.sum() if weights_B is None else (counts_B * weights_B.double()).sum())
+
+
+def image_sizes(batch: Batch) -> frozenset[ImageSize]:
+    """The image sizes in a batch."""
+    return frozenset(_size(group) for group in batch.images)
+
+
+def with_image_sizes(batch: Batch, sizes: Iterable[ImageSize]) -> Batch:
+    """Returns the batch with a group of each of the sizes (a superset of its own), sorted.
+
+    Args:
+        batch: A micro-batch.
+        sizes: Sizes that any process holds in this micro-batch.
+    """
+    past_end, device = batch.ids.numel(), batch.ids.device
+    groups = {_size(group): group for group in batch.images}
+    for size in set(sizes) - groups.keys():
+        height, width, channels, patches = size
+        groups[size] = ImageGroup(
+            pixels=torch.zeros(1, height, width, channels, dtype=torch.uint8, device=device),
+            positions=torch.full((1, patches), past_end, dtype=torch.int64, device=device),
+        )
+    return replace(batch, images=tuple(groups[size] for size in sorted(groups)))
+
+
+def _size(group: ImageGroup) -> ImageSize:
+    _, height, width, channels = group.pixels.shape
+    return height, width, channels, group.positions.shape[1]

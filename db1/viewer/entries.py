@@ -16,8 +16,8 @@ from typing import Any
 
 from db1.errors import DataError
 from db1.failures import make_folder
+from db1.files import atomic_write_text
 from db1.json_shape import check_shape, parse_json
-from db1.runtime import atomic_write_text
 from db1.untrusted import below
 
 logger = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ from PIL import Image
 
 from db1.errors import ConfigError, MissingExtra
 from db1.failures import make_folder
+from db1.files import atomic_write_bytes
 from db1.options import option
 from db1.ranges import Checked, Range
-from db1.runtime import atomic_write_bytes
 
 FORMATS = (".webp", ".gif", ".mp4")
 _QUALITY = 60

@@ -17,7 +17,6 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from db1.suites.base import as_rgb
-from db1.tokens.image import PATCH_SIZE
 from db1.viewer.scene import Choice, Scene, Seen
 
 WIDTH, HEIGHT = 880, 500
@@ -108,12 +107,12 @@ def _draw_image(pen: _Pen, field: Seen, x: int, y: int) -> int:
     image = _fitted(as_rgb(field.value), (260, 150))
     pen.panel.paste(image, (x, y))
     height, width = field.value.shape[:2]
-    scale = image.width / width
-    for column in range(PATCH_SIZE, width, PATCH_SIZE):
+    scale, side = image.width / width, field.patch_size
+    for column in range(side, width, side):
         pen.box(x + column * scale, y, 1, image.height, _PAPER)
-    for row in range(PATCH_SIZE, height, PATCH_SIZE):
+    for row in range(side, height, side):
         pen.box(x, y + row * scale, image.width, 1, _PAPER)
-    patches = (height // PATCH_SIZE) * (width // PATCH_SIZE)
+    patches = (height // side) * (width // side)
     pen.text(x + image.width + 8, y, f"{field.key}", colour=_DIM)
     pen.text(x + image.width + 8, y + _LINE, f"{patches} patches", colour=_DIM)
     return y + image.height + 6

@@ -12,6 +12,7 @@ from db1.inference.agent import Agent
 from db1.rollout.episode import Transition
 from db1.suites import TaskEnv
 from db1.tokens.scalar import ScalarTokenizer
+from db1.tokens.spec import PATCH_SIZE
 from db1.viewer.picture import Painter
 
 NUM_LIKELY = 6
@@ -28,12 +29,14 @@ class Seen:
         kind: `text`, `image`, `discrete` or `continuous`.
         value: str, uint8 (H, W, C), or numbers; continuous ones as their bins tell them.
         num_tokens: How many tokens it makes; None where nobody counts.
+        patch_size: Side of an image patch in pixels.
     """
 
     key: str
     kind: str
     value: Any
     num_tokens: int | None = None
+    patch_size: int = PATCH_SIZE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +130,8 @@ class Spectator:
     def _field(self, key: str, kind: str, value: Any) -> Seen:
         if kind in ("text", "image") or self._agent is None:
             count = None if kind in ("text", "image") else int(np.size(value))
-            return Seen(key=key, kind=kind, value=value, num_tokens=count)
+            side = PATCH_SIZE if self._agent is None else self._agent.codec.patches.image
+            return Seen(key=key, kind=kind, value=value, num_tokens=count, patch_size=side)
         if kind == "continuous":
             scalar = self._agent.codec.scalar
             value = scalar.decode_observation(scalar.encode_observation(np.asarray(value)))

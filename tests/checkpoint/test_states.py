@@ -15,7 +15,7 @@ from attacks import payloads, torch_file
 
 from db1.checkpoint.states import check_states, load_state
 from db1.errors import CheckpointError
-from db1.runtime import random_states, restore_random_states
+from db1.seeding import random_states, restore_random_states
 
 
 def _with_pickle(path: Path, stream: bytes) -> Path:

@@ -16,7 +16,7 @@ from ports import free_port
 from two_nodes import TwoNodes, missing
 
 from db1.checkpoint.run import load_weights
-from db1.runtime import read_metrics
+from db1.metrics_log import read_metrics
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "scripts").glob("pretrain_*.sh"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from db1.runtime import read_metrics
+from db1.metrics_log import read_metrics
 
 TASK = "classic_control/CartPole-v1"
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from db1.cli.main import main  # noqa: F401  (import errors should fail here first)
-from db1.runtime import read_metrics
+from db1.metrics_log import read_metrics
 
 
 def _run(experiment: Path) -> Path:

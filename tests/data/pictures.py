@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from db1.sequence.sample import Sample
+from db1.sequence.segment import TokenSegment
 from db1.tokens.vocabulary import IMAGE_PLACEHOLDER
 
 LENGTH = 9
@@ -16,12 +16,12 @@ class Pictures:
     def __len__(self) -> int:
         return 1_000
 
-    def __getitem__(self, n: int) -> Sample:
+    def __getitem__(self, n: int) -> TokenSegment:
         generator = np.random.default_rng(n)
         shapes = [(16, 32, 3) if (n + i) % 2 else (16, 16, 3) for i in range(n % 4)]
         ids = np.full(LENGTH, n, dtype=np.int32)
         ids[: sum(shape[1] // 16 for shape in shapes)] = IMAGE_PLACEHOLDER
-        return Sample(
+        return TokenSegment(
             ids=ids,
             labels=None if n % 3 else ids + 1,
             target_mask=generator.random(LENGTH) < 0.5,

@@ -15,7 +15,7 @@ from db1.data.loader import make_loader
 from db1.data.mixture import MixtureDataset, sample_hash
 from db1.data.schedule import MixtureSchedule
 from db1.sequence.episode import SequenceConfig
-from db1.sequence.sample import Sample
+from db1.sequence.segment import TokenSegment
 from db1.tokens.vocabulary import Vocabulary, VocabularyConfig
 
 STEPS, BATCH = 40, 6
@@ -30,7 +30,7 @@ class Labelled:
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitem__(self, n: int) -> Sample:
+    def __getitem__(self, n: int) -> TokenSegment:
         sample = self._dataset[n]
         return replace(sample, source=f"{n} {sample_hash(sample)}")
 

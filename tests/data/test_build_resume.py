@@ -10,7 +10,7 @@ import pytest
 from reading_rank import BATCH, STEPS, make_dataset, reading
 
 from db1.data.mixture import sample_hash
-from db1.store.documents import DocumentWriter
+from db1.store.document_writer import DocumentWriter
 from db1.store.episodes import EpisodeWriter, StoreHeader
 from db1.tokens.spec import Episode, FieldSpec, StepSpec
 from db1.tokens.text import TextTokenizer

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from db1.data.order import SampleOrder
+from db1.data.mixture import SampleOrder
 from db1.data.schedule import FILE, MixtureSchedule
 from db1.errors import ConfigError, DataError
 

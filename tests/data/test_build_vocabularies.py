@@ -8,7 +8,7 @@ import pytest
 from db1.data.build import DataConfig, SourceFactory, TextData
 from db1.errors import DataError
 from db1.sequence.episode import SequenceConfig
-from db1.store.documents import DocumentWriter
+from db1.store.document_writer import DocumentWriter
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import Vocabulary, VocabularyConfig
 

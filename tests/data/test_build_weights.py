@@ -12,7 +12,7 @@ from db1.config import build, to_dict
 from db1.data.config import DataConfig
 from db1.data.weights import at_least_one, resolve_weights
 from db1.errors import ConfigError, DataError
-from db1.store.documents import DocumentWriter
+from db1.store.document_writer import DocumentWriter
 from db1.store.episodes import EpisodeWriter, StoreHeader
 from db1.tokens.spec import Episode, FieldSpec, StepSpec
 

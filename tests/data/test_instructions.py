@@ -17,7 +17,7 @@ from db1.data.number_ranges import number_ranges
 from db1.data.sources import EpisodeSource, EpisodeWindows
 from db1.errors import ConfigError, DataError
 from db1.sequence.episode import SequenceConfig
-from db1.sequence.sample import NO_LOCAL_POSITION
+from db1.sequence.segment import NO_LOCAL_POSITION
 from db1.store.episodes import EpisodeStore, EpisodeWriter, StoreHeader
 from db1.store.instructions import read_instruction, write_instruction
 from db1.tokens.instruction import Instruction

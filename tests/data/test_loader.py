@@ -15,7 +15,7 @@ from db1.data.collate import collate
 from db1.data.loader import load_batches, make_loader, sample_numbers
 from db1.errors import DataError
 from db1.model.batch import Batch
-from db1.sequence.sample import NO_LOCAL_POSITION, Sample
+from db1.sequence.segment import NO_LOCAL_POSITION, TokenSegment
 
 
 class Counting:
@@ -30,7 +30,7 @@ class Counting:
     def __getitem__(self, n):
         if self.broken and n == 13:
             raise DataError("episode 4: action 19, expected 0..17")
-        return Sample(
+        return TokenSegment(
             ids=np.full(5, n, dtype=np.int32),
             target_mask=np.ones(5, dtype=bool),
             local_positions=np.full(5, NO_LOCAL_POSITION, dtype=np.int32),
@@ -100,7 +100,7 @@ def assert_same(batch: Batch, expected: Batch) -> None:
         assert torch.equal(ours.positions.cpu(), theirs.positions)
 
 
-def _naive_batch(samples: list[Sample]) -> Batch:
+def _naive_batch(samples: list[TokenSegment]) -> Batch:
     """Ids, labels, ... stacked and shifted without any packing."""
     return Batch(
         ids=torch.tensor(np.stack([s.ids for s in samples])[:, :-1]).long(),

@@ -13,13 +13,12 @@ import torch
 
 from db1.data.build import DataConfig, SourceFactory, TaskData, TextData
 from db1.data.collate import collate
-from db1.data.mixture import FixedSamples, MixtureDataset, generator_of, sample_hash
-from db1.data.order import SampleOrder
+from db1.data.mixture import FixedSamples, MixtureDataset, SampleOrder, generator_of, sample_hash
 from db1.data.sources import EpisodeSource
 from db1.errors import ConfigError, DataError
 from db1.sequence.episode import SequenceConfig
-from db1.sequence.sample import NO_LOCAL_POSITION
-from db1.store.documents import DocumentWriter
+from db1.sequence.segment import NO_LOCAL_POSITION
+from db1.store.document_writer import DocumentWriter
 from db1.store.episodes import EpisodeWriter, StoreHeader
 from db1.tokens.spec import Episode, FieldSpec, StepSpec
 from db1.tokens.text import TextTokenizer

@@ -89,12 +89,12 @@ def test_resumes_finished_tasks(
     ran: list[str] = []
     original = module.evaluate_task
 
-    def record(task: str, *arguments: Any) -> dict[str, Any]:
+    def record(task: str, *arguments: Any, **options: Any) -> dict[str, Any]:
         if ran.count(ACROBOT) == 0 and task == ACROBOT:
             ran.append(task)
             raise KeyboardInterrupt
         ran.append(task)
-        return original(task, *arguments)
+        return original(task, *arguments, **options)
 
     monkeypatch.setattr(module, "evaluate_task", record)
     config = EvaluationConfig(episodes=1, text=False, policy="random")

@@ -14,7 +14,8 @@ import pytest
 from db1.errors import DataError, Db1Error
 from db1.importers import IMPORTERS, ImportContext
 from db1.importers.minari_export import export_minari
-from db1.store.documents import DocumentStore, DocumentWriter
+from db1.store.document_writer import DocumentWriter
+from db1.store.documents import DocumentStore
 from db1.store.episodes import EpisodeStore
 from db1.tokens.spec import FieldSpec, StepSpec
 from db1.tokens.text import TextTokenizer

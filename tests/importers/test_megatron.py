@@ -14,7 +14,8 @@ import pytest
 from db1.errors import ConfigError, DataError
 from db1.importers import ImportContext, ImportSummary
 from db1.importers.megatron import MegatronOptions, import_megatron
-from db1.store.documents import DocumentStore, DocumentWriter
+from db1.store.document_writer import DocumentWriter
+from db1.store.documents import DocumentStore
 from db1.tokens.text import TextTokenizer
 
 TEXTS = [f"document {i} of the cat and the dög" for i in range(20)]

@@ -11,10 +11,10 @@ import torch
 
 from db1.errors import ConfigError, DataError
 from db1.inference.beam import BeamConfig, beam_search
-from db1.inference.ragged import Piece
-from db1.inference.rows import TextRows
+from db1.inference.state import DecodingState
 from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
+from db1.sequence.segment import TokenSegment
 
 NUM_IDS, END = 4, 0
 
@@ -131,16 +131,16 @@ def test_real_rows_of_prompts_of_different_lengths_and_images() -> None:
     model = TransformerXL(ModelConfig(**sizes, memory_length=32), 12, range(5, 9)).double().eval()
     image = np.random.default_rng(0).integers(0, 256, (16, 32, 3), dtype=np.uint8)
     prompts = [
-        Piece(ids=np.array([2, -1, -1, 3]), local_positions=np.full(4, -1), images=(image,)),
-        Piece(ids=np.array([4, 1]), local_positions=np.full(2, -1)),
-        Piece(ids=np.array([-1]), local_positions=np.full(1, -1), images=(image[:, :16],)),
+        TokenSegment(ids=np.array([2, -1, -1, 3]), local_positions=np.full(4, -1), images=(image,)),
+        TokenSegment(ids=np.array([4, 1]), local_positions=np.full(2, -1)),
+        TokenSegment(ids=np.array([-1]), local_positions=np.full(1, -1), images=(image[:, :16],)),
     ]
-    arguments = {"text_ids": range(NUM_IDS), "memory_length": 32}
+    arguments = {"ids": range(NUM_IDS), "memory_length": 32}
     config = BeamConfig(num_beams=40, max_tokens=3, early=False)
-    together = TextRows.read(model, prompts, **arguments)
+    together = DecodingState.start(model, len(prompts), **arguments).read(prompts)
     found = [whole(best[0]) for best in beam_search(together, END, config)]
     for prompt, text in zip(prompts, found, strict=True):
-        alone = TextRows.read(model, [prompt], **arguments)
+        alone = DecodingState.start(model, 1, **arguments).read([prompt])
         scored = all_texts(alone, config)
         assert text == max(scored, key=scored.__getitem__)
         several = [[1, 0], [2, 2, 1, 0], [0]]

@@ -15,6 +15,7 @@ from db1.inference.decode import DecodeConfig
 from db1.inference.image_text import ImageTextWriter, WritingConfig
 from db1.inference.load import LoadedRun
 from db1.inference.pair_sets import learned_sets, settings_of
+from db1.inference.state import left_pad
 from db1.sequence.image_text import ImageText
 
 PAIRS = {
@@ -99,7 +100,7 @@ def test_log_probabilities_are_those_of_the_training_sequence(run: LoadedRun) ->
         *zip(["red key", "the door", "go"], choice.log_probabilities, [True] * 3, strict=True),
     ):
         item = ImageText(image=image, text=text, question=question)
-        sample = writer._codec.encode([item], 80, "x").sample
+        sample = writer._codec.encode([item], 80, "x")
         targets = np.flatnonzero(sample.target_mask)[: None if ends else -1]
         ids = torch.from_numpy(sample.ids.astype(np.int64))
         if text == written.text and len(targets) != written.num_tokens + ends:
@@ -111,11 +112,7 @@ def test_log_probabilities_are_those_of_the_training_sequence(run: LoadedRun) ->
 
 
 def _hidden(run: LoadedRun, sample) -> torch.Tensor:
-    from db1.inference.ragged import Piece, left_pad
-
-    piece = Piece(ids=sample.ids, local_positions=sample.local_positions, images=sample.images)
-    batch = left_pad([piece], 0, 16, "cpu")
-
+    batch = left_pad([sample], "cpu")
     memory = run.model.new_memory(1, 0)
     return run.model.decode(batch.ids, batch.local_positions, batch.images, memory, None)[0][0]
 

@@ -4,14 +4,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db1.inference.ragged import Piece, cut, left_pad
+from db1.inference.state import PAD_ID, left_pad
+from db1.sequence.segment import TokenSegment, cut
 from db1.tokens.vocabulary import IMAGE_PLACEHOLDER
 
-PATCH = 16
-PAD = 7
 
-
-def episode_piece() -> tuple[Piece, np.ndarray]:
+def episode_piece() -> tuple[TokenSegment, np.ndarray]:
     """Three steps of one token, a 16x48 image (3 patches) and one token; and what each one is.
 
     The marks are 0 for tokens and 100 * image + patch + 1 for patches.
@@ -22,12 +20,14 @@ def episode_piece() -> tuple[Piece, np.ndarray]:
         ids += [10 + i, *[IMAGE_PLACEHOLDER] * 3, 20 + i]
         marks += [0, *[100 * i + patch + 1 for patch in range(3)], 0]
     positions = np.arange(len(ids), dtype=np.int32)
-    return Piece(ids=np.array(ids), local_positions=positions, images=images), np.array(marks)
+    return TokenSegment(ids=np.array(ids), local_positions=positions, images=images), np.array(
+        marks
+    )
 
 
-def marks_of(pieces: list[Piece]) -> np.ndarray:
+def marks_of(pieces: list[TokenSegment]) -> np.ndarray:
     """What stands at each place of the padded batch, read from the image groups."""
-    batch = left_pad(pieces, PAD, PATCH, "cpu")
+    batch = left_pad(pieces, "cpu")
     marks = np.zeros(batch.ids.numel() + 1, dtype=int)
     for group in batch.images:
         for pixels, places in zip(group.pixels.numpy(), group.positions.numpy(), strict=True):
@@ -40,7 +40,7 @@ def marks_of(pieces: list[Piece]) -> np.ndarray:
 def test_cut_images_keep_their_patches(bounds: list[tuple[int, int]]) -> None:
     whole, marks = episode_piece()
     bounds = [(min(pair), max(pair)) for pair in bounds] + [(0, 15)]
-    pieces = [cut(whole, start, stop, PATCH) for start, stop in bounds]
+    pieces = [cut(whole, start, stop) for start, stop in bounds]
     found = marks_of(pieces)
     for row, (start, stop) in zip(found, bounds, strict=True):
         expected = np.pad(marks[start:stop], (15 - (stop - start), 0))
@@ -51,17 +51,17 @@ def test_cut_images_keep_their_patches(bounds: list[tuple[int, int]]) -> None:
 def test_cutting_twice_equals_cutting_once(a: int, b: int, c: int) -> None:
     whole, marks = episode_piece()
     first, middle, last = sorted((a, b, c))
-    twice = cut(cut(whole, first, 15, PATCH), middle - first, last - first, PATCH)
+    twice = cut(cut(whole, first, 15), middle - first, last - first)
     assert twice.ids.tolist() == whole.ids[middle:last].tolist()
     found = marks_of([twice, whole])[0]
     np.testing.assert_array_equal(found, np.pad(marks[middle:last], (15 - (last - middle), 0)))
 
 
 def test_rows_end_at_the_right_edge() -> None:
-    short = Piece(ids=np.array([1, 2]), local_positions=np.array([1, 2]))
-    long = Piece(ids=np.array([3, 4, 5]), local_positions=np.array([0, 1, 2]))
-    batch = left_pad([short, long], PAD, PATCH, "cpu")
-    assert batch.ids.tolist() == [[PAD, 1, 2], [3, 4, 5]]
+    short = TokenSegment(ids=np.array([1, 2]), local_positions=np.array([1, 2]))
+    long = TokenSegment(ids=np.array([3, 4, 5]), local_positions=np.array([0, 1, 2]))
+    batch = left_pad([short, long], "cpu")
+    assert batch.ids.tolist() == [[PAD_ID, 1, 2], [3, 4, 5]]
     assert batch.local_positions.tolist() == [[-1, 1, 2], [0, 1, 2]]
     assert batch.lengths.tolist() == [2, 3]
-    assert left_pad([long, long], PAD, PATCH, "cpu").lengths is None
+    assert left_pad([long, long], "cpu").lengths is None

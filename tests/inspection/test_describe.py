@@ -19,8 +19,7 @@ from db1.errors import ConfigError
 from db1.inspection.describe import Description, describe, describe_from
 from db1.inspection.runs import RunData
 from db1.inspection.walk import NUMBER_PATCH, TEXT, StepLayout
-from db1.sequence.episode import encode_window
-from db1.sequence.sample import Sample
+from db1.sequence.segment import TokenSegment
 from db1.sequence.step import StepCodec
 from db1.store.instructions import write_instruction
 from db1.store.pairs import Pair, PairHeader, PairWriter
@@ -84,7 +83,7 @@ def test_fields_and_values_are_those_of_the_episode(root: Path, task: str, share
     )
     source, _ = task_sample(run, task)
     observations, actions = source.windows.read(2, 1, 6)
-    sample = encode_window(source.codec, observations, actions, task)
+    sample = source.codec.encode_steps(observations, actions, task)
     made = describe(sample, run.vocabulary, run.factory.tokenizer, source.codec.spec)
     assert made.findings == () and made.num_steps == 5
     scalar = ScalarTokenizer(run.vocabulary.config)
@@ -172,7 +171,7 @@ def test_number_patches_and_instructions_are_read_back(root: Path) -> None:
     assert found and "number patch of count: id -1" in found[0].what
 
 
-def _without_separator(sample: Sample, separator: int) -> Sample:
+def _without_separator(sample: TokenSegment, separator: int) -> TokenSegment:
     n = int(np.flatnonzero(sample.ids == separator)[1])
     keep = np.arange(len(sample.ids)) != n
     return replace(
@@ -184,26 +183,26 @@ def _without_separator(sample: Sample, separator: int) -> Sample:
     )
 
 
-def _moved_separator(sample: Sample, separator: int) -> Sample:
+def _moved_separator(sample: TokenSegment, separator: int) -> TokenSegment:
     ids = sample.ids.copy()
     n = int(np.flatnonzero(ids == separator)[1])
     ids[[n, n - 1]] = ids[[n - 1, n]]
     return replace(sample, ids=ids, labels=None)
 
 
-def _wrong_position(sample: Sample, separator: int) -> Sample:
+def _wrong_position(sample: TokenSegment, separator: int) -> TokenSegment:
     positions = sample.local_positions.copy()
     positions[np.flatnonzero(sample.ids == separator)[1] - 1] += 3
     return replace(sample, local_positions=positions)
 
 
-def _loss_on_observation(sample: Sample, separator: int) -> Sample:
+def _loss_on_observation(sample: TokenSegment, separator: int) -> TokenSegment:
     mask = sample.target_mask.copy()
     mask[np.flatnonzero(sample.ids == separator)[1]] = True
     return replace(sample, target_mask=mask)
 
 
-def _foreign_action(sample: Sample, separator: int) -> Sample:
+def _foreign_action(sample: TokenSegment, separator: int) -> TokenSegment:
     ids = sample.ids.copy()
     ids[np.flatnonzero(sample.target_mask)[0]] = 0
     return replace(sample, ids=ids, labels=None)
@@ -221,7 +220,7 @@ def _foreign_action(sample: Sample, separator: int) -> Sample:
 )
 @pytest.mark.parametrize("task", ["toy/all", "toy/masked"])
 def test_broken_sequences_are_told(
-    run: RunData, task: str, spoil: Callable[[Sample, int], Sample], said: str
+    run: RunData, task: str, spoil: Callable[[TokenSegment, int], TokenSegment], said: str
 ) -> None:
     source, sample = task_sample(run, task, 1)
     made = describe(

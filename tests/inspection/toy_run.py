@@ -12,8 +12,8 @@ from db1.data.config import DataConfig, TaskData, TextData
 from db1.data.sources import EpisodeSource
 from db1.inspection.runs import RunData
 from db1.sequence.episode import SequenceConfig
-from db1.sequence.sample import Sample
-from db1.store.documents import DocumentWriter
+from db1.sequence.segment import TokenSegment
+from db1.store.document_writer import DocumentWriter
 from db1.store.episodes import EpisodeWriter, StoreHeader
 from db1.tokens.spec import Episode, FieldSpec, StepSpec
 from db1.tokens.text import TextTokenizer
@@ -150,7 +150,7 @@ def make_run(
     )
 
 
-def task_sample(run: RunData, task: str, number: int = 0) -> tuple[EpisodeSource, Sample]:
+def task_sample(run: RunData, task: str, number: int = 0) -> tuple[EpisodeSource, TokenSegment]:
     """A sequence of one task as the run would read it."""
     mixture = run.mixture
     for n in range(len(mixture)):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from db1.model.positions import POSITION_ENCODINGS
 from db1.model.transformer_xl import TransformerXL
-from db1.sequence.sample import NO_LOCAL_POSITION
+from db1.sequence.segment import NO_LOCAL_POSITION
 
 ENCODINGS = sorted(POSITION_ENCODINGS)
 VOCABULARY_SIZE = 40

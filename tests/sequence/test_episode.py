@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from db1.sequence.episode import disturb_history, encode_episode, fit, join
-from db1.sequence.sample import NO_LOCAL_POSITION
+from db1.sequence.episode import disturb_history, encode_episode
+from db1.sequence.segment import NO_LOCAL_POSITION, fit, join
 from db1.sequence.step import StepCodec
 from db1.sequence.text import encode_text
 from db1.tokens.spec import Episode, FieldSpec, StepSpec

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from db1.errors import ConfigError, DataError
 from db1.sequence.image_text import ImageText, ImageTextCodec, ImageTextConfig
-from db1.sequence.sample import NO_LOCAL_POSITION
+from db1.sequence.segment import NO_LOCAL_POSITION
 from db1.tokens.text import TextTokenizer
 from db1.tokens.vocabulary import IMAGE_PLACEHOLDER, Vocabulary, VocabularyConfig
 
@@ -27,7 +27,7 @@ def ids(text: str) -> list[int]:
 
 
 def test_a_caption_lies_behind_prompt_and_image() -> None:
-    sample = CODEC.encode([CAPTION], 60, "toy").sample
+    sample = CODEC.encode([CAPTION], 60, "toy")
     expected = [
         *ids("Describe the image:"),
         *[IMAGE_PLACEHOLDER] * 6,
@@ -42,7 +42,7 @@ def test_a_caption_lies_behind_prompt_and_image() -> None:
 
 
 def test_a_question_lies_between_image_and_answer() -> None:
-    sample = CODEC.encode([QUESTION], 60, "toy").sample
+    sample = CODEC.encode([QUESTION], 60, "toy")
     expected = [
         *ids("Describe the image:"),
         *[IMAGE_PLACEHOLDER] * 6,
@@ -60,7 +60,7 @@ def test_a_question_lies_between_image_and_answer() -> None:
 def test_what_is_read_when_answering_is_what_training_puts_before_the_answer(
     item: ImageText,
 ) -> None:
-    sample = CODEC.encode([item], 60, "toy").sample
+    sample = CODEC.encode([item], 60, "toy")
     prompt = CODEC.encode_prompt(item.image, item.question)
     first_target = int(np.argmax(sample.target_mask))
     np.testing.assert_array_equal(prompt.ids, sample.ids[:first_target])
@@ -75,29 +75,29 @@ def test_an_item_may_bring_its_own_prompt_or_none() -> None:
 
 
 def test_packed_items_lie_end_to_end() -> None:
-    alone = [CODEC.encode([item], 60, "toy").sample for item in (CAPTION, QUESTION)]
+    alone = [CODEC.encode([item], 60, "toy") for item in (CAPTION, QUESTION)]
     parts = [s.ids[: CODEC.num_tokens(i)] for s, i in zip(alone, (CAPTION, QUESTION), strict=True)]
     packed = CODEC.encode([CAPTION, QUESTION], 100, "toy")
     num_tokens = sum(map(len, parts))
-    np.testing.assert_array_equal(packed.sample.ids[:num_tokens], np.concatenate(parts))
-    assert (packed.sample.ids[num_tokens:] == VOCABULARY.separator).all()
-    assert packed.sample.target_mask.sum() == sum(s.target_mask.sum() for s in alone)
-    assert len(packed.sample.images) == 2 and packed.num_cut == 0
+    np.testing.assert_array_equal(packed.ids[:num_tokens], np.concatenate(parts))
+    assert (packed.ids[num_tokens:] == VOCABULARY.separator).all()
+    assert packed.target_mask.sum() == sum(s.target_mask.sum() for s in alone)
+    assert len(packed.images) == 2 and packed.num_cut == 0
 
 
 def test_a_long_caption_is_cut_and_does_not_learn_to_stop() -> None:
     long = ImageText(image=IMAGE, text="red " * 50)
     fixed = len(ids("Describe the image:")) + 6
     encoded = CODEC.encode([long], fixed + 9, "toy")
-    assert encoded.sample.target_mask.sum() == 10
-    assert encoded.sample.target_mask[-1]
-    assert TOKENIZER.end_of_text not in encoded.sample.ids
+    assert encoded.target_mask.sum() == 10
+    assert encoded.target_mask[-1]
+    assert TOKENIZER.end_of_text not in encoded.ids
     assert encoded.num_cut == CODEC.num_tokens(long) - fixed - 10
 
 
 def test_a_long_question_is_cut_and_its_answer_kept() -> None:
     long = ImageText(image=IMAGE, text="red", question="what color? " * 30)
-    sample = CODEC.encode([long], 59, "toy").sample
+    sample = CODEC.encode([long], 59, "toy")
     tail = [*ids(" Answer:"), *ids(" red"), TOKENIZER.end_of_text]
     assert sample.ids.tolist()[-len(tail) :] == tail
     assert sample.target_mask.sum() == 2
@@ -105,8 +105,8 @@ def test_a_long_question_is_cut_and_its_answer_kept() -> None:
 
 def test_a_short_text_stays_whole_beside_a_long_one() -> None:
     long = ImageText(image=IMAGE, text="red " * 200)
-    sample = CODEC.encode([CAPTION, long], 120, "toy").sample
-    alone = CODEC.encode([CAPTION], 60, "toy").sample
+    sample = CODEC.encode([CAPTION, long], 120, "toy")
+    alone = CODEC.encode([CAPTION], 60, "toy")
     length = CODEC.num_tokens(CAPTION)
     np.testing.assert_array_equal(sample.ids[:length], alone.ids[:length])
     assert len(sample.ids) == 121 and VOCABULARY.separator not in sample.ids
@@ -130,7 +130,7 @@ def test_any_items_give_a_sequence_of_the_length_asked_for(
     ]
     length = 30 * len(items) + room
     encoded = CODEC.encode(items, length, "toy")
-    sample = encoded.sample
+    sample = encoded
     assert len(sample.ids) == len(sample.target_mask) == length + 1
     assert (sample.ids == IMAGE_PLACEHOLDER).sum() == 6 * len(items)
     whole = sum(CODEC.num_tokens(item) for item in items)

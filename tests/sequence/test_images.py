@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db1.sequence.images import place_images
+from db1.sequence.segment import TokenSegment, place_images
 from db1.tokens.vocabulary import IMAGE_PLACEHOLDER
 
 TOKEN = 5
@@ -17,15 +17,22 @@ def _image(shape: tuple[int, ...], mark: int) -> np.ndarray:
     return np.full(shape, mark, dtype=np.uint8)
 
 
+def _segment(images: tuple[np.ndarray, ...], skipped: int = 0) -> TokenSegment:
+    return TokenSegment.without_positions(
+        np.empty(0, np.int32), images=images, skipped_patches=skipped
+    )
+
+
 def test_an_image_cut_by_the_window_keeps_its_first_patch() -> None:
     image = _image((16, 32, 3), 0)
-    (group,) = place_images([(image, image)], np.array([[TOKEN, IMAGE_PLACEHOLDER]]))
-    assert group.positions.tolist() == [[1, 2]] and len(group.images) == 1
+    ids = np.array([[TOKEN, IMAGE_PLACEHOLDER]])
+    ((images, positions),) = place_images([_segment((image, image))], ids)
+    assert positions.tolist() == [[1, 2]] and len(images) == 1
 
 
 def test_an_image_whose_patches_all_lie_before_the_tokens_is_left_out() -> None:
     ids = np.array([[TOKEN, TOKEN]])
-    assert place_images([(_image(WIDE, 0),)], ids, 16, [1]) == []
+    assert place_images([_segment((_image(WIDE, 0),), 1)], ids) == []
 
 
 @given(st.lists(st.lists(st.booleans(), max_size=4), min_size=1, max_size=4), st.data())
@@ -36,7 +43,7 @@ def test_every_placeholder_gets_the_patch_that_it_stands_for(
     length = 20
     ids = np.full((len(rows), length), TOKEN)
     expected = np.zeros((len(rows), length), dtype=int)  # 0: a token; else 10 * mark + patch + 1
-    images, skipped = [], []
+    segments = []
     for row, kinds in enumerate(rows):
         row_images = [_image(WIDE if wide else SMALL, n + 1) for n, wide in enumerate(kinds)]
         marks: list[int] = []
@@ -49,14 +56,14 @@ def test_every_placeholder_gets_the_patch_that_it_stands_for(
         ):
             row_images.pop(0)  # all its patches lie before
         first = 10 * int(row_images[0][0, 0, 0]) if row_images else 0
-        skipped.append(sum(first < mark < first + 10 for mark in before))
-        images.append(row_images)
+        skipped = sum(first < mark < first + 10 for mark in before)
+        segments.append(_segment(tuple(row_images), skipped))
         expected[row, : len(marks)] = marks
     ids[expected > 0] = IMAGE_PLACEHOLDER
     found = np.zeros(ids.size + 1, dtype=int)
-    for group in place_images(images, ids, 16, skipped):
-        assert len({image.shape for image in group.images}) == 1
-        assert (group.positions < ids.size).any(axis=1).all()  # no image without a place
-        for image, places in zip(group.images, group.positions, strict=True):
+    for images, positions in place_images(segments, ids):
+        assert len({image.shape for image in images}) == 1
+        assert (positions < ids.size).any(axis=1).all()  # no image without a place
+        for image, places in zip(images, positions, strict=True):
             found[places] = 10 * int(image[0, 0, 0]) + np.arange(len(places)) + 1
     np.testing.assert_array_equal(found[:-1].reshape(ids.shape), expected)

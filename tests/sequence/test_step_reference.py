@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db1.errors import DataError
-from db1.sequence.episode import disturb_history, encode_window
+from db1.sequence.episode import disturb_history
 from db1.sequence.step import MAX_STEP_TOKENS, StepCodec, stack_observations
 from db1.tokens.spec import FieldSpec, StepSpec
 from db1.tokens.text import TextTokenizer
@@ -135,10 +135,10 @@ def test_windows_and_single_steps_equal_the_drawing(
     stacked = stack_observations(steps)
     whole = codec.encode_steps(stacked, np.stack(actions))
     assert whole.ids.dtype == whole.local_positions.dtype == np.int32
-    assert whole.action_mask.dtype == bool
+    assert whole.target_mask.dtype == bool
     assert whole.ids.tolist() == [i for ids, *_ in drawn for i in ids]
     assert whole.local_positions.tolist() == [p for _, positions, *_ in drawn for p in positions]
-    assert whole.action_mask.tolist() == [m for *_, mask, _ in drawn for m in mask]
+    assert whole.target_mask.tolist() == [m for *_, mask, _ in drawn for m in mask]
     expected = [image for *_, images in drawn for image in images]
     assert len(whole.images) == len(expected)
     assert all(np.array_equal(a, b) for a, b in zip(whole.images, expected, strict=True))
@@ -163,7 +163,7 @@ def test_disturbed_history_equals_noise_added_action_by_action(
 ) -> None:
     spec, steps, actions = window
     codec = StepCodec(spec, Vocabulary(config), TOKENIZER)
-    clean = encode_window(codec, stack_observations(steps), np.stack(actions), "toy")
+    clean = codec.encode_steps(stack_observations(steps), np.stack(actions), "toy")
     noisy = disturb_history(codec, clean, noise, np.random.default_rng(seed))
     assert noisy.label_ids.tolist() == clean.ids.tolist()
     generator = np.random.default_rng(seed)

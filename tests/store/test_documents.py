@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from db1.errors import DataError
-from db1.store.documents import DocumentStore, DocumentWriter, token_dtype
+from db1.store.document_layout import token_dtype
+from db1.store.document_writer import DocumentWriter
+from db1.store.documents import DocumentStore
 
 EXAMPLE = [[[1, 2, 3], [4, 5]], [[6, 7], [8, 9, 10, 11]], [[]]]
 

@@ -9,6 +9,7 @@ from gymnasium import spaces as gs
 
 from db1.errors import ConfigError, DataError
 from db1.suites import SUITES, make_env, parse_task_id
+from db1.suites.base import as_rgb
 from db1.suites.contract import check_task
 from db1.suites.gym import LONGEST
 from db1.suites.spaces import MAX_PATCHES, StepAdapter, action_map, observation_leaves
@@ -169,6 +170,14 @@ def test_pictures_are_filled_up_to_whole_patches(shape, dtype, high, stored) -> 
         assert np.array_equal(image[:84, :84], pixels) and not image[84:].any()
     if shape[0] == 4:
         assert all(np.array_equal(image[:, :, c], pixels[3]) for c in range(3))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 6, 9])
+def test_of_a_stack_of_frames_model_and_people_see_the_newest(channels: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, channels), dtype=np.uint8)
+    image = observation_leaves(gs.Box(0, 255, pixels.shape, np.uint8), "x")["pixels"].read(pixels)
+    newest = pixels[:, :, -3:] if channels % 3 == 0 else pixels[:, :, [-1] * 3]
+    assert np.array_equal(image, newest) and np.array_equal(as_rgb(pixels), newest)
 
 
 def test_large_pictures_are_shrunk_and_keep_their_proportions() -> None:

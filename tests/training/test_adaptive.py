@@ -20,7 +20,7 @@ from db1.config import save_yaml
 from db1.data.mixture import MixtureDataset
 from db1.data.schedule import FILE, MixturePhase
 from db1.errors import ConfigError
-from db1.runtime import read_metrics
+from db1.metrics_log import read_metrics
 from db1.store.episodes import EpisodeWriter, StoreHeader
 from db1.tokens.spec import Episode, FieldSpec, StepSpec
 from db1.training.adaptive import AdaptiveConfig, adapted_shares

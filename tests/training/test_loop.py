@@ -17,7 +17,8 @@ from tiny_training import RandomSamples, make_model, make_trainer, settings, tra
 from db1.checkpoint.run import load_weights
 from db1.data.collate import collate
 from db1.errors import CheckpointError, ConfigError, DataError
-from db1.runtime import read_metrics, seed_everything
+from db1.metrics_log import read_metrics
+from db1.seeding import seed_everything
 from db1.training.engines.engine import make_optimizer
 from db1.training.state.run_lock import RunLock
 

@@ -12,7 +12,7 @@ from db1.config import load_yaml, save_yaml
 from db1.data.mixture import sample_hash
 from db1.data.schedule import FILE, MixtureSchedule
 from db1.errors import ConfigError
-from db1.runtime import read_metrics
+from db1.metrics_log import read_metrics
 from db1.store.episodes import EpisodeWriter, StoreHeader
 from db1.tokens.spec import Episode, FieldSpec, StepSpec
 from db1.training import loop, step_loader

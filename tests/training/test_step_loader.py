@@ -20,10 +20,10 @@ def test_reading_ahead_changes_nothing(start: int) -> None:
     plain = StepLoader(samples, training, processes, start, ahead=False)
     ahead = StepLoader(samples, training, processes, start, ahead=True)
     for step in range(start, training.num_steps):
-        one, other = plain.draw(step), ahead.draw(step)
-        assert one.total_targets == other.total_targets > 0
-        assert one.first_slots == other.first_slots == [0, 2, 4, 6]
-        for left, right in zip(one.micro_batches, other.micro_batches, strict=True):
+        (one, total), (other, same_total) = plain.read(step), ahead.read(step)
+        assert total == same_total > 0
+        assert plain.first_slots == ahead.first_slots == [0, 2, 4, 6]
+        for left, right in zip(one, other, strict=True):
             assert torch.equal(left.ids, right.ids) and left.sources == right.sources
             assert torch.equal(left.target_places, right.target_places)
 
@@ -38,7 +38,7 @@ def test_the_next_step_is_read_while_this_one_is_taken() -> None:
             return samples[n]
 
     loader = StepLoader(Watched(48), settings(), Processes("torch"), 0, ahead=True)
-    loader.draw(0)
+    loader.read(0)
     assert read.wait(30)
 
 
@@ -46,6 +46,6 @@ def test_a_broken_sample_of_the_next_step_is_told_there() -> None:
     loader = StepLoader(
         RandomSamples(48, broken_at=9), settings(), Processes("torch"), 0, ahead=True
     )
-    loader.draw(0)
+    loader.read(0)
     with pytest.raises(DataError, match="sample 9: broken on purpose"):
-        loader.draw(1)
+        loader.read(1)

@@ -28,7 +28,7 @@ from db1.errors import DataError
 from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
 from db1.runtime import setup_logging
-from db1.sequence.sample import NO_LOCAL_POSITION, Sample
+from db1.sequence.segment import NO_LOCAL_POSITION, TokenSegment
 from db1.training.config import TrainingConfig
 from db1.training.faults.ending import run_program
 from db1.training.loop import Trainer, TrainingResult
@@ -82,7 +82,7 @@ class RandomSamples:
     def __len__(self) -> int:
         return self.num_samples
 
-    def __getitem__(self, n: int) -> Sample:
+    def __getitem__(self, n: int) -> TokenSegment:
         if n == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         if n == self.broken_at:
@@ -102,7 +102,7 @@ class RandomSamples:
             columns = int(random.integers(1, 3))
             images = (random.integers(0, 256, (16, 16 * columns, 3)).astype(np.uint8),)
             ids[:columns], mask[:columns] = -1, False
-        return Sample(
+        return TokenSegment(
             ids=ids,
             target_mask=mask,
             local_positions=np.full(TOKENS + 1, NO_LOCAL_POSITION, dtype=np.int32),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from db1.data.transport.packing import PackedBatch
+from db1.data.collate import PackedBatch
 from db1.model.batch import Batch
 
 

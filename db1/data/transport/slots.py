@@ -12,30 +12,14 @@ more room; from then on only its number crosses.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from db1.data.transport.packing import BatchLayout, PackedBatch
+from db1.data.collate import BatchLayout, PackedBatch
 
 _HEADROOM = 1.25
 """Room beyond what is needed when a slot is made: batches differ in their images."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SentBatch:
-    """A batch on its way out of a reader process.
-
-    Args:
-        layout: What the batch holds.
-        slot: Where it lies; None: in `block` alone, all slots were full.
-        block: The slot's memory, where the receiver does not know it yet.
-    """
-
-    layout: BatchLayout
-    slot: int | None
-    block: Tensor | None
 
 
 class SharedSlots:
@@ -54,13 +38,16 @@ class SharedSlots:
 
     def send(
         self, reader: int, layout: BatchLayout, fill: Callable[[PackedBatch], None]
-    ) -> SentBatch:
-        """Has a free slot filled; returns what crosses in the batch's place.
+    ) -> PackedBatch:
+        """Has a free slot filled, or where all are full a block of its own.
 
         Args:
             reader: Number of this reader process.
             layout: Of the batch.
             fill: Writes the batch's tensors.
+
+        Returns:
+            What crosses, without its block where the receiver knows it.
         """
         slot = self._free_slot(reader)
         block = None if slot is None else self._blocks.get(slot)
@@ -71,9 +58,9 @@ class SharedSlots:
         if slot is not None:
             self._blocks[slot] = block
             self._is_full[slot] = True
-        return SentBatch(layout=layout, slot=slot, block=None if is_known else block)
+        return PackedBatch(block=None if is_known else block, layout=layout, slot=slot)
 
-    def receive(self, sent: SentBatch, pin: bool = False) -> PackedBatch:
+    def receive(self, sent: PackedBatch, pin: bool = False) -> PackedBatch:
         """Copies a batch out of its slot and frees the slot, in the receiving process.
 
         Args:

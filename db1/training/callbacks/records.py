@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from db1.errors import DataError
-from db1.runtime import MetricsWriter
+from db1.metrics_log import MetricsWriter
 from db1.training.callbacks.protocol import StepOutcome, TrainingCallback
 from db1.training.metrics.context import MetricsContext
 from db1.training.metrics.progress import TrainingProgress

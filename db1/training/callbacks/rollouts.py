@@ -36,9 +36,11 @@ from db1.checkpoint.bundle import (
     VERSION,
 )
 from db1.checkpoint.run import FOLDER, WEIGHTS_FILE, tag_of
+from db1.files import atomic_write_text
 from db1.json_shape import parse_json
+from db1.metrics_log import METRICS_FILE, read_metrics
 from db1.ranges import Checked, Count, Natural, Positive, Range
-from db1.runtime import METRICS_FILE, atomic_write_text, launch_environment, read_metrics
+from db1.runtime import launch_environment
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from db1.data.loader import SampleDataset
-from db1.runtime import random_states, restore_random_states
+from db1.seeding import random_states, restore_random_states
 from db1.training.callbacks.protocol import CALLBACKS, StepOutcome, Stream, TrainingCallback
 from db1.training.callbacks.records import Records
 from db1.training.callbacks.rollouts import EVENT as ROLLOUTS

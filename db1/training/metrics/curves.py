@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from db1.errors import DataError
 from db1.failures import make_folder
+from db1.files import atomic_write_bytes
 from db1.json_shape import check_shape
+from db1.metrics_log import METRICS_FILE, read_metrics
 from db1.pages import page
-from db1.runtime import METRICS_FILE, atomic_write_bytes, read_metrics
 from db1.training.callbacks.rollouts import EVENT as ROLLOUTS
 
 if TYPE_CHECKING:

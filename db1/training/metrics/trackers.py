@@ -19,7 +19,7 @@ from typing import Any
 
 from db1.errors import ConfigError, MissingExtra
 from db1.failures import make_folder
-from db1.runtime import atomic_write_text
+from db1.files import atomic_write_text
 from db1.training.metrics.context import WatchConfig
 
 TENSORBOARD_FOLDER = "tensorboard"
@@ -39,7 +39,7 @@ SPEED = frozenset(
 
 
 class Tracker(ABC):
-    """Shows records; see `db1.runtime.MetricsWriter`."""
+    """Shows records; see `db1.metrics_log.MetricsWriter`."""
 
     @abstractmethod
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:

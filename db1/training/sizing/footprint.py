@@ -26,7 +26,7 @@ from db1.model.batch import Batch
 from db1.model.config import ModelConfig
 from db1.model.loss import MAX_LOGITS
 from db1.model.transformer_xl import TransformerXL
-from db1.sequence.sample import NO_LOCAL_POSITION
+from db1.sequence.segment import NO_LOCAL_POSITION
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 REDUCE_BUCKET = 500_000_000

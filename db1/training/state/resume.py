@@ -12,7 +12,7 @@ from typing import Any
 from db1.config import load_yaml
 from db1.errors import ConfigError
 from db1.failures import make_folder
-from db1.runtime import atomic_write_text
+from db1.files import atomic_write_text
 from db1.training.config import NEUTRAL_KEYS
 from db1.untrusted import refuse_links_out
 

@@ -26,8 +26,8 @@ import numpy as np
 from db1.checkpoint.run import FOLDER
 from db1.data.stored import StoredSource
 from db1.errors import DataError
+from db1.files import atomic_write_text
 from db1.json_shape import check_shape, parse_json
-from db1.runtime import atomic_write_text
 from db1.training.config import TrainingConfig
 
 logger = logging.getLogger(__name__)

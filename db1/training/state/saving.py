@@ -22,7 +22,7 @@ from db1.checkpoint.run import (
 from db1.checkpoint.states import load_state
 from db1.errors import CheckpointError
 from db1.failures import describe, one_line
-from db1.runtime import random_states, restore_random_states, seed_everything
+from db1.seeding import random_states, restore_random_states, seed_everything
 from db1.training.config import TrainingConfig
 from db1.training.engines.engine import TrainingEngine
 from db1.training.processes import Processes

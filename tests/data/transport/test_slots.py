@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from db1.data.collate import Packing
-from db1.data.transport.slots import SentBatch, SharedSlots
-from db1.sequence.sample import Sample
+from db1.data.collate import PackedBatch, Packing
+from db1.data.transport.slots import SharedSlots
+from db1.sequence.segment import TokenSegment
 
 
 def _packing(value: int, num_samples: int = 1) -> Packing:
-    sample = Sample(
+    sample = TokenSegment(
         ids=np.full(33, value, dtype=np.int32),
         target_mask=np.ones(33, dtype=bool),
         local_positions=np.zeros(33, dtype=np.int32),
@@ -20,7 +20,7 @@ def _packing(value: int, num_samples: int = 1) -> Packing:
     return Packing([sample] * num_samples)
 
 
-def _send(slots: SharedSlots, packing: Packing, reader: int = 0) -> SentBatch:
+def _send(slots: SharedSlots, packing: Packing, reader: int = 0) -> PackedBatch:
     return slots.send(reader, packing.layout, packing.fill)
 
 

@@ -13,7 +13,7 @@ from tiny_training import train
 
 from db1.checkpoint.run import find_checkpoint, load_weights
 from db1.errors import ConfigError
-from db1.runtime import read_metrics
+from db1.metrics_log import read_metrics
 from db1.training.callbacks.protocol import CALLBACKS, StepOutcome, TrainingCallback
 
 

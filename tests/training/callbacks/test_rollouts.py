@@ -13,7 +13,7 @@ from tiny_training import settings
 
 from db1.config import build
 from db1.errors import ConfigError
-from db1.runtime import MetricsWriter
+from db1.metrics_log import MetricsWriter
 from db1.training.callbacks import rollouts
 from db1.training.callbacks.rollouts import RolloutConfig, RolloutMonitor
 

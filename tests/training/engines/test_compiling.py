@@ -16,7 +16,7 @@ from tiny_training import make_model, settings
 
 from db1.checkpoint.run import load_weights
 from db1.errors import ConfigError
-from db1.runtime import read_metrics
+from db1.metrics_log import read_metrics
 from db1.training.engines import compiling
 from db1.training.engines.compiling import compile_layers
 

@@ -23,7 +23,7 @@ from ports import free_port
 from db1.checkpoint.manifest import write_manifest
 from db1.checkpoint.run import load_weights
 from db1.errors import ConfigError
-from db1.runtime import read_metrics
+from db1.metrics_log import read_metrics
 from db1.training.__main__ import main
 
 pytestmark = [

@@ -18,7 +18,8 @@ from ports import free_port
 from tiny_training import RandomSamples, make_model
 
 from db1.data.collate import collate
-from db1.runtime import read_metrics, seed_everything
+from db1.metrics_log import read_metrics
+from db1.seeding import seed_everything
 
 pytestmark = [
     pytest.mark.slow,

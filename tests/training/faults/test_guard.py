@@ -9,7 +9,7 @@ from tiny_training import make_trainer, settings, train
 
 from db1.checkpoint.run import load_weights
 from db1.errors import DataError
-from db1.runtime import read_metrics
+from db1.metrics_log import read_metrics
 from db1.training.faults.guard import ENOUGH, Slot, StepGuard, skip_record, worst_slot
 
 POISON = {"poisoned": [19, 33]}  # of the steps 2 and 4; their weights are not numbers

@@ -15,7 +15,7 @@ import tiny_training
 from launching import rank_environment
 from ports import free_port
 
-from db1.runtime import read_metrics
+from db1.metrics_log import read_metrics
 from db1.training.faults.watchdog import EXIT_HUNG, Watchdog, describe_hang, hung_ranks
 
 SCRIPT = Path(tiny_training.__file__)

@@ -6,7 +6,7 @@ import pytest
 
 from db1.config import save_yaml
 from db1.errors import DataError
-from db1.runtime import MetricsWriter
+from db1.metrics_log import MetricsWriter
 from db1.training.metrics.comparison import compare_trainings
 from db1.training.metrics.progress import seconds_left
 

@@ -3,7 +3,7 @@
 import pytest
 
 from db1.errors import DataError
-from db1.runtime import MetricsWriter
+from db1.metrics_log import MetricsWriter
 from db1.training.metrics.curves import read_run_records, series, training_curves, write_curves
 
 

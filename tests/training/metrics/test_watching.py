@@ -11,7 +11,7 @@ from tiny_training import settings, train
 
 from db1.config import build
 from db1.errors import ConfigError, MissingExtra
-from db1.runtime import read_metrics
+from db1.metrics_log import read_metrics
 from db1.training.metrics import trackers as tracking
 from db1.training.metrics.context import FlopsPerToken, SourceGroup, WatchConfig, group_by_name
 from db1.training.metrics.records import Window, evaluation_record, grouped_losses, train_record

@@ -20,9 +20,9 @@ from db1.checkpoint.released_folder import write_released
 from db1.checkpoint.run import load_weights
 from db1.data.few_shot import chosen_episodes
 from db1.errors import CheckpointError, ConfigError, DataError
+from db1.metrics_log import read_metrics
 from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
-from db1.runtime import read_metrics
 from db1.store.episodes import EpisodeWriter, StoreHeader
 from db1.tokens.spec import Episode, FieldSpec, StepSpec
 from db1.tokens.vocabulary import Vocabulary, VocabularyConfig

@@ -20,7 +20,7 @@ from db1.data.collate import collate
 from db1.errors import CheckpointError, ConfigError
 from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
-from db1.runtime import seed_everything
+from db1.seeding import seed_everything
 
 pytest.importorskip("peft", reason='pip install "db1[lora]"')
 

@@ -14,7 +14,8 @@ import tiny_training
 from db1.data.stored import StoredSource
 from db1.errors import DataError
 from db1.inspection.store_lints import lost_records
-from db1.store.documents import DocumentStore, DocumentWriter
+from db1.store.document_writer import DocumentWriter
+from db1.store.documents import DocumentStore
 from db1.store.episodes import EpisodeStore, EpisodeWriter, StoreHeader
 from db1.tokens.spec import Episode, FieldSpec, StepSpec
 from db1.training.callbacks.standard import WholeData

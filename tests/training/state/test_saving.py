@@ -19,7 +19,7 @@ from tiny_training import train
 
 from db1.checkpoint.run import find_checkpoint, load_weights, verify_checkpoint
 from db1.errors import CheckpointError, DataError
-from db1.runtime import read_metrics
+from db1.metrics_log import read_metrics
 from db1.training.state import saving
 
 SCRIPT = Path(tiny_training.__file__)
@@ -125,7 +125,7 @@ def test_records_that_cannot_be_written_are_one_error(tmp_path, monkeypatch):
     def write(self, kind, step, values):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("db1.runtime.MetricsWriter.write", write)
+    monkeypatch.setattr("db1.metrics_log.MetricsWriter.write", write)
     with pytest.raises(DataError, match="records cannot be written: .*No space left"):
         train(tmp_path)
 

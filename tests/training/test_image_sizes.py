@@ -4,7 +4,7 @@ import torch
 from tiny_training import RandomSamples, make_model
 
 from db1.data.collate import collate
-from db1.training.engines.images import image_sizes, with_image_sizes
+from db1.training.step_loader import image_sizes, with_image_sizes
 
 
 def _losses(batch):

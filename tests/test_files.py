@@ -1,0 +1,60 @@
+"""Safe writes."""
+
+import os
+import stat
+
+import pytest
+
+from db1.errors import DataError
+from db1.files import atomic_write_text
+
+
+def test_atomic_write_replaces_the_whole_file(tmp_path):
+    path = tmp_path / "latest"
+    atomic_write_text(path, "a long first text")
+    atomic_write_text(path, "short")
+    assert path.read_text() == "short"
+    assert os.listdir(tmp_path) == ["latest"]
+
+
+def test_atomic_write_that_fails_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "latest"
+    atomic_write_text(path, "old")
+
+    def fail(source, target):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        atomic_write_text(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["latest"]
+
+
+def test_what_is_no_file_is_written_to_and_stays(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        atomic_write_text(pipe, "text")
+        assert os.read(reader, 100) == b"text"
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(os.stat(pipe).st_mode)
+    for device in ("/dev/null", "/dev/full"):
+        before = os.lstat(device)
+        if device == "/dev/full":
+            with pytest.raises(DataError, match="/dev/full: cannot be written"):
+                atomic_write_text(device, "text")
+        else:
+            atomic_write_text(device, "text")
+        assert os.lstat(device).st_ino == before.st_ino and stat.S_ISCHR(os.lstat(device).st_mode)
+
+
+def test_a_link_stays(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/other").write_text("old")
+    os.symlink(tmp_path / "folder/other", tmp_path / "link")
+    atomic_write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "folder/other").read_text() == "new"
+    assert sorted(os.listdir(tmp_path)) == ["folder", "link"]
