@@ -22,7 +22,7 @@ from db1.inspection.page import escape
 from db1.inspection.pictures import png_uri
 from db1.inspection.render_html import class_of, face
 from db1.inspection.walk import PATCH
-from db1.tokens.image import PATCH_SIZE
+from db1.tokens.spec import PATCH_SIZE
 
 WIDTH = 880
 """Of the drawing, in pixels at its own size."""
