@@ -44,6 +44,7 @@ SMALL = (
     (r"--episodes \d+", "--episodes 3"),
     (r"\bepisodes=\d+", "episodes=2"),
     (r"metaworld/[\w-]+", "classic_control/Acrobot-v1"),  # seconds instead of minutes
+    (r"(db1_tiny .*)babyai/\w+", r"\1tsp/uniform20"),  # a step of 20 tokens instead of 200
     (r"finetune-\S+-5-episodes", "finetune-Acrobot-v1-2-episodes"),
     (r"runs/(NAME|a|big)\b", "runs/db1_tiny"),
     (r"runs/(b|small)/evaluation", "runs/db1_tiny/retrieval"),
@@ -55,6 +56,7 @@ SMALL = (
     (r"--memory-length \d\d+", "--memory-length 96"),
     (r"adaptive\.period=\d+", "adaptive.period=4"),
     (r"^(db1 collect .*)$", r"\1 --reference-episodes 2"),
+    (r"^(db1 eval runs/finetune.*)$", r"\1 --max-steps 20"),
     (r"^(db1 eval .*)$", r"\1 --episodes 2 --workers 0"),
     (r"^(db1 train configs/finetune.*)$", r"\1 training.num_steps=4 training.warmup_steps=1"),
     (r"^(db1 generate .*)$", r"\1 --max-tokens 8"),
@@ -79,7 +81,6 @@ data:
   tasks:
     classic_control/CartPole-v1: {episodes: 4}
     tsp/uniform20: {episodes: 4}
-    babyai/GoToRedBallGrey: {episodes: 4}
   text:
     psalm: {source: my_corpus.jsonl}
   pairs:
