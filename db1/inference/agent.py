@@ -49,7 +49,8 @@ class Agent:
         prompt_part: `start` or `end` of the demonstration.
         prompt_strategy: `moving`: the memory slides over the prompt and leaves it behind; `fixed`:
             the prompt stays in front of what is remembered.
-        greedy: Take the best action; else sample.
+        greedy: Take the best action, as the model's `continuous_choice` and `discrete_choice`
+            understand it; else sample.
         temperature: Of sampling.
         seed: Of sampling, with the episode's seed.
         keep_probabilities: Fill `last_probabilities`, for people who watch.
@@ -99,6 +100,8 @@ class Agent:
         self._device = next(model.parameters()).device
         is_continuous = codec.spec.action.kind == "continuous"
         median = is_continuous and model.config.continuous_choice == "median"
+        if not is_continuous and model.config.discrete_choice == "sampled":
+            greedy = False
         self._decode = DecodeConfig(greedy=greedy, median=median, temperature=temperature)
         self._seed = seed
         num_tokens = memory_length if prompt_tokens is None else prompt_tokens

@@ -17,6 +17,7 @@ _CHOICES = {
     "attention": ("auto", "reference", "sdpa", "blocked", "fused"),
     "bin_init": ("normal", "smooth"),
     "continuous_choice": ("best", "median"),
+    "discrete_choice": ("best", "sampled"),
     "stochastic_depth_rule": ("constant", "linear"),
     "pixels": ("standardized", "scaled"),
 }
@@ -66,6 +67,9 @@ class ModelConfig(Checked):
         continuous_choice: What acting takes for the best value of a continuous action: `best`, the
             most likely bin (Gato, DB1), or `median`, the bin with half of the probability on either
             side. A model that is not sure often has its likeliest bin at an end of the range.
+        discrete_choice: What acting takes for the best value of a discrete action: `best`, the most
+            likely one (Gato, DB1), or `sampled`, one drawn by its probability. A model with a short
+            memory that always takes the likeliest step turns on the spot.
         image_channels: Channels of every image.
         pixels: `standardized` by patch and channel (the released model), or `scaled` from 0..255
             to [-1, 1] (Gato), both over sqrt(patch_size). Standardizing hides which of two darker
@@ -111,6 +115,7 @@ class ModelConfig(Checked):
     number_patch: Annotated[int, Range(least=1, most=4_096)] = 1
     number_width: Annotated[int, Range(least=1, most=2**16)] = 32
     continuous_choice: str = "best"
+    discrete_choice: str = "best"
     image_channels: Annotated[int, Range(least=1, most=4_096)] = 3
     pixels: str = "standardized"
     num_image_positions: Annotated[int, Range(least=1, most=2**24)] = 128

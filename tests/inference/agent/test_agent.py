@@ -165,6 +165,22 @@ def test_action_mask_and_images(make_model: Callable, vocabulary: Vocabulary) ->
         np.testing.assert_allclose(trace.scores[0][1], trace.scores[1][0], atol=1e-9)
 
 
+def test_a_model_that_samples_discrete_actions_and_no_others(
+    make_model: Callable, codec: StepCodec, task: str
+) -> None:
+    observation, _ = make_env(task).reset(seed=5)
+    is_discrete = codec.spec.action.kind == "discrete"
+
+    def played(choice: str, greedy: bool) -> list[object]:
+        model = make_model(discrete_choice=choice)
+        agent = Agent(model, codec, memory_length=0, batch_size=1, greedy=greedy, seed=3)
+        agent.reset(np.ones(1, bool))
+        return [np.asarray(agent.act([observation])[0]).tolist() for _ in range(64)]
+
+    assert played("sampled", True) == played("best", not is_discrete)
+    assert (played("sampled", True) != played("best", True)) == is_discrete
+
+
 def test_probabilities_for_people_who_watch(
     make_model: Callable, codec: StepCodec, task: str
 ) -> None:
