@@ -107,11 +107,44 @@ def _model(name: str, results: Mapping[str, Any]) -> Iterator[str]:
     yield table(head, rows)
     for control, found in controls.items():
         better = found["compared"]
-        yield (
-            f"Against {control} the model is better on {better['model']} tasks, worse on "
-            f"{better['control']}, and {better['neither']} are undecided.\n"
+        ahead, back = _ahead(results["tasks"], found["tasks"])
+        counts = f"the model's mean is higher on {ahead} tasks and lower on {back}"
+        tested = (
+            f"tested task by task, and corrected for their number, it is better on "
+            f"{better['model']} and worse on {better['control']}"
         )
+        if not better["model"] + better["control"]:
+            tested = "so few episodes cannot tell single tasks apart"
+        yield f"Against {control} {counts}; {tested}.\n"
+    yield from _without_largest(results)
     yield from _words(results)
+
+
+def _without_largest(results: Mapping[str, Any]) -> Iterator[str]:
+    """What is left where a single suite has a third of the tasks or more, of at least 100."""
+    summary, controls = results["summary"], results["controls"]
+    suites = summary["by_suite"]
+    largest = max(suites, key=lambda suite: suites[suite]["num_tasks"])
+    rest = summary["num_tasks"] - suites[largest]["num_tasks"]
+    if summary["num_tasks"] < 100 or suites[largest]["num_tasks"] < summary["num_tasks"] / 3:
+        return
+
+    def count(found: Mapping[str, Any]) -> int:
+        return found["num_at_least_50"] - found["by_suite"][largest]["num_at_least_50"]
+
+    others = ", ".join(f"{name} {count(found['summary'])}" for name, found in controls.items())
+    size = suites[largest]["num_tasks"]
+    yield (
+        f"Without {largest}, which has {size} of the tasks: {count(summary)} of {rest} at or above "
+        f"50 % of expert ({others}).\n"
+    )
+
+
+def _ahead(own: Mapping[str, Any], others: Mapping[str, Any]) -> tuple[int, int]:
+    """Number of tasks on which the model's mean score is higher, and lower."""
+    pairs = [(own[t]["normalised"], others[t]["normalised"]) for t in own if t in others]
+    known = [(mine, theirs) for mine, theirs in pairs if None not in (mine, theirs)]
+    return sum(a > b for a, b in known), sum(a < b for a, b in known)
 
 
 def _suite_row(suite: str, results: Mapping[str, Any]) -> list[str]:

@@ -65,10 +65,28 @@ def test_a_block_has_the_model_beside_its_controls(figures) -> None:
     assert "| mean score | tasks | model | retrieval |" in text
     assert "| toy | 1 | 75.0 % | 75.0 % |" in text and "| **all** | 1 | 75.0 % | 25.0 % |" in text
     assert "| 50 % or more |  | 1 of 1 | 0 of 1 |" in text
-    assert "Against retrieval the model is better on 1 tasks" in text
+    assert "Against retrieval the model's mean is higher on 1 tasks and lower on 0; tested" in text
+    assert "it is better on 1 and worse on 0" in text and "Without" not in text
     assert "| held-out text, perplexity | 50.0 | 400.0 (unigram model) |" in text
     assert "60.0 % (blind)" in text
     assert figures.renewed(text, known) == text
+
+
+def test_the_count_without_the_largest_suite(figures) -> None:
+    many = _results()
+    group = many["summary"]["by_suite"]["toy"]
+    suites = {
+        "toy": group | {"num_tasks": 30, "num_at_least_50": 20},
+        "maps": group | {"num_tasks": 90, "num_at_least_50": 85},
+    }
+    many["summary"] |= {"num_tasks": 120, "num_at_least_50": 105, "by_suite": suites}
+    control = many["controls"]["retrieval"]
+    few = {name: found | {"num_at_least_50": 5} for name, found in suites.items()}
+    control["summary"] = many["summary"] | {"num_at_least_50": 10, "by_suite": few}
+    control["compared"] = {"model": 0, "control": 0, "neither": 1}
+    text = figures.headlines({"base": figures.slim(many)})
+    assert "Without maps, which has 90 of the tasks: 20 of 30 at or above 50 %" in text
+    assert "(retrieval 5)" in text and "so few episodes cannot tell single tasks apart" in text
 
 
 def test_a_block_without_results_stays(figures) -> None:
