@@ -7,6 +7,7 @@ import io
 import itertools
 import re
 import tokenize
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,3 +151,12 @@ def test_a_long_function_is_found() -> None:
     tree = ast.parse('def f():\n    """Long\n    docstring."""\n    a = 1\n    return a')
     assert list(_long_functions(tree, 2)) == [(1, "f: 3 lines")]
     assert list(_long_functions(tree, 3)) == []
+
+
+def test_no_room_has_more_than_a_tenth_of_the_lines() -> None:
+    lines = Counter[str]()
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).parts
+        lines[parts[0] if len(parts) > 1 else "base"] += path.read_text().count("\n")
+    room, most = lines.most_common(1)[0]
+    assert most <= lines.total() / 10, f"{room}/ has {most} of {lines.total()} lines"

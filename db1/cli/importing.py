@@ -131,7 +131,7 @@ def export_minari_(
 
     Example: db1 export minari data/mujoco/Hopper-v5 minari/hopper --dataset-id mine/hopper-v0
     """
-    from db1.importers.minari_export import export_minari
+    from db1.exporters.minari import export_minari
 
     console = Console()
     with task_bars(console) as report:
@@ -164,7 +164,7 @@ def export_lerobot_(
 
     Example: db1 export lerobot data/metaworld/reach-v3 lerobot/reach --fps 80
     """
-    from db1.importers.lerobot_export import export_lerobot
+    from db1.exporters.lerobot import export_lerobot
 
     console = Console()
     with task_bars(console) as report:

@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 
 from db1.errors import ConfigError, DataError, check_one_of, nearest
+from db1.formats.fields import MAX_DISCRETE, SourceField, infer_field
+from db1.formats.hdf5 import array_of, check_lengths, open_hdf5, read_rows, readable, value_range
 from db1.importers.episode_import import import_episodes
 from db1.importers.episode_source import (
     EpisodeOptions,
@@ -34,9 +36,7 @@ from db1.importers.episode_source import (
     SourceEpisode,
     action_field,
 )
-from db1.importers.fields import MAX_DISCRETE, SourceField, infer_field
 from db1.importers.fingerprint import fingerprint
-from db1.importers.hdf5 import array_of, check_lengths, open_hdf5, read_rows, readable, value_range
 from db1.importers.registry import IMPORTERS, ImportContext, ImportKind, ImportSummary, option
 from db1.json_shape import parse_json
 from db1.ranges import Count

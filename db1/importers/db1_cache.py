@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from db1.errors import DataError
+from db1.formats.fields import MAX_DISCRETE, BadEpisode, SourceField, infer_field
 from db1.importers.episode_import import import_episodes
 from db1.importers.episode_source import (
     EpisodeOptions,
@@ -31,7 +32,6 @@ from db1.importers.episode_source import (
     action_field,
     reward_array,
 )
-from db1.importers.fields import MAX_DISCRETE, BadEpisode, SourceField, infer_field
 from db1.importers.fingerprint import fingerprint
 from db1.importers.registry import IMPORTERS, ImportContext, ImportKind, ImportSummary
 

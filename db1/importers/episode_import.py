@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from db1.errors import ConfigError, DataError
+from db1.formats.fields import BadEpisode, SourceField, convert, convert_actions
+from db1.formats.pictures import GREY
 from db1.importers.episode_source import EpisodeOptions, EpisodeSource, SourceEpisode, reward_array
-from db1.importers.fields import BadEpisode, SourceField, convert, convert_actions
 from db1.importers.fitting import Fitting, fit
 from db1.importers.new_store import store_or_nothing
-from db1.importers.pictures import GREY
 from db1.importers.registry import ImportContext, ImportSummary
 from db1.importers.returns import ReturnFilter, return_filter
 from db1.store.episodes import EpisodeStore, EpisodeWriter, StoreHeader

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import numpy as np
 
 from db1.errors import ConfigError, DataError, check_one_of
-from db1.importers.fields import BadEpisode, SourceField
-from db1.importers.pictures import CHANNELS, FRAMES
+from db1.formats.fields import BadEpisode, SourceField
+from db1.formats.pictures import CHANNELS, FRAMES
 from db1.importers.registry import option
 from db1.ranges import Checked, Count, NonNegative, Range
 from db1.store.frames import IMAGE_FORMATS, RAW

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from db1.errors import ConfigError, DataError
-from db1.importers.fields import BadEpisode, SourceField, is_same_shape
+from db1.formats.fields import BadEpisode, SourceField, is_same_shape
 from db1.tokens.spec import KINDS, FieldSpec, StepSpec
 
 

@@ -31,6 +31,10 @@ from typing import Any
 import numpy as np
 
 from db1.errors import ConfigError, DataError, MissingExtra
+from db1.formats.fields import MAX_DISCRETE, BadEpisode, SourceField, infer_field
+from db1.formats.parquet import ParquetRows, dense, find_parquet, innermost
+from db1.formats.picture_bytes import decode_all
+from db1.formats.pictures import FRAMES
 from db1.importers.episode_import import import_episodes
 from db1.importers.episode_source import (
     EpisodeOptions,
@@ -39,12 +43,8 @@ from db1.importers.episode_source import (
     SourceEpisode,
     action_field,
 )
-from db1.importers.fields import MAX_DISCRETE, BadEpisode, SourceField, infer_field
 from db1.importers.fingerprint import fingerprint
 from db1.importers.jat_tasks import ACTION_BOUND, jat_task_id
-from db1.importers.parquet import ParquetRows, dense, find_parquet, innermost
-from db1.importers.picture_bytes import decode_all
-from db1.importers.pictures import FRAMES
 from db1.importers.registry import IMPORTERS, ImportContext, ImportKind, ImportSummary, option
 
 logger = logging.getLogger(__name__)

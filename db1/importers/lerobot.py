@@ -27,6 +27,10 @@ from typing import Any
 import numpy as np
 
 from db1.errors import ConfigError, DataError, nearest
+from db1.formats.fields import MAX_DISCRETE, BadEpisode, SourceField, image_field, infer_field
+from db1.formats.parquet import RowCursor, shaped
+from db1.formats.picture_bytes import decode_all
+from db1.formats.video import VideoReader
 from db1.importers.episode_import import import_episodes
 from db1.importers.episode_source import (
     EpisodeOptions,
@@ -35,13 +39,9 @@ from db1.importers.episode_source import (
     SourceEpisode,
     action_field,
 )
-from db1.importers.fields import MAX_DISCRETE, BadEpisode, SourceField, image_field, infer_field
 from db1.importers.fingerprint import fingerprint
 from db1.importers.lerobot_layout import EpisodeEntry, Layout, open_folder
-from db1.importers.parquet import RowCursor, shaped
-from db1.importers.picture_bytes import decode_all
 from db1.importers.registry import IMPORTERS, ImportContext, ImportKind, ImportSummary, option
-from db1.importers.video import VideoReader
 from db1.ranges import Positive
 
 ACTION = "action"

@@ -25,6 +25,9 @@ import numpy as np
 from PIL import Image
 
 from db1.errors import DataError, MissingExtra
+from db1.formats.fields import BadEpisode, SourceField
+from db1.formats.hdf5 import open_hdf5, read_rows, readable
+from db1.formats.spaces import action_of, flatten_observation, observation_fields, parse_space
 from db1.importers.episode_import import import_episodes
 from db1.importers.episode_source import (
     EpisodeOptions,
@@ -33,11 +36,8 @@ from db1.importers.episode_source import (
     SourceEpisode,
     action_field,
 )
-from db1.importers.fields import BadEpisode, SourceField
 from db1.importers.fingerprint import fingerprint
-from db1.importers.hdf5 import open_hdf5, read_rows, readable
 from db1.importers.registry import IMPORTERS, ImportContext, ImportKind, ImportSummary
-from db1.importers.spaces import action_of, flatten_observation, observation_fields, parse_space
 from db1.json_shape import parse_json
 
 FINAL_KEY = "final_observation"

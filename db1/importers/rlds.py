@@ -30,6 +30,9 @@ from typing import Any
 import numpy as np
 
 from db1.errors import ConfigError, DataError, check_one_of
+from db1.formats.fields import MAX_DISCRETE, BadEpisode, SourceField, image_field, infer_field
+from db1.formats.rlds_features import FILE, Feature, read_features
+from db1.formats.tfrecord import Values, parse_example, read_record, record_offsets
 from db1.importers.episode_import import import_episodes
 from db1.importers.episode_source import (
     EpisodeOptions,
@@ -38,7 +41,6 @@ from db1.importers.episode_source import (
     SourceEpisode,
     action_field,
 )
-from db1.importers.fields import MAX_DISCRETE, BadEpisode, SourceField, image_field, infer_field
 from db1.importers.fingerprint import listing_fingerprint
 from db1.importers.registry import (
     IMPORTERS,
@@ -47,8 +49,6 @@ from db1.importers.registry import (
     ImportSummary,
     option,
 )
-from db1.importers.rlds_features import FILE, Feature, read_features
-from db1.importers.tfrecord import Values, parse_example, read_record, record_offsets
 
 OBSERVATION, ACTION, REWARD = "steps/observation", "steps/action", "steps/reward"
 IS_TERMINAL = "steps/is_terminal"

@@ -28,6 +28,8 @@ from typing import NamedTuple
 import numpy as np
 
 from db1.errors import ConfigError, DataError, nearest
+from db1.formats.fields import MAX_DISCRETE, BadEpisode, SourceField, infer_field
+from db1.formats.tensordict_file import TensorFile
 from db1.importers.episode_import import import_episodes
 from db1.importers.episode_source import (
     EpisodeOptions,
@@ -36,11 +38,9 @@ from db1.importers.episode_source import (
     SourceEpisode,
     action_field,
 )
-from db1.importers.fields import MAX_DISCRETE, BadEpisode, SourceField, infer_field
 from db1.importers.fingerprint import listing_fingerprint
 from db1.importers.registry import IMPORTERS, ImportContext, ImportKind, ImportSummary, option
 from db1.importers.tdmpc2_tasks import TASKS
-from db1.importers.tensordict_file import TensorFile
 from db1.importers.trajectory_files import natural
 from db1.ranges import Count
 from db1.tokens.spec import StepSpec

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from db1.errors import ConfigError, DataError, check_one_of
+from db1.formats.fields import MAX_DISCRETE, BadEpisode, SourceField, infer_field
 from db1.importers.episode_import import import_episodes
 from db1.importers.episode_source import (
     EpisodeOptions,
@@ -30,7 +31,6 @@ from db1.importers.episode_source import (
     action_field,
     reward_array,
 )
-from db1.importers.fields import MAX_DISCRETE, BadEpisode, SourceField, infer_field
 from db1.importers.fingerprint import listing_fingerprint
 from db1.importers.registry import IMPORTERS, ImportContext, ImportKind, ImportSummary, option
 from db1.importers.trajectory_files import ROOT, TrajectoryFile, natural, open_trajectories

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from db1.errors import DataError
-from db1.importers.fields import BadEpisode
-from db1.importers.hdf5 import array_of, open_hdf5, read_rows
-from db1.importers.parquet import RowCursor, dense
-from db1.importers.picture_bytes import decode_all
-from db1.importers.plain_pickle import load_plain
+from db1.formats.fields import BadEpisode
+from db1.formats.hdf5 import array_of, open_hdf5, read_rows
+from db1.formats.parquet import RowCursor, dense
+from db1.formats.picture_bytes import decode_all
+from db1.formats.plain_pickle import load_plain
 
 ROOT = ""
 _MAX_HEADER = 1 << 16

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from db1.errors import DataError
+from db1.formats.json_stream import json_elements
 from db1.importers.fingerprint import fingerprint
-from db1.importers.json_stream import json_elements
 from db1.importers.pair_import import import_pairs
 from db1.importers.pair_source import (
     PairOptions,

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from db1.errors import Db1Error
 from db1.failures import describe
+from db1.processes.ending import run_program
 from db1.runtime import current_rank, keep_freed_memory, setup_logging
-from db1.training.faults.ending import run_program
 
 EXIT_BAD_INPUT = 2
 

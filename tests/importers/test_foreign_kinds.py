@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from db1.errors import DataError, Db1Error
+from db1.exporters.minari import export_minari
 from db1.importers import IMPORTERS, ImportContext
-from db1.importers.minari_export import export_minari
 from db1.store.document_writer import DocumentWriter
 from db1.store.documents import DocumentStore
 from db1.store.episodes import EpisodeStore

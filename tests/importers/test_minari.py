@@ -11,9 +11,9 @@ import pytest
 from foreign_episodes import Raw, numbers, rewrite_json, write_minari
 
 from db1.errors import DataError
+from db1.exporters.minari import export_minari
 from db1.importers import ImportContext, ImportSummary
 from db1.importers.minari import MinariOptions, find_dataset, import_minari
-from db1.importers.minari_export import export_minari
 from db1.store.episodes import EpisodeStore, EpisodeWriter, StoreHeader
 from db1.tokens.spec import Episode, FieldSpec, StepSpec
 

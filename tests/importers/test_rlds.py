@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from db1.errors import ConfigError, DataError, Db1Error
+from db1.formats.fields import BadEpisode
+from db1.formats.tfrecord import parse_example, read_record, record_offsets
 from db1.importers import ImportContext, ImportSummary
-from db1.importers.fields import BadEpisode
 from db1.importers.rlds import RldsOptions, import_rlds
-from db1.importers.tfrecord import parse_example, read_record, record_offsets
 from db1.store.episodes import EpisodeStore
 from db1.tokens.spec import FieldSpec
 

@@ -27,10 +27,10 @@ from db1.config import save_yaml, to_dict
 from db1.errors import DataError
 from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
+from db1.processes.ending import run_program
 from db1.runtime import setup_logging
 from db1.sequence.segment import NO_LOCAL_POSITION, TokenSegment
 from db1.training.config import TrainingConfig
-from db1.training.faults.ending import run_program
 from db1.training.loop import Trainer, TrainingResult
 
 VOCABULARY = 61

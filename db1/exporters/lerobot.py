@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 
 from db1.errors import DataError, MissingExtra
+from db1.exporters.lerobot_columns import FieldStatistics, list_column, png_pictures
 from db1.failures import writing
-from db1.importers.lerobot_columns import FieldStatistics, list_column, png_pictures
 from db1.importers.registry import Progress, no_progress
 from db1.store.episodes import EpisodeStore
 from db1.store.instructions import read_instruction

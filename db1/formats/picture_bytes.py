@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from db1.importers.fields import BadEpisode
+from db1.formats.fields import BadEpisode
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from db1.errors import DataError
-from db1.importers.pictures import MIN_IMAGE_SIDE, Picture, convert_pictures
+from db1.formats.pictures import MIN_IMAGE_SIDE, Picture, convert_pictures
 from db1.tokens.spec import FieldSpec
 
 MAX_DISCRETE = 1_024

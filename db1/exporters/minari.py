@@ -18,11 +18,9 @@ from typing import Any
 import numpy as np
 
 from db1.errors import DataError, MissingExtra
-from db1.importers.fields import SourceField, restore_actions
-from db1.importers.minari import FINAL_KEY
-from db1.importers.pictures import restore_pictures
-from db1.importers.registry import Progress, no_progress
-from db1.importers.spaces import (
+from db1.formats.fields import SourceField, restore_actions
+from db1.formats.pictures import restore_pictures
+from db1.formats.spaces import (
     Space,
     action_of,
     nest_observation,
@@ -30,6 +28,8 @@ from db1.importers.spaces import (
     parse_space,
     space_of_spec,
 )
+from db1.importers.minari import FINAL_KEY
+from db1.importers.registry import Progress, no_progress
 from db1.store.episodes import EpisodeStore
 from db1.tokens.spec import Episode, StepSpec
 

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from db1.errors import DataError
-from db1.importers.fields import MAX_DISCRETE, SourceField, image_field, is_picture
+from db1.formats.fields import MAX_DISCRETE, SourceField, image_field, is_picture
 from db1.json_shape import parse_json
 from db1.tokens.spec import FieldSpec, StepSpec
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from db1.errors import DataError, MissingExtra
-from db1.importers.fields import BadEpisode
+from db1.formats.fields import BadEpisode
 
 _HEADER = struct.Struct("<QI")
 _MASK = 0xA282EAD8

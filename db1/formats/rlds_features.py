@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from db1.errors import DataError
-from db1.importers.fields import BadEpisode
-from db1.importers.picture_bytes import decode_all
-from db1.importers.tfrecord import Values
+from db1.formats.fields import BadEpisode
+from db1.formats.picture_bytes import decode_all
+from db1.formats.tfrecord import Values
 from db1.json_shape import parse_json
 
 FILE = "features.json"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from db1.importers.fields import BadEpisode
+from db1.formats.fields import BadEpisode
 
 _CORE = ("numpy.core", "numpy._core")
 _ARRAY_MAKERS = {"_reconstruct", "scalar", "_frombuffer"}

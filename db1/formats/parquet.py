@@ -10,7 +10,7 @@ import numpy as np
 
 from db1.errors import DataError, MissingExtra
 from db1.failures import one_line
-from db1.importers.fields import BadEpisode
+from db1.formats.fields import BadEpisode
 
 _BUFFER = 1 << 20
 _BATCH_ROWS = 256

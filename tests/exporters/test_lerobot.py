@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from db1.errors import DataError
+from db1.exporters.lerobot import export_lerobot
 from db1.importers import ImportContext
 from db1.importers.lerobot import LerobotOptions, import_lerobot
-from db1.importers.lerobot_export import export_lerobot
 from db1.store.episodes import EpisodeStore, EpisodeWriter, StoreHeader
 from db1.tokens.spec import Episode, FieldSpec, StepSpec
 
@@ -126,7 +126,7 @@ def test_task_texts_are_the_index_that_pandas_reads(tmp_path: Path) -> None:
 
 def test_is_laid_out_as_lerobot_lays_it_out(tmp_path: Path) -> None:
     """The set that lerobot 0.4.4 wrote goes through a store and is compared with itself."""
-    with zipfile.ZipFile(Path(__file__).with_name("lerobot_sets.zip")) as file:
+    with zipfile.ZipFile(Path(__file__).parents[1] / "importers" / "lerobot_sets.zip") as file:
         file.extractall(tmp_path / "sets")
     theirs, ours = tmp_path / "sets/v3_image", tmp_path / "ours"
     imported(theirs, tmp_path / "store")

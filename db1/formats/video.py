@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from db1.errors import DataError, MissingExtra
-from db1.importers.fields import BadEpisode
+from db1.formats.fields import BadEpisode
 
 _SEEK_SECONDS = 5.0
 """A jump ahead by more than this goes to the nearest key frame instead of decoding up to it."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from db1.errors import DataError
-from db1.importers import json_stream
-from db1.importers.json_stream import json_elements
+from db1.formats import json_stream
+from db1.formats.json_stream import json_elements
 
 CONTENT = {
     "info": {"year": 2014, "notes": ["[", "{"]},

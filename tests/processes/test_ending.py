@@ -6,7 +6,7 @@ import sys
 ENDING = """
 import atexit, sys, threading, time, weakref
 import torch, torch.distributed as distributed
-from db1.training.faults.ending import run_program
+from db1.processes.ending import run_program
 
 def main():
     global group

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from db1.errors import DataError
-from db1.importers.fields import (
+from db1.formats.fields import (
     BadEpisode,
     SourceField,
     convert,
@@ -16,7 +16,7 @@ from db1.importers.fields import (
     is_picture,
     restore_actions,
 )
-from db1.importers.pictures import Picture, convert_pictures, restore_pictures
+from db1.formats.pictures import Picture, convert_pictures, restore_pictures
 from db1.importers.returns import ReturnFilter, windowed_maximum
 
 

@@ -1,0 +1,1 @@
+"""Writers of data sets in formats of others."""
