@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 
 from db1.errors import DataError
-from db1.json_shape import parse_json
+from db1.json_shape import parse_json, unseal
+from db1.store.header import changed
 
 MAGIC = b"MMIDIDX\0\0"
 IDX_VERSION = 1
@@ -129,9 +130,12 @@ def read_sidecar(file: Path, fingerprint: str | None) -> dict[str, Any]:
         raise DataError(f"{file}: not a sidecar of documents (format {FORMAT!r} expected)")
     if sidecar.get("version") != VERSION:
         raise DataError(f"{file}: version {sidecar.get('version')!r}, expected {VERSION}")
+    sidecar, is_whole = unseal(sidecar)
     if fingerprint is not None and sidecar.get("tokenizer") != fingerprint:
         raise DataError(
             f"{file}: the documents were made with tokenizer {sidecar.get('tokenizer')}, this run "
             f"uses {fingerprint}; use that tokenizer, or tokenise the text again"
         )
+    if not is_whole:
+        raise changed(file)
     return sidecar

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from db1.errors import DataError
+from db1.json_shape import seal
 from db1.store.document_layout import (
     FORMAT,
     HEAD,
@@ -111,7 +112,8 @@ class DocumentWriter:
                 file.write(index)
                 _sync_and_close(file)
             checksums = self._checksums.to_dict() | {"idx": zlib.crc32(index)}
-            sidecar = json.dumps(self._sidecar | {"checksums": checksums}, indent=2) + "\n"
+            sealed = seal(self._sidecar | {"checksums": checksums})
+            sidecar = json.dumps(sealed, indent=2) + "\n"
             self._temporary("json").write_text(sidecar, encoding="utf-8")
             for suffix in ("bin", "json", "idx"):
                 os.replace(self._temporary(suffix), f"{self.prefix}.{suffix}")

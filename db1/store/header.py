@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 from db1.errors import DataError
 from db1.files import atomic_write_text
-from db1.json_shape import check_shape, parse_json
+from db1.json_shape import check_shape, parse_json, seal, unseal
 
 HEADER_FILE = "header.json"
 
@@ -68,7 +68,7 @@ def read_content(
         missing: What is said where there is no header.
 
     Raises:
-        DataError: Not a store, another format, or a newer version.
+        DataError: Not a store, another format, a newer version, or changed since.
     """
     file = path / HEADER_FILE
     try:
@@ -85,8 +85,19 @@ def read_content(
         raise DataError(
             f"{file}: version {version!r}, this db1 reads 1..{newest}; install a newer db1"
         )
+    content, is_whole = unseal(content)
     check_shape(content, shape, file)
+    if not is_whole:
+        raise changed(file)
     return content
+
+
+def changed(file: Path) -> DataError:
+    """The error of a JSON file of a store that differs from its checksum."""
+    return DataError(
+        f"{file}: differs from its checksum, so it was changed after it was written; put the "
+        "original back, or remove `checksum` from it to take it as it is"
+    )
 
 
 def broken(path: Path, error: Exception) -> DataError:
@@ -96,7 +107,7 @@ def broken(path: Path, error: Exception) -> DataError:
 
 def write_header(path: Path, header: Header) -> None:
     """Makes the folder and its header.json, in one move: it is never seen half-written."""
-    content = json.dumps(header.to_dict(), indent=2) + "\n"
+    content = json.dumps(seal(header.to_dict()), indent=2) + "\n"
     path.mkdir(parents=True, exist_ok=True)
     atomic_write_text(path / HEADER_FILE, content)
 

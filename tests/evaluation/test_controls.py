@@ -95,4 +95,4 @@ def test_bad_names_and_senseless_controls(run_folder: Path, caplog) -> None:
     silent = EvaluationConfig(episodes=1, prompt=False)
     with caplog.at_level(logging.WARNING):
         assert plan_controls(run_folder, silent, ("no-prompt", "random")) == ("random",)
-    assert "control no-prompt: the evaluation is played that way itself" in caplog.text
+    assert "control no-prompt: the evaluation itself is played that way" in caplog.text

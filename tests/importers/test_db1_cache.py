@@ -97,7 +97,9 @@ class Mark:
 def test_nothing_is_unpickled(cache: Path, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     np.save(cache / "actions/0.npy", np.array([Mark(mark)] * 5, dtype=object), allow_pickle=True)
-    with pytest.raises(DataError, match="actions/0.npy: no plain NumPy array.* unpickles nothing"):
+    with pytest.raises(
+        DataError, match="actions/0.npy: not a plain NumPy array.* unpickles nothing"
+    ):
         imported(cache, tmp_path / "out")
     (cache / "actions/0.npy").write_bytes(pickle.dumps(Mark(mark)))
     with pytest.raises(DataError, match="unpickles nothing"):

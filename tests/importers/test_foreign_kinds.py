@@ -315,6 +315,6 @@ def test_a_tokenizer_whose_expression_gives_up(capfd: pytest.CaptureFixture[str]
         "invert": False,
     }
     tokenizer = TextTokenizer(json.dumps(content), where="their/tokenizer.json")
-    with pytest.raises(DataError, match=r"their/tokenizer.json: the tokenizer gives up"):
+    with pytest.raises(DataError, match=r"their/tokenizer.json: the tokenizer fails"):
         tokenizer.encode("a" * 60 + "b")
     assert capfd.readouterr().err == ""

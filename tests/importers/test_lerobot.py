@@ -157,7 +157,7 @@ VIDEO_V3 = "videos/observation.images.top/chunk-000/file-000.mp4"
         ),
         ("v3_image", lambda f: (f / "meta/tasks.parquet").unlink(), "tasks.parquet: no such file"),
         ("v3_image", lambda f: cut(f / "meta/episodes/chunk-000/file-000.parquet"), "truncated"),
-        ("v21_image", lambda f: cut(f / "meta/info.json"), "info.json: no readable JSON"),
+        ("v21_image", lambda f: cut(f / "meta/info.json"), "info.json: not readable as JSON"),
         (
             "v21_image",
             lambda f: rewrite(f / "meta/info.json", codebase_version="v1.6"),

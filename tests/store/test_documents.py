@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from db1.errors import DataError
+from db1.json_shape import unseal
 from db1.store.document_layout import token_dtype
 from db1.store.document_writer import DocumentWriter
 from db1.store.documents import DocumentStore
@@ -38,8 +39,8 @@ def test_bytes_of_the_worked_example(tmp_path: Path) -> None:
     expected += struct.pack("<4q", 0, 2, 4, 5)
     assert (tmp_path / "d.idx").read_bytes() == expected
     assert (tmp_path / "d.bin").read_bytes() == struct.pack("<11H", *range(1, 12))
-    sidecar = json.loads((tmp_path / "d.json").read_text())
-    assert sidecar.pop("checksums") == {
+    sidecar, is_whole = unseal(json.loads((tmp_path / "d.json").read_text()))
+    assert is_whole and sidecar.pop("checksums") == {
         "block_bytes": 1 << 20,
         "bin": [zlib.crc32((tmp_path / "d.bin").read_bytes())],
         "idx": zlib.crc32((tmp_path / "d.idx").read_bytes()),
@@ -243,3 +244,15 @@ def test_we_read_megatrons(tmp_path: Path, indexed_dataset: object, dtype: type)
     for suffix in ("bin", "idx"):
         assert (tmp_path / f"t.{suffix}").read_bytes() == (tmp_path / f"d.{suffix}").read_bytes()
     assert DocumentStore(tmp_path / "t").document(1).tolist() == [6, 7, 8, 9, 10, 11]
+
+
+def test_a_changed_sidecar_is_told(tmp_path: Path) -> None:
+    prefix = write(tmp_path / "d")
+    file = tmp_path / "d.json"
+    sidecar = json.loads(file.read_text())
+    file.write_text(json.dumps(sidecar | {"source": "elsewhere"}))
+    with pytest.raises(DataError, match=r"d.json: differs from its checksum, so it was changed"):
+        DocumentStore(prefix)
+    del sidecar["checksum"]  # as an older db1 wrote it
+    file.write_text(json.dumps(sidecar))
+    assert DocumentStore(prefix).num_documents == 3

@@ -95,4 +95,4 @@ def test_one_that_was_asked_for_is_an_error(
 
 def test_an_option_without_a_place_is_an_error(tmp_path: Path) -> None:
     outcome = db1("tasks", "--plugin", cwd=tmp_path)
-    assert outcome.returncode == 2 and "--plugin: expected" in outcome.stderr
+    assert outcome.returncode == 2 and "--plugin: got nothing, expected" in outcome.stderr

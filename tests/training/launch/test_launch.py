@@ -44,7 +44,7 @@ def test_hostfile(tmp_path):
         ("a slots=1\nb\n", r"line 2: got 'b', expected `HOST slots=PROCESSES`"),
         ("a slots=two\n", "line 1: got 'a slots=two'"),
         ("a slots=0\n", "line 1: got slots=0"),
-        ("a slots=1\na slots=2\n", "line 2: host 'a' comes twice"),
+        ("a slots=1\na slots=2\n", "line 2: host 'a' is listed twice"),
         ("a slots=1 b slots=1\n", "line 1: got"),
     ],
 )
