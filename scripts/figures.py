@@ -41,7 +41,7 @@ BLOCK = re.compile(
 
 
 def slim(results: Mapping[str, Any]) -> dict[str, Any]:
-    """What the tables need of results.json; small enough to be kept beside the pages."""
+    """The part of results.json that the tables need; small enough to be kept beside the pages."""
     return {
         "tasks": {name: _entry(entry) for name, entry in results["tasks"].items()},
         "summary": _summary(results["summary"]),
@@ -121,7 +121,7 @@ def _model(name: str, results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _without_largest(results: Mapping[str, Any]) -> Iterator[str]:
-    """What is left where a single suite has a third of the tasks or more, of at least 100."""
+    """Counts of the other tasks where one suite has a third or more of at least 100."""
     summary, controls = results["summary"], results["controls"]
     suites = summary["by_suite"]
     largest = max(suites, key=lambda suite: suites[suite]["num_tasks"])

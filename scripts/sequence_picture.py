@@ -123,7 +123,7 @@ def demonstrated(env: Any, seed: int) -> Any:
 
 
 def view_of(simulator: Any) -> np.ndarray:
-    """What the agent sees, uint8 (SIDE, SIDE, 3)."""
+    """The agent's view, uint8 (SIDE, SIDE, 3)."""
     view = simulator.get_frame(agent_pov=True, tile_size=TILE)
     edge = (SIDE - view.shape[0]) // 2
     return np.pad(np.asarray(view, np.uint8), ((edge, edge), (edge, edge), (0, 0)))

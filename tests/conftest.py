@@ -129,7 +129,7 @@ class Browser:
         assert self.foreign_requests() == []
 
     def faults_of_access(self) -> list[str]:
-        """What axe-core finds wrong with the page as it is: rule, element, reason."""
+        """Faults that axe-core finds in the page as it is: rule, element, reason."""
         self.script(f"if (!window.axe) {{ {_axe()} }}")
         found = self.driver.execute_async_script(_AUDIT)
         assert "error" not in found, found
@@ -202,7 +202,7 @@ def audit(browser: Browser, request: pytest.FixtureRequest) -> Callable[..., Non
 
 @pytest.fixture(autouse=True)
 def _threads_of_torch() -> Iterator[None]:
-    """What a test sets of torch's threads ends with it: sums depend on their number."""
+    """Ends a test's setting of torch's threads with it: sums depend on their number."""
     torch = sys.modules.get("torch")
     before = torch.get_num_threads() if torch else None
     yield

@@ -86,7 +86,7 @@ def convert(
                 hub.write_card(staging, bundle.config, destination, scores)
             return bundle
         layout = to or ("safetensors" if bundle.kind == "run" else "run")
-        _write_whole(
+        write_whole(
             Path(destination), lambda partial: WRITERS[layout](bundle, partial, kind, progress)
         )
     return bundle
@@ -106,7 +106,7 @@ def _check_arguments(destination: str, to: str | None, dtype: str | None) -> Non
         raise ConfigError(f"{destination}: exists already; name another folder or remove it")
 
 
-def _write_whole(destination: Path, write: Callable[[Path], None]) -> None:
+def write_whole(destination: Path, write: Callable[[Path], None]) -> None:
     """Writes into a folder beside the destination and moves it there when all is done."""
     partial = destination.with_name(destination.name + PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)
@@ -166,6 +166,7 @@ def _write_released(
 
 
 def write_companions(bundle: Bundle, folder: Path) -> None:
+    """Writes tokenizer, specs and instructions, those that there are."""
     if bundle.tokenizer is not None:
         bundle.tokenizer.save(folder / TOKENIZER_FILE)
     (folder / SPECS_FILE).write_text(json.dumps(bundle.specs, indent=1), encoding="utf-8")

@@ -19,8 +19,6 @@ import contextlib
 import io
 import json
 import logging
-import os
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,15 +31,11 @@ from torch import Tensor, nn
 
 from db1 import __version__
 from db1.checkpoint.bundle import Bundle, meta_model
-from db1.checkpoint.convert import write_companions
+from db1.checkpoint.convert import write_companions, write_whole
+from db1.checkpoint.onnx_graphs import DecodeStep, NumberGraph
 from db1.errors import ConfigError, Db1Error, MissingExtra
-from db1.failures import make_folder, writing
-from db1.model.attention_kernels import ATTENTION_KERNELS
-from db1.model.attention_plan import AttentionPlan
-from db1.model.batch import NumberGroup
 from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
-from db1.model.visibility import Visibility
 from db1.tokens.number_patch import NUM_CODES, NUM_LAYOUTS
 from db1.tokens.vocabulary import Vocabulary
 
@@ -51,96 +45,6 @@ TOLERANCE = 1e-3
 """Largest difference from PyTorch, relative to the largest number, with which a graph is kept."""
 
 _CHECKED_ROWS = 3
-
-
-class DecodeStep(nn.Module):
-    """One token of each row behind a memory of M tokens: a function of tensors alone.
-
-    Args:
-        model: The decoder, in evaluation mode.
-        memory_length: M.
-    """
-
-    def __init__(self, model: TransformerXL, memory_length: int) -> None:
-        super().__init__()
-        self.model = model
-        self.memory_length = memory_length
-        with torch.no_grad():
-            self._terms = model.position_terms(memory_length + 1)
-
-    def forward(
-        self,
-        ids: Tensor,
-        local_positions: Tensor,
-        embeddings: Tensor,
-        memory: Tensor,
-        counts: Tensor,
-        front: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Runs one token of each row.
-
-        Args:
-            ids: int64 (B,); below 0 where the token's vector is in `embeddings`.
-            local_positions: int64 (B,), place in the observation; below 0 where there is none.
-            embeddings: (B, D), read where the id is below 0.
-            memory: (L, 2, B, H, M, K), keys and values; the newest token at the right.
-            counts: int64 (B,), tokens that a row remembers, 0..M.
-            front: int64 (B,), how many of a row's first tokens stay when its memory is full.
-
-        Returns:
-            Scores (B, V) of the next token, and memory and counts behind this one.
-        """
-        model, size = self.model, self.memory_length
-        table, places = model.embedding.token, model.embedding.local_position
-        x = torch.where((ids < 0)[:, None], embeddings, table(ids.clamp(min=0)))
-        has_place = (local_positions >= 0)[:, None]
-        x = x + places(local_positions.clamp(min=0)) * has_place
-        visibility = Visibility(
-            num_queries=1,
-            num_keys=size + 1,
-            span=model.config.attention_span,
-            valid_keys=counts + 1,
-            dtype=x.dtype,
-            device=x.device,
-        ).with_additive()
-        plan = AttentionPlan(kernel=ATTENTION_KERNELS["token"], visibility=visibility)
-        grown: list[Tensor] = []
-        x_B1D = x[:, None]
-        for layer, terms, past in zip(model.layers, self._terms, memory, strict=True):
-            x_B1D = layer(x_B1D, terms, model._biases, plan, _appender(past, grown))
-        columns = torch.arange(size)
-        stays = (counts == size)[:, None] & (columns < front[:, None])
-        source = torch.where(stays, columns, columns + 1)[None, :, None, :, None]
-        kept = [
-            pair.gather(3, source.expand(*pair.shape[:3], size, pair.shape[4])) for pair in grown
-        ]
-        return model.logits(x_B1D[:, 0]), torch.stack(kept), (counts + 1).clamp(max=size)
-
-
-class _Numbers(nn.Module):
-    """Number patches by their parts, as graphs have no dataclasses."""
-
-    def __init__(self, encoder: nn.Module) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, values: Tensor, codes: Tensor, layouts: Tensor) -> Tensor:
-        """Embeds patches: values (N, G), codes int32 (N, G), layouts int32 (N,) -> (N, D)."""
-        positions = torch.arange(values.shape[0])
-        return self.encoder(
-            NumberGroup(values=values, codes=codes, layouts=layouts, positions=positions)
-        )
-
-
-def _appender(past: Tensor, grown: list[Tensor]) -> Any:
-    """Puts a layer's remembered keys and values, (2, B, H, M, K), before the new ones."""
-
-    def extend(keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        pair = torch.cat([past, torch.stack([keys, values])], dim=3)
-        grown.append(pair)
-        return pair[0], pair[1]
-
-    return extend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,23 +88,19 @@ def export_onnx(
     _check(config, destination, memory_length, image)
     _check_packages()
     model = _model_of(bundle)
-    partial = destination.with_name(f"{destination.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    make_folder(partial)
-    try:
-        differences = _write_graphs(model, partial, memory_length, image, steps)
-        with writing(partial):
-            if model.config.memory_start == "zeros":
-                np.save(partial / START_FILE, model.zero_memory().numpy())
-            write_companions(bundle, partial)
-            description = _description(model, bundle.vocabulary, memory_length, image)
-            description["largest_difference"] = differences
-            text = json.dumps(description, indent=2) + "\n"
-            (partial / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
-            os.rename(partial, destination)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    differences: dict[str, float] = {}
+
+    def write(folder: Path) -> None:
+        differences.update(_write_graphs(model, folder, memory_length, image, steps))
+        if config.memory_start == "zeros":
+            np.save(folder / START_FILE, model.zero_memory().numpy())
+        write_companions(bundle, folder)
+        description = _description(model, bundle.vocabulary, memory_length, image)
+        description["largest_difference"] = differences
+        text = json.dumps(description, indent=2) + "\n"
+        (folder / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
+
+    write_whole(destination, write)
     num_bytes = sum(file.stat().st_size for file in destination.glob("*.onnx"))
     return Exported(differences=differences, num_bytes=num_bytes)
 
@@ -269,7 +169,9 @@ def _write_graphs(
                 NUM_LAYOUTS, shape[:1], generator=generator, dtype=torch.int32
             ),
         }
-        found[NUMBERS] = _export_and_compare(_Numbers(encoder), parts, folder / NUMBERS, "patches")
+        found[NUMBERS] = _export_and_compare(
+            NumberGraph(encoder), parts, folder / NUMBERS, "patches"
+        )
     if image is not None:
         size = (_CHECKED_ROWS, *image, model.config.image_channels)
         pixels = torch.randint(256, size, generator=generator, dtype=torch.uint8)

@@ -63,7 +63,7 @@ class Case:
         )
 
     def request(self, dtype: torch.dtype, device: str) -> AttentionRequest:
-        """What a kernel is asked."""
+        """The request to a kernel."""
         return AttentionRequest(
             device=torch.device(device),
             dtype=dtype,
