@@ -202,7 +202,7 @@ def _play_without_model(
 ) -> list[EpisodeResult]:
     """The episodes of a policy that needs no model, in the workers where there are any."""
     if config.policy == "retrieval":
-        check_demonstrations(task_id, folder)
+        check_demonstrations(task_id, folder, retrieval=True)
     policy = {
         "name": config.policy,
         "seed": config.seed,

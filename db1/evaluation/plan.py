@@ -19,7 +19,7 @@ from db1.evaluation.references import (
 from db1.evaluation.settings import EvaluationConfig
 from db1.evaluation.task import make_codec
 from db1.inference.load import RunParts
-from db1.rollout.prompts import check_demonstrations
+from db1.rollout.demonstrations import check_demonstrations
 from db1.suites import parse_task_id
 
 logger = logging.getLogger(__name__)
@@ -150,11 +150,12 @@ def _missing_prompts(
     missing: dict[str, str] = {}
     if not config.needs_demonstrations:
         return missing
+    retrieval = config.policy == "retrieval"
     for task in tasks:
         try:
-            check_demonstrations(task, root / task)
+            check_demonstrations(task, root / task, retrieval=retrieval)
         except DataError as error:
-            if not allow or config.policy == "retrieval":
+            if not allow or retrieval:
                 raise
             missing[task] = str(error)
             logger.warning("no prompt: %s", error)

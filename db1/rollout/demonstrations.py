@@ -30,16 +30,28 @@ def learned_episodes(store: EpisodeStore, chosen: Sequence[int] | None) -> np.nd
     return known
 
 
-def check_demonstrations(task_id: str, folder: Path) -> None:
-    """Raises DataError, with what to do, when a task has no demonstration."""
+def check_demonstrations(task_id: str, folder: Path, *, retrieval: bool = False) -> None:
+    """Raises DataError, with what to do, when a task has no demonstration.
+
+    Args:
+        task_id: `suite/task`.
+        folder: Of its store.
+        retrieval: They are to be played, not to be a prompt: nothing goes on without them.
+    """
     if (folder / "header.json").is_file() and EpisodeStore(folder).num_episodes:
         return
     root = folder.parents[len(Path(task_id).parts) - 1]
+    use, without = (
+        "its prompt is one",
+        ("evaluate it without (--allow-missing-prompt), or all tasks without (--no-prompt)"),
+    )
+    if retrieval:
+        use, without = "retrieval plays their actions", "or leave retrieval out"
     released = "; to read the released model's demonstrations, run `db1 import db1-cache`"
     raise DataError(
-        f"{folder}: no demonstrations of {task_id}, and its prompt is one; run "
-        f"`db1 collect {task_id} --out {root}`, evaluate it without (--allow-missing-prompt), or "
-        f"all tasks without (--no-prompt){released if _is_released_cache(root) else ''}"
+        f"{folder}: no demonstrations of {task_id}, and {use}; run "
+        f"`db1 collect {task_id} --out {root}`, {without}"
+        f"{released if _is_released_cache(root) else ''}"
     )
 
 

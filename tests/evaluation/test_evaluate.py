@@ -203,6 +203,9 @@ def test_a_task_without_demonstrations(run_folder: Path, data_root: Path, tmp_pa
     config = replace(QUICK, reference="none")
     with pytest.raises(DataError, match=f"no demonstrations of {ACROBOT}.*--allow-missing-prompt"):
         evaluate(run_folder, config, out=tmp_path / "out", **options)
+    retrieved = replace(config, policy="retrieval", prompt=False)
+    with pytest.raises(DataError, match="retrieval plays their actions.*or leave retrieval out$"):
+        evaluate(run_folder, retrieved, out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
     results = evaluate(
         run_folder,
