@@ -49,6 +49,8 @@ def axis(
     ticks = tuple(tick for tick in every if low - near <= tick <= high + near)
     if is_whole and not is_round:
         ticks = (*(tick for tick in ticks if tick <= high - step / 2), high)
+    if not ticks:  # ends that stay lie between two labels
+        return axis(low, high, 2 * num_ticks, is_round=is_round, is_whole=is_whole)
     return Axis(low=low, high=high, ticks=ticks)
 
 
