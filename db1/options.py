@@ -34,6 +34,8 @@ class Option:
         metavar: What `--help` calls its value; None: the type.
         also: Another name of the option.
         nested: Dataclass whose options follow; the flag says whether there is one at all.
+        writes: Endings of the file that the option names, which is written; other files that are
+            there are not replaced.
     """
 
     help: str
@@ -44,6 +46,7 @@ class Option:
     metavar: str | None = None
     also: str | None = None
     nested: type[Any] | None = None
+    writes: tuple[str, ...] = ()
 
 
 def option(
@@ -56,6 +59,7 @@ def option(
     two_way: bool = False,
     metavar: str | None = None,
     also: str | None = None,
+    writes: tuple[str, ...] = (),
 ) -> Any:
     """Declares a field that is an option.
 
@@ -63,7 +67,7 @@ def option(
         default: Its default; the field's type is one of str, int, float, bool, Path, a list or
             tuple of these, or one of these or None. Numbers have their range in it, see
             `db1.ranges`. A tuple's default takes effect where the option was not typed.
-        help, panel, name, negated, two_way, metavar, also: As of `Option`.
+        help, panel, name, negated, two_way, metavar, also, writes: As of `Option`.
     """
     declared = Option(
         help=help,
@@ -73,6 +77,7 @@ def option(
         two_way=two_way,
         metavar=metavar,
         also=also,
+        writes=writes,
     )
     return field(default=default, metadata={_KEY: declared})
 

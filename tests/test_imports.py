@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "experts": {"suites"},
     "formats": {"tokens", "store"},
     "importers": {"tokens", "store", "formats"},
-    "exporters": {"tokens", "store", "formats", "importers"},
+    "exporters": {"tokens", "store", "formats", "importers", "processes"},
     "index": set(),
     "store": {"tokens"},
     "sequence": {"tokens"},

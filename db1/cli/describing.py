@@ -57,7 +57,7 @@ class CaptionOptions(Checked):
     )
     as_json: bool = option(False, "Print one JSON object per line.", name="json", panel=_OUTPUT)
     results: Path | None = option(
-        None, "Write COCO's result file here (with a store).", panel=_OUTPUT
+        None, "Write COCO's result file here (with a store).", panel=_OUTPUT, writes=(".json",)
     )
     limit: Count | None = option(None, "Use only this many images, evenly spread (with a store).")
     skip_bad: bool = option(False, "Skip broken images and count them.")

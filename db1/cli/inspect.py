@@ -11,6 +11,7 @@ import typer
 
 from db1.cli.console import Console
 from db1.cli.options import from_dataclasses
+from db1.cli.outputs import PAGE
 from db1.errors import ConfigError, DataError
 from db1.options import option
 from db1.ranges import Checked, Natural
@@ -34,11 +35,20 @@ class Inspection(Checked):
     full: bool = option(False, "Print one row per token.")
     samples: Natural = option(16, "Sequences drawn from each dataset for the overview.")
     as_json: str | None = option(
-        None, "Write everything as JSON; - prints it.", name="json", metavar="FILE"
+        None,
+        "Write everything as JSON; - prints it.",
+        name="json",
+        metavar="FILE",
+        writes=(".json",),
     )
-    html: Path | None = option(None, "Write a page that works offline.", metavar="FILE")
+    html: Path | None = option(
+        None, "Write a page that works offline.", metavar="FILE", writes=PAGE
+    )
     svg: Path | None = option(
-        None, "Draw the sequence for a page or a talk, a block per token.", metavar="FILE"
+        None,
+        "Draw the sequence for a page or a talk, a block per token.",
+        metavar="FILE",
+        writes=(".svg",),
     )
     verify: bool = option(True, "Check stores against their checksums.", two_way=True)
     environments: bool = option(

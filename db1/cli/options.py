@@ -23,6 +23,7 @@ from typing import Annotated, Any
 
 import typer
 
+from db1.cli.outputs import writes
 from db1.options import Option, options_of
 from db1.ranges import range_of
 
@@ -143,7 +144,12 @@ def _typer_option(kind: type[Any], name: str, option: Option, hint: Any) -> Any:
     has_limits = not is_flag and not _is_tuple(hint)  # the dataclass names the item of a tuple
     limits = {"min": allowed.least, "max": allowed.most} if has_limits else {}
     return typer.Option(
-        *names, help=option.help, rich_help_panel=option.panel, metavar=option.metavar, **limits
+        *names,
+        help=option.help,
+        rich_help_panel=option.panel,
+        metavar=option.metavar,
+        callback=writes(*option.writes) if option.writes else None,
+        **limits,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from db1.cli.options import from_dataclasses
+from db1.cli.outputs import PAGE
 from db1.options import option
 from db1.ranges import Checked, NonNegative
 
@@ -17,8 +18,10 @@ from db1.ranges import Checked, NonNegative
 class ReportOptions(Checked):
     """Options of the verb: what else is written, and from where."""
 
-    html: Path | None = option(None, "Write one self-contained HTML page to this file.")
-    latex: Path | None = option(None, "Write LaTeX tables to this file.")
+    html: Path | None = option(
+        None, "Write one self-contained HTML page to this file.", writes=PAGE
+    )
+    latex: Path | None = option(None, "Write LaTeX tables to this file.", writes=(".tex",))
     run: Path | None = option(None, "Run folder, for its training curves, if it was moved.")
     film_megabytes: NonNegative = option(24.0, "Most megabytes of films in the page.")
 

@@ -5,10 +5,14 @@ were (no resized pictures, no --task that renames them); any other store gets th
 spec: a Dict of its observations, actions in [-1, 1]. The final observation comes from the metadata
 of the import, else the last one is repeated and the episode says so (`final_observation:
 "repeated"` in its Minari metadata).
+
+A process of its own writes: the HDF5 library ends the one that it runs in where a disk fills up.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,10 +34,15 @@ from db1.formats.spaces import (
 )
 from db1.importers.minari import FINAL_KEY
 from db1.importers.registry import Progress, no_progress
+from db1.processes.jobs import Job, run_jobs
+from db1.processes.supervised import Report
 from db1.store.episodes import EpisodeStore
 from db1.tokens.spec import Episode, StepSpec
 
 FORMATS = ("hdf5", "arrow")
+
+_SILENCE = 600.0
+"""Seconds that one episode may take to be written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +65,8 @@ def export_minari(
 ) -> ExportSummary:
     """Writes a store as a Minari data set.
 
+    The writing process is spawned: a script that calls this needs `if __name__ == "__main__":`.
+
     Args:
         store: Folder of the episode store.
         out: Folder of the data set; must not exist.
@@ -65,20 +76,23 @@ def export_minari(
 
     Raises:
         DataError: A broken store, an existing folder, a full disk; nothing is left of `out` then.
+        MissingExtra: Without the package minari.
     """
     if data_format not in FORMATS:
         raise DataError(f"data format {data_format!r}, expected one of {FORMATS}")
     if out.exists():
         raise DataError(f"{out} exists; export to another folder")
+    if importlib.util.find_spec("minari") is None:
+        raise MissingExtra("minari", "import", "writing Minari data sets")
     episodes = EpisodeStore(store)
-    writer = _Exporter(episodes)
+    _layout(episodes)
     partial = out.resolve().with_name(f".{out.name}.partial")  # minari joins relative ones twice
     shutil.rmtree(partial, ignore_errors=True)
     try:
         (partial / "data").mkdir(parents=True)
-        writer.write(partial / "data", dataset_id, data_format, progress)
+        num_repeated = _write_apart((store, partial / "data", dataset_id, data_format), progress)
         partial.rename(out)
-    except (OSError, ValueError) as error:
+    except (OSError, _NotWritten) as error:
         raise DataError(f"{out}: cannot write the data set ({error})") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -86,8 +100,38 @@ def export_minari(
         dataset_id=dataset_id,
         num_episodes=episodes.num_episodes,
         num_steps=episodes.num_steps,
-        num_repeated=writer.num_repeated,
+        num_repeated=num_repeated,
     )
+
+
+class _NotWritten(Exception):
+    """The reason that the writing process gave, or how it ended."""
+
+
+def _write_apart(request: tuple[Path, Path, str, str], progress: Progress) -> int:
+    """Writes in another process; returns how many final observations it repeated."""
+    outcomes = run_jobs(
+        [Job(key="minari", group="minari", work=_write, argument=request)],
+        processes=1,
+        timeout=_SILENCE,
+        retries=0,
+        on_report=lambda _, done: progress(*done),
+    )
+    if outcomes.failures:
+        reason = outcomes.failures["minari"].removeprefix("minari: ")
+        if "ended with status" in reason:
+            reason = "the writing process ended, as HDF5 does where a disk is full"
+        raise _NotWritten(reason)
+    return outcomes.results["minari"]
+
+
+def _write(request: tuple[Path, Path, str, str], report: Report) -> int:
+    """The work of the writing process."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what HDF5 says at its end; errors are sent
+    store, folder, dataset_id, data_format = request
+    exporter = _Exporter(EpisodeStore(store))
+    exporter.write(folder, dataset_id, data_format, lambda *done: report(done))
+    return exporter.num_repeated
 
 
 class _Exporter:
@@ -101,13 +145,11 @@ class _Exporter:
     def write(self, folder: Path, dataset_id: str, data_format: str, progress: Progress) -> None:
         import json
 
-        try:
-            import minari
-            from minari.dataset.minari_dataset import parse_dataset_id
-            from minari.dataset.minari_storage import MinariStorage
-            from minari.serialization import deserialize_space
-        except ImportError:
-            raise MissingExtra("minari", "import", "writing Minari data sets") from None
+        import minari
+        from minari.dataset.minari_dataset import parse_dataset_id
+        from minari.dataset.minari_storage import MinariStorage
+        from minari.serialization import deserialize_space
+
         parse_dataset_id(dataset_id)
         storage = MinariStorage.new(
             folder,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +234,35 @@ def test_export_of_a_store_that_was_not_imported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Malformed dataset ID"):
         export_minari(tmp_path / "store", tmp_path / "o", dataset_id="no id")
     assert not (tmp_path / "o").exists() and not list(tmp_path.glob(".*partial"))
+
+
+@pytest.mark.parametrize("room", [4_000, 30_000])
+def test_a_full_disk_leaves_nothing_and_ends_in_one_line(tmp_path: Path, room: int) -> None:
+    """The HDF5 library ends its process with signal 11 there; it has one of its own."""
+    spec = StepSpec(
+        observation={"x": FieldSpec(kind="continuous", shape=(500,))},
+        action=FieldSpec(kind="continuous", shape=(1,)),
+    )
+    with EpisodeWriter(tmp_path / "store", StoreHeader(task="toy/wide", spec=spec)) as writer:
+        for seed in range(4):
+            writer.append(
+                Episode(
+                    observations={"x": np.random.default_rng(seed).random((9, 500), np.float32)},
+                    actions=np.zeros((9, 1), np.float32),
+                    rewards=np.ones(9, np.float32),
+                    seed=seed,
+                )
+            )
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with pytest.raises(DataError, match="out: cannot write the data set"):
+            export_minari(tmp_path / "store", tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
 
 
 def test_length_zero_is_dropped(tmp_path: Path) -> None:
