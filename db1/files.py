@@ -56,6 +56,11 @@ def atomic_write_text(path: Path | str, text: str) -> None:
     atomic_write_bytes(path, text.encode("utf-8"))
 
 
+def resolved(path: Path | str) -> Path:
+    """A path without links and dots; links in a loop stay, where `Path.resolve` raises."""
+    return Path(os.path.realpath(path))
+
+
 def sync_folder(folder: Path | str) -> None:
     """Flushes a folder's entries (names, renames) to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)

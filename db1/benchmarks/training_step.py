@@ -118,8 +118,9 @@ def run(config: StepBenchmark, progress: Progress | None = None) -> Comparison:
             step()
         comparison = compare(
             f"training step: width {config.width}, {config.num_layers} layers, "
-            f"{config.batch_size} x {config.length} tokens, {config.targets:.0%} of them targets, "
-            f"{config.precision}, {config.device}, {torch.get_num_threads()} thread(s)",
+            f"{config.batch_size} x {config.length} tokens, "
+            f"{100 * config.targets:.0f} % of them targets, {config.precision}, {config.device}, "
+            f"{torch.get_num_threads()} thread(s)",
             "step",
             [Contender(name=name, run=step) for name, step in runs.items()],
             rounds=config.rounds,

@@ -29,6 +29,7 @@ from db1.checkpoint.run import FOLDER, WEIGHTS_FILE, file_sha256, resolve_checkp
 from db1.checkpoint.weights import read_weights
 from db1.config import build, load_yaml, to_dict
 from db1.errors import CheckpointError, ConfigError, DataError
+from db1.files import resolved
 from db1.json_shape import parse_json
 from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
@@ -166,7 +167,7 @@ def run_data_root(folder: Path, config: Mapping[str, Any]) -> Path | None:
     if not isinstance(root, str):
         return None
     below = Path(str(config.get("runs", "runs"))) / str(config.get("name", folder.name))
-    place = folder.resolve()
+    place = resolved(folder)
     is_relative = not (Path(root).is_absolute() or below.is_absolute())
     if is_relative and not Path(root).exists() and place.parts[-len(below.parts) :] == below.parts:
         beside = place.parents[len(below.parts) - 1] / root

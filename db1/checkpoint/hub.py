@@ -16,6 +16,7 @@ from typing import Any
 
 from db1.checkpoint.shipped import SHIPPED, is_read_only_place, shipped_model
 from db1.errors import CheckpointError, ConfigError, MissingExtra
+from db1.files import resolved
 
 SCHEME = "hf://"
 _ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
@@ -78,7 +79,7 @@ def results_folder(run: Path) -> Path:
     """
     if not is_read_only_place(run):
         return run
-    repository = next((p for p in run.resolve().parts if p.startswith("models--")), run.name)
+    repository = next((p for p in resolved(run).parts if p.startswith("models--")), run.name)
     return Path("runs") / repository.rpartition("--")[2]
 
 

@@ -39,7 +39,7 @@ def _table(title: str, *columns: str) -> Table:
 def _parameters(plan: TrainingPlan) -> Table:
     table = _table(f"{plan.name}: parameters", "part", "parameters", "share")
     for part, count in plan.parameters.items():
-        table.add_row(part, f"{count:,}", f"{count / plan.num_parameters:.1%}")
+        table.add_row(part, f"{count:,}", f"{100 * count / plan.num_parameters:.1f} %")
     table.add_section()
     table.add_row("total", f"{plan.num_parameters:,}", "")
     return table
@@ -109,7 +109,7 @@ def _sources(plan: TrainingPlan) -> Table:
             figures = (f"{stored} of {len(group)}", "")
         table.add_row(
             first.name if single else f"{first.name.split('/')[0]}, {len(group)} tasks",
-            f"{sum(source.share for source in group):.2%}",
+            f"{100 * sum(source.share for source in group):.2f} %",
             f"{sum(source.sequences for source in group):,.0f}",
             *figures,
         )

@@ -27,6 +27,7 @@ import numpy as np
 from db1.errors import DataError, MissingExtra
 from db1.exporters.lerobot_columns import FieldStatistics, list_column, png_pictures
 from db1.failures import writing
+from db1.files import resolved
 from db1.importers.registry import Progress, no_progress
 from db1.store.episodes import EpisodeStore
 from db1.store.instructions import read_instruction
@@ -92,7 +93,7 @@ def export_lerobot(
     if fps < 1:
         raise DataError(f"--fps {fps}, expected 1 or more")
     episodes = EpisodeStore(store)
-    partial = out.resolve().with_name(f".{out.name}.partial")
+    partial = resolved(out).with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         with writing(out):

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from db1.errors import DataError, MissingExtra
+from db1.files import resolved
 from db1.formats.fields import SourceField, restore_actions
 from db1.formats.pictures import restore_pictures
 from db1.formats.spaces import (
@@ -86,7 +87,7 @@ def export_minari(
         raise MissingExtra("minari", "import", "writing Minari data sets")
     episodes = EpisodeStore(store)
     _layout(episodes)
-    partial = out.resolve().with_name(f".{out.name}.partial")  # minari joins relative ones twice
+    partial = resolved(out).with_name(f".{out.name}.partial")  # minari joins relative ones twice
     shutil.rmtree(partial, ignore_errors=True)
     try:
         (partial / "data").mkdir(parents=True)

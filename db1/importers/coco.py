@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from db1.errors import ConfigError, DataError, check_one_of
+from db1.files import resolved
 from db1.formats.json_stream import json_elements
 from db1.importers.fingerprint import fingerprint
 from db1.importers.image_folder import ImageFolder, plain_name
@@ -113,7 +114,7 @@ def _official_set(root: Path, year: str | None) -> PairSet:
         raise DataError(f"{folder}: no captions_train{year}.json and no captions_val{year}.json")
     return PairSet(
         name="coco",
-        source=str(root.resolve()),
+        source=str(resolved(root)),
         kind=CAPTION,
         splits={
             split: partial(_official_split, file, root / f"{split}{year}")
@@ -188,7 +189,7 @@ def _karpathy_set(root: Path) -> PairSet:
     splits = {split: _told_apart(items) for split, items in splits.items()}
     return PairSet(
         name="coco",
-        source=str(root.resolve()),
+        source=str(resolved(root)),
         kind=CAPTION,
         splits={split: partial(_karpathy_split, splits[split], counts[split]) for split in splits},
         origin={

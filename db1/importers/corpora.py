@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from db1.errors import ConfigError, DataError, MissingExtra, nearest
+from db1.files import resolved
 from db1.json_shape import parse_json
 from db1.registry import Registry
 
@@ -65,7 +66,7 @@ def corpus_documents(name: str | os.PathLike[str]) -> Iterator[str]:
 
 def source_name(name: str | os.PathLike[str]) -> str:
     """The corpus name, or the absolute path."""
-    return str(name) if name in CORPORA else str(Path(name).resolve())
+    return str(name) if name in CORPORA else str(resolved(name))
 
 
 def corpus_digest(name: str | os.PathLike[str]) -> str:

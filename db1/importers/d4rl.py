@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from db1.errors import ConfigError, DataError, check_one_of, nearest
+from db1.files import resolved
 from db1.formats.fields import MAX_DISCRETE, SourceField, infer_field
 from db1.formats.hdf5 import array_of, check_lengths, open_hdf5, read_rows, readable, value_range
 from db1.importers.episode_import import import_episodes
@@ -112,7 +113,7 @@ class D4rlSource(EpisodeSource):
 
     def __init__(self, path: Path, options: D4rlOptions, *, knows_task: bool = False) -> None:
         self.path = path
-        self.name = str(path.resolve())
+        self.name = str(resolved(path))
         dataset = dataset_name(path, options.dataset)
         entry: Mapping[str, Any] = datasets()[dataset] if dataset else {}
         self.task = f"d4rl/{dataset or path.stem}"

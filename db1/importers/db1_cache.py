@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from db1.errors import DataError
+from db1.files import resolved
 from db1.formats.fields import MAX_DISCRETE, BadEpisode, SourceField, infer_field
 from db1.importers.episode_import import import_episodes
 from db1.importers.episode_source import (
@@ -61,7 +62,7 @@ class Db1CacheSource(EpisodeSource):
 
     def __init__(self, folder: Path, options: EpisodeOptions, *, knows_task: bool = False) -> None:
         self.folder = folder
-        self.name = str(folder.resolve())
+        self.name = str(resolved(folder))
         lengths, returns = (_load_array(folder / f) for f in (LENGTHS_FILE, RETURNS_FILE))
         if lengths.dtype.kind not in "iu" or lengths.ndim != 1 or lengths.shape != returns.shape:
             raise DataError(

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from db1.errors import DataError, MissingExtra
+from db1.files import resolved
 from db1.importers.fingerprint import fingerprint
 from db1.importers.pair_import import import_pairs
 from db1.importers.pair_source import (
@@ -60,7 +61,7 @@ def import_easy_vqa(
     origin = {"kind": "easy-vqa", "licence": "MIT", "fingerprint": fingerprint(files)}
     found = PairSet(
         name="easy-vqa",
-        source=f"the package easy-vqa {version}" if version else str(folder.resolve()),
+        source=f"the package easy-vqa {version}" if version else str(resolved(folder)),
         kind=QUESTION,
         splits={split: partial(_split, folder / split) for split in _SPLITS},
         origin=origin | ({"version": version} if version else {}),

@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from db1.errors import ConfigError, DataError, MissingExtra
+from db1.files import resolved
 from db1.formats.fields import MAX_DISCRETE, BadEpisode, SourceField, infer_field
 from db1.formats.parquet import ParquetRows, dense, find_parquet, innermost
 from db1.formats.picture_bytes import decode_all
@@ -196,7 +197,7 @@ def import_jat(
     if path.exists():
         files = find_parquet(path, options.split)
         config = options.config or _config_of(path, files)
-        name = str(path.resolve())
+        name = str(resolved(path))
     else:
         files, config = hub_files(source, options), options.config or ""
         name = f"{source}:{config}"

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from db1.errors import ConfigError, DataError, MissingExtra
+from db1.files import resolved
 from db1.json_shape import parse_json
 from db1.untrusted import below, check_relative
 
@@ -51,7 +52,7 @@ class LocalFolder:
     """A folder on this machine."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path.resolve()
+        self.path = resolved(path)
         self.name = str(self.path)
 
     def file(self, relative: str) -> Path:

@@ -15,6 +15,7 @@ from typing import Annotated
 import numpy as np
 
 from db1.errors import ConfigError, DataError
+from db1.files import resolved
 from db1.importers.fingerprint import fingerprint
 from db1.importers.registry import IMPORTERS, ImportContext, ImportKind, ImportSummary, option
 from db1.importers.text import text_import
@@ -61,7 +62,7 @@ def import_megatron(
     prefix = Path(source).with_suffix("") if Path(source).suffix in (".bin", ".idx") else source
     tokenizer = TextTokenizer.load(options.tokenizer)
     store = DocumentStore(prefix)
-    name = str(Path(prefix).resolve())
+    name = str(resolved(prefix))
     settings = {
         "format": FORMAT,
         "version": VERSION,

@@ -25,6 +25,7 @@ import numpy as np
 from PIL import Image
 
 from db1.errors import DataError, MissingExtra
+from db1.files import resolved
 from db1.formats.fields import BadEpisode, SourceField
 from db1.formats.hdf5 import open_hdf5, read_rows, readable
 from db1.formats.spaces import action_of, flatten_observation, observation_fields, parse_space
@@ -75,7 +76,7 @@ class MinariSource(EpisodeSource):
         storage_class = _storage_class()
         self.folder = folder
         metadata = read_metadata(folder)
-        self.name = str(metadata.get("dataset_id") or folder.resolve())
+        self.name = str(metadata.get("dataset_id") or resolved(folder))
         file = folder / METADATA_FILE
         self._space = parse_space(metadata["observation_space"], f"{file}: observation_space")
         action = parse_space(metadata["action_space"], f"{file}: action_space")

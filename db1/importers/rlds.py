@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from db1.errors import ConfigError, DataError, check_one_of
+from db1.files import resolved
 from db1.formats.fields import MAX_DISCRETE, BadEpisode, SourceField, image_field, infer_field
 from db1.formats.rlds_features import FILE, Feature, read_features
 from db1.formats.tfrecord import Values, parse_example, read_record, record_offsets
@@ -91,7 +92,7 @@ class RldsSource(EpisodeSource):
     def __init__(self, path: Path, options: RldsOptions, *, knows_task: bool = False) -> None:
         self._options = options
         folder = find_version(path)
-        self.name = str(folder.resolve())
+        self.name = str(resolved(folder))
         of_step, self._of_episode, unknown = read_features(folder / FILE)
         name, files = _shards(folder, options.split)
         self.task = f"rlds/{name}"

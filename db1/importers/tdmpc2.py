@@ -28,6 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from db1.errors import ConfigError, DataError, nearest
+from db1.files import resolved
 from db1.formats.fields import MAX_DISCRETE, BadEpisode, SourceField, infer_field
 from db1.formats.tensordict_file import TensorFile
 from db1.importers.episode_import import import_episodes
@@ -84,7 +85,7 @@ class TdMpc2Source(EpisodeSource):
     """
 
     def __init__(self, path: Path, options: TdMpc2Options, known: StepSpec | None = None) -> None:
-        self.name = str(path.resolve())
+        self.name = str(resolved(path))
         self._options = options
         self._files = _find_files(path)
         self._open: tuple[int, TensorFile] | None = None

@@ -220,9 +220,9 @@ def _find_loss(corpus: _Corpus, tokenizer: TextTokenizer, max_lost: float) -> _L
     if share > max_lost:
         raise DataError(
             f"{source_name(corpus.name)}: the tokenizer has no ids for {num_lost + num_whole:,} of "
-            f"{total:,} characters ({share:.1%}), and {len(unwritable):,} of {number:,} documents "
-            "lose everything; take a tokenizer that knows all bytes, or allow it (--max-lost "
-            f"{math.ceil(share * 100) / 100:g})"
+            f"{total:,} characters ({100 * share:.1f} %), and {len(unwritable):,} of {number:,} "
+            "documents lose everything; take a tokenizer that knows all bytes, or allow it "
+            f"(--max-lost {math.ceil(share * 100) / 100:g})"
         )
     return _Loss(unwritable=frozenset(unwritable), num_characters=num_lost)
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from db1.errors import ConfigError, DataError, check_one_of
+from db1.files import resolved
 from db1.formats.fields import MAX_DISCRETE, BadEpisode, SourceField, infer_field
 from db1.importers.episode_import import import_episodes
 from db1.importers.episode_source import (
@@ -113,7 +114,7 @@ class TrajectorySource(EpisodeSource):
     """
 
     def __init__(self, path: Path, options: TrajectoryOptions, *, knows_task: bool = False) -> None:
-        self.name = str(path.resolve())
+        self.name = str(resolved(path))
         self.task = f"trajectories/{path.stem}"
         self._options = options
         self._files = _find_files(path, options.preset)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from db1.errors import DataError
+from db1.files import resolved
 from db1.formats.json_stream import json_elements
 from db1.importers.fingerprint import fingerprint
 from db1.importers.pair_import import import_pairs
@@ -92,7 +93,7 @@ def import_vqa(
         splits[name] = partial(_split, root, images, part, file, annotations)
     found = PairSet(
         name="vqa",
-        source=str(root.resolve()),
+        source=str(resolved(root)),
         kind=QUESTION,
         splits=splits,
         origin={"kind": "vqa", "version": "v2", "fingerprint": fingerprint(files)},

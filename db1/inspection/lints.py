@@ -220,7 +220,8 @@ def dead_bins(statistics: SourceStatistics) -> list[Finding]:
                     severity=INFO,
                     code="dead-bins",
                     what=f"{used} of {len(field.counts)} bins are used by {field.num_numbers} "
-                    f"numbers of {statistics.num_samples} sequences ({field.dead_share:.0%} dead)",
+                    f"numbers of {statistics.num_samples} sequences "
+                    f"({100 * field.dead_share:.0f} % dead)",
                     where=f"{statistics.name}, {field.name}",
                     fix="scale the values in the suite if they should be told apart more finely",
                 )
@@ -237,8 +238,8 @@ def clipped_numbers(statistics: SourceStatistics) -> list[Finding]:
                 Finding(
                     severity=INFO if field.is_action else WARNING,
                     code="edge-bins",
-                    what=f"{field.edge_share:.1%} of {field.num_numbers} numbers are in the first "
-                    "or the last bin"
+                    what=f"{100 * field.edge_share:.1f} % of {field.num_numbers} numbers are in "
+                    "the first or the last bin"
                     + (": actions at the end of their range" if field.is_action else ""),
                     where=f"{statistics.name}, {field.name}",
                     fix="nothing, where -1 and 1 are what the expert does"
@@ -273,8 +274,8 @@ def padding_share(statistics: SourceStatistics) -> list[Finding]:
         Finding(
             severity=WARNING,
             code="padding",
-            what=f"{statistics.padding_share:.0%} of the tokens of {statistics.num_samples} "
-            "sequences are padding",
+            what=f"{100 * statistics.padding_share:.0f} % of the tokens of "
+            f"{statistics.num_samples} sequences are padding",
             where=statistics.name,
             fix="use a shorter sequence.length: its episodes are shorter than a sequence",
         )

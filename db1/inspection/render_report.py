@@ -90,14 +90,14 @@ def overview_document(overview: Overview) -> Document:
         rows.append(
             (
                 row.name,
-                f"{row.share:.2%}",
+                f"{100 * row.share:.2f} %",
                 f"{row.expected:,}",
                 "" if row.size is None else f"{row.size:,}",
                 "" if row.steps is None else f"{row.steps:,}",
                 "" if row.epochs is None else f"{row.epochs:,.2f}",
-                f"{drawn.target_share:.1%}" if drawn else "",
-                f"{drawn.padding_share:.1%}" if drawn else "",
-                f"{min(dead):.0%}..{max(dead):.0%}" if dead else "",
+                f"{100 * drawn.target_share:.1f} %" if drawn else "",
+                f"{100 * drawn.padding_share:.1f} %" if drawn else "",
+                f"{100 * min(dead):.0f} %..{100 * max(dead):.0f} %" if dead else "",
             )
         )
     title = f"{overview.name}: {overview.num_samples:,} sequences of {overview.length} tokens"
@@ -144,7 +144,7 @@ def stores_document(reports: Sequence[StoreReport], title: str) -> Document:
                 value_text(summary.get("items")),
                 "" if size is None else f"{size / 2**20:,.2f}",
                 value_text(summary.get("mean")),
-                "" if summary.get("score") is None else f"{summary['score']:.0%}",
+                "" if summary.get("score") is None else f"{100 * summary['score']:.0f} %",
                 str(severities.count(ERROR)),
                 str(severities.count(WARNING)),
             )

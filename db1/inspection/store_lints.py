@@ -109,7 +109,7 @@ def weak_expert(store: EpisodeStore) -> list[Finding]:
             store,
             WARNING,
             "weak-expert",
-            f"mean return {mean:.4g} is {score:.0%} of the way from random "
+            f"mean return {mean:.4g} is {100 * score:.0f} % of the way from random "
             f"{references.random:.4g} to expert {references.expert:.4g}",
             "collect from a better expert, or filter the episodes by their return",
         )
@@ -231,7 +231,7 @@ def value_lints(store: EpisodeStore, statistics: StoreStatistics) -> list[Findin
                     store,
                     WARNING,
                     "clipped",
-                    f"{field.clipped_share:.1%} of the values ({field.minimum:.4g} to "
+                    f"{100 * field.clipped_share:.1f} % of the values ({field.minimum:.4g} to "
                     f"{field.maximum:.4g}) lie beyond what the tokenizer tells apart",
                     "scale the values in the suite, or raise vocabulary.max_magnitude",
                     name,

@@ -29,6 +29,7 @@ from typing import IO
 import numpy as np
 
 from db1.errors import DataError
+from db1.files import resolved
 
 PACKAGE = "pycocoevalcap"
 EXTRA = "caption-metrics"
@@ -86,7 +87,7 @@ def find_java_tools() -> JavaTools | str:
     java = shutil.which("java")
     if java is None:
         return "Java is not installed (Debian: apt-get install default-jre-headless)"
-    tools = JavaTools(java=java, folder=Path(places[0]).resolve())
+    tools = JavaTools(java=java, folder=resolved(places[0]))
     missing = [name for name in (_PTB_JAR, _METEOR_JAR) if not tools.jar(name).is_file()]
     return f"{tools.folder} lacks {', '.join(missing)}" if missing else tools
 

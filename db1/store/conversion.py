@@ -6,11 +6,11 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from db1.errors import DataError
+from db1.files import resolved
 from db1.store.episode_layout import HEADER_FILE, VERSION, StoreFiles, StoreHeader
 from db1.store.episodes import EpisodeStore, EpisodeWriter
 
@@ -82,7 +82,7 @@ def merge_stores(
         found = replace(store.header, image_format=header.image_format).difference(header)
         if found:
             raise DataError(f"{store.path} and {stores[0].path} have different headers ({found})")
-        if Path(out).resolve() == store.path.resolve():
+        if resolved(out) == resolved(store.path):
             raise DataError(f"{store.path}: cannot be copied onto itself; write to another folder")
     total, done = sum(store.num_episodes for store in stores), 0
     with EpisodeWriter(out, header) as writer:

@@ -16,7 +16,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from db1.files import atomic_write_text
+from db1.files import atomic_write_text, resolved
 from db1.json_shape import parse_json
 from db1.runtime import cache_folder
 
@@ -65,7 +65,7 @@ def _module_files(name: str) -> list[Path]:
     Nothing is imported: the first part of the name tells where it lies.
     """
     top = name.partition(".")[0]
-    here = Path.cwd().resolve()
+    here = resolved(Path.cwd())
     try:
         found = sys.modules[top].__spec__ if top in sys.modules else importlib.util.find_spec(top)
     except (ImportError, ValueError, AttributeError):
@@ -73,8 +73,8 @@ def _module_files(name: str) -> list[Path]:
     if found is None or not found.origin:  # `import_place` looks in the working folder last
         candidates = [here / f"{top}.py", *sorted((here / top).rglob("*.py"))]
         return [file for file in candidates if file.is_file()]
-    origin = Path(found.origin).resolve()
-    if not origin.is_relative_to(here) or origin.is_relative_to(Path(sys.prefix).resolve()):
+    origin = resolved(found.origin)
+    if not origin.is_relative_to(here) or origin.is_relative_to(resolved(sys.prefix)):
         return []
     is_package = bool(found.submodule_search_locations)
     return sorted(origin.parent.rglob("*.py")) if is_package else [origin]

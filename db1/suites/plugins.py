@@ -28,6 +28,7 @@ from types import ModuleType
 from typing import Any
 
 from db1.errors import ConfigError, Db1Error
+from db1.files import resolved
 from db1.registration import register_tasks
 from db1.registry import Registry, registrations
 from db1.runtime import add_plugin_place, plugin_places
@@ -123,7 +124,7 @@ def _listed(value: Any) -> list[Any]:
 
 def _whole(place: str) -> str:
     """The place by which a plug-in is known."""
-    return str(Path(place).resolve()) if place.endswith(".py") else place
+    return str(resolved(place)) if place.endswith(".py") else place
 
 
 def load_plugin(place: str | Path) -> tuple[str, ...]:
@@ -155,7 +156,7 @@ def import_place(place: str) -> ModuleType:
         ConfigError: When there is no such file; whatever the module raises.
     """
     if place.endswith(".py"):
-        return _import_file(Path(place).resolve())
+        return _import_file(resolved(place))
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)

@@ -350,6 +350,8 @@ def kills(folder: Path, count: int, seed: int, tick: Progress) -> Tally:
         material.clear(["fuzz-out"], folder)
         reference = run(command, folder, limit=300)
         wanted = _bytes(folder / "fuzz-out", compared)
+        if reference.status != 0 or not wanted:
+            raise RuntimeError(f"nothing to kill: {' '.join(command)}: {reference.err[-300:]}")
         material.clear(["fuzz-out"], folder)
         spent = 0
         while spent < 20 and done < count:

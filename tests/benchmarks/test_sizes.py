@@ -105,7 +105,7 @@ def test_falls_back_when_memory_runs_out(tmp_path, monkeypatch):
     assert "79m: micro-batches of 32 does not fit" in told
     assert content["results"] == [FOUND] and not content["failures"]
     table = (tmp_path / "table.md").read_text()
-    row = "| db1_79m | 90,574,720 | 32, activations twice | 123,457 | 200 | 40.0% | 50.0% |"
+    row = "| db1_79m | 90,574,720 | 32, activations twice | 123,457 | 200 | 40.0 % | 50.0 % |"
     assert row in table and "A card" in table
     assert json.loads((tmp_path / "results.json").read_text()) == content
 

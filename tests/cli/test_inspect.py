@@ -58,7 +58,7 @@ def test_an_overview_of_the_mixture(db1, experiment: Path, tmp_path: Path) -> No
     arguments = ("inspect", experiment, "--samples", 4, "--json", file, "--html", tmp_path / "o")
     status, out, err = db1(*arguments)
     assert status == 0, err
-    assert all(name in out for name in ("tsp/uniform20", "psalm", "50.00%", "epochs"))
+    assert all(name in out for name in ("tsp/uniform20", "psalm", "50.00 %", "epochs"))
     rows = {row["name"]: row for row in json.loads(file.read_text())["sources"]}
     assert [rows[n]["expected"] for n in ("classic_control/CartPole-v1", "psalm")] == [24, 12]
     assert rows["tsp/uniform20"]["statistics"]["num_samples"] == 4

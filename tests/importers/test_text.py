@@ -239,7 +239,7 @@ def test_text_that_a_tokenizer_cannot_write(tmp_path: Path) -> None:
     corpus = tmp_path / "c.jsonl"
     corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     options = {"vocabulary_text_size": 400, "tokenizer": tokenizer, "heldout_share": 0.2}
-    said = r"no ids for 44 of 212 characters \(20.8%\), and 10 of 22 documents lose everything"
+    said = r"no ids for 44 of 212 characters \(20.8 %\), and 10 of 22 documents lose everything"
     with pytest.raises(DataError, match=said + r".*--max-lost 0.21"):
         prepare_text(corpus, tmp_path / "o", **options)
     assert not (tmp_path / "o/text.json").exists()

@@ -190,7 +190,7 @@ def test_data_below_its_references(tmp_path: Path) -> None:
     assert not store_lints(store, with_environments=False)
     write_references(path, mean - 4.0, mean + 6.0)
     (finding,) = store_lints(store, with_environments=False)
-    assert finding.code == "weak-expert" and "40%" in finding.what
+    assert finding.code == "weak-expert" and "40 %" in finding.what
     (path / "references.json").write_text("{}")
     with pytest.raises(DataError, match="broken references"):
         store_lints(store, with_environments=False)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from db1.errors import DataError
 from db1.failures import make_folder
-from db1.files import atomic_write_bytes
+from db1.files import atomic_write_bytes, resolved
 from db1.json_shape import check_shape
 from db1.metrics_log import METRICS_FILE, read_metrics
 from db1.pages import page
@@ -76,7 +76,7 @@ def read_run_records(folder: Path) -> RunRecords:
         check_shape(record, _RECORD, folder / METRICS_FILE)
     if not kinds[0]:
         raise DataError(f"{folder / METRICS_FILE}: no training step was logged yet")
-    return RunRecords(name=folder.resolve().name, train=kinds[0], heldout=kinds[1], acting=kinds[2])
+    return RunRecords(name=resolved(folder).name, train=kinds[0], heldout=kinds[1], acting=kinds[2])
 
 
 def training_curves(runs: Sequence[RunRecords]) -> Figure:
@@ -223,9 +223,13 @@ def _with_figures(title: str, runs: Sequence[RunRecords]) -> str:
         return title
     last = runs[0].train[-1]
     if last.get("mfu") is not None:
-        title += f", MFU {last['mfu']:.1%}"
+        title += f", MFU {100 * last['mfu']:.1f} %"
     wait, step = last.get("data_wait_seconds"), last.get("step_seconds")
-    return f"{title}, {wait / step:.1%} waiting for data" if step and wait is not None else title
+    return (
+        f"{title}, {100 * wait / step:.1f} % waiting for data"
+        if step and wait is not None
+        else title
+    )
 
 
 _COLUMNS = ("run", "step", "loss", "held out", "score", "tokens/s")

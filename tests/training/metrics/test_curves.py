@@ -32,7 +32,7 @@ def test_panels(tmp_path):
     assert [line.get_label() for line in scores.lines] == ["a/0", "a/1", "mean"]
     assert list(scores.lines[-1].get_xdata()) == [2, 3]
     assert len(norm.lines) == len(rate.lines) == 1
-    assert "25.0% waiting for data" in speed.get_title()
+    assert "25.0 % waiting for data" in speed.get_title()
 
 
 def test_many_tasks_are_averaged_by_suite(tmp_path):
