@@ -42,7 +42,7 @@ class EvalOptions:
     controls: str = option(
         "",
         "Play these, too, and set them beside the scores: retrieval (the nearest demonstrations), "
-        "random, no-prompt, no-memory, random-weights; commas between.",
+        "random, no-prompt, no-instruction, no-memory, random-weights; commas between.",
     )
 
 

@@ -4,7 +4,8 @@
     <out>/controls/retrieval/results.json   a control, an evaluation of its own that resumes
 
 A score means little alone: where the nearest demonstration scores as much, looking up was enough;
-where random actions do, the task is easy; where the model does without its prompt, it was not read.
+where random actions do, the task is easy; where the model does without its prompt, or without being
+told what to do, it was not read.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ CONTROLS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "retrieval": {"policy": "retrieval"},
         "random": {"policy": "random"},
         "no-prompt": {"prompt": False},
+        "no-instruction": {"instruction": ""},
         "no-memory": {"prompt": False, "memory_length": 0},
         "random-weights": {"random_weights": True},
     }

@@ -48,7 +48,7 @@ class EvaluationConfig(Checked):
         memory_length: Tokens that a step can look back on; 0: a step sees only itself; None: what
             the model was trained with.
         instruction: Words that take the place of the task's own, for a model that learned with
-            instructions; None: the task's.
+            instructions; empty: it is told nothing; None: the task's.
         greedy: Take the best action; else sample.
         temperature: Of sampling.
         seed: Of sampling, of the random policy and of random weights.

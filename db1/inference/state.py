@@ -125,7 +125,9 @@ class DecodingState:
 
     @torch.inference_mode()
     def read(self, segments: Sequence[TokenSegment]) -> DecodingState:
-        """Behind what was read before, one segment a row, of any lengths; not all may be empty."""
+        """Behind what was read before, one segment a row, of any lengths."""
+        if not any(map(len, segments)):
+            return self
         batch = left_pad(segments, self.hidden_BD.device)
         hidden_BTD, memory = self.model.decode(
             batch.ids,

@@ -71,6 +71,7 @@ def test_collect_train_inspect_act_and_convert(db1, spoken: Path) -> None:
         assert json.loads((folder / "instructions.json").read_text()) == words
         shared = evaluated(db1, folder, root / "b")
         told = evaluated(db1, run, root / "c", "--instruction", "swing the pole")
+        controlled = evaluated(db1, run, root / "d", "--controls", "no-instruction")
     finally:
         demonstrations.rename(root / "data")
     tasks = own["tasks"]
@@ -78,6 +79,9 @@ def test_collect_train_inspect_act_and_convert(db1, spoken: Path) -> None:
     for task, entry in tasks.items():
         assert entry["returns"] == shared["tasks"][task]["returns"]
     assert told["settings"]["instruction"] == "swing the pole"
+    untold = controlled["controls"]["no-instruction"]
+    assert untold["settings"] == {"instruction": ""} and untold["tasks"].keys() == tasks.keys()
+    assert not untold["failures"]
 
 
 def test_patches_and_words_that_do_not_fit_are_one_line(db1, spoken: Path, experiment) -> None:

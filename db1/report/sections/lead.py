@@ -17,6 +17,7 @@ _MEANINGS = {
     "retrieval": "the action of the nearest demonstrated step",
     "random": "uniformly random actions",
     "no-prompt": "the model without its prompt",
+    "no-instruction": "the model that is not told what to do",
     "no-memory": "the model that sees the present step only",
     "random-weights": "the model untrained",
 }
