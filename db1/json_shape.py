@@ -3,9 +3,9 @@
     parse_json(text)                                     as json.loads, for any depth
     check_shape(content, {"tasks": {str: {"returns": [Number]}}}, path)
 
-A shape is a type, a tuple of shapes (one of them), `[shape]` (a list of such), `{str: shape}` (a
-mapping with such values), or `{"key": shape, "other?": shape}` (these keys; `?`: may be missing;
-further keys are left alone).
+A shape is a type, a tuple of shapes (one of them), `[shape]` (a list of such), `[shape, shape]` (a
+list of exactly two), `{str: shape}` (a mapping with such values), or `{"key": shape, "other?":
+shape}` (these keys; `?`: may be missing; further keys are left alone).
 
     seal(content)          content with a checksum of itself, for files that nobody writes by hand
     unseal(sealed)         the content, and whether it is as it was sealed
@@ -100,6 +100,8 @@ def _misfit(value: Any, shape: Any, place: str) -> tuple[str, Any, str] | None:
     if isinstance(shape, list):
         if not isinstance(value, list):
             return place, value, _NAMES[list]
+        if len(shape) > 1 and len(value) != len(shape):
+            return place, value, f"a list of {len(shape)}"
         parts = [(one, shape[0], f"{place}[{i}]") for i, one in enumerate(value)]
     elif isinstance(shape, Mapping):
         if not isinstance(value, dict):

@@ -15,14 +15,15 @@ stage "collecting demonstrations, text and images with texts"
 db1 collect --config "$CONFIG" --reference-episodes 10
 stage "training"
 db1 train "$CONFIG" "$@"
-stage "evaluating: 20 episodes a task on unseen seeds beside controls, text, captions and answers"
-db1 eval "$RUN" --episodes 20 --out "$RUN/evaluation" --controls retrieval,random,no-prompt
+stage "evaluating: 12 episodes a task on unseen seeds beside controls, text, captions and answers"
+db1 eval "$RUN" --episodes 12 --out "$RUN/evaluation" \
+    --controls retrieval,random,no-instruction
 stage "report"
 db1 report "$RUN/evaluation" --html "$RUN/evaluation/report.html"
 stage "done"
 cat <<NEXT
 What next (source $VENV/bin/activate first):
-  db1 play $RUN babyai/GoToRedBallGrey     watch it act, with what it sees and may do
+  db1 play $RUN babyai/KeyCorridorS3R1     watch it act, with what it sees and may do
   db1 demo $RUN                            a page on this machine: write, see, act
   db1 record $RUN/evaluation && db1 report $RUN/evaluation --html report.html
                                            films of best, median and worst episodes in the report

@@ -73,7 +73,7 @@ ORDER = (
 EXPERIMENT = """
 name: db1_tiny
 vocabulary: {text_size: 400, num_continuous_bins: 64, num_discrete: 32}
-sequence: {length: 160}
+sequence: {length: 160, instruction: true, max_instruction: 24}
 data:
   root: data/db1_tiny
   heldout_share: 0.2

@@ -64,7 +64,7 @@ def eval_(
 
     Example: db1 eval runs/db1_tiny --suite tsp --episodes 50 --out runs/db1_tiny/tsp
 
-    Example: db1 eval runs/db1_tiny --controls retrieval,random,no-prompt
+    Example: db1 eval runs/db1_tiny --controls retrieval,random,no-instruction
 
     Example: db1 eval runs/db1_tiny --no-prompt --memory 0 --out runs/db1_tiny/blind
 

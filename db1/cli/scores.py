@@ -156,10 +156,10 @@ def other_lines(results: Mapping[str, Any]) -> Iterator[str]:
     """Held-out text, answers and captions, each beside what it takes to know nothing."""
     text = results.get("text")
     if text and "perplexity" in text:
-        yield (
-            f"held-out text: perplexity {text['perplexity']:.1f} (unigram model "
-            f"{text['unigram_perplexity']:.1f}, ratio {text['ratio']:.2f})"
-        )
+        line = f"held-out text: perplexity {text['perplexity']:.1f}"
+        if "ratio" in text and "unigram_perplexity" in text:
+            line += f" (unigram model {text['unigram_perplexity']:.1f}, ratio {text['ratio']:.2f})"
+        yield line
     for name, entry in (results.get("questions") or {}).items():
         yield (
             f"questions {name}: {entry['accuracy']:.1f} % right (most frequent answer of the type "

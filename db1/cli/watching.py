@@ -160,7 +160,7 @@ def play(
     It is the same episode as in an evaluation of the same settings. In a window: space pauses,
     the right arrow makes one step, + and - change the speed, q ends.
 
-    Example: db1 play runs/db1_tiny babyai/GoToRedBallGrey
+    Example: db1 play runs/db1_tiny babyai/KeyCorridorS3R1
 
     Example: db1 play runs/db1_tiny tsp/uniform20 --episode 3 --out tour.webp --show nothing
 

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 RESULTS_FILE = "results.json"
 
 _MAYBE_NUMBER = (*Number, type(None))
+_MAYBE_INTERVAL = ([Number, Number], type(None))
 _NOTES = {str: str}
 TASK_SHAPE = {
     "episodes": int,
@@ -40,7 +41,7 @@ TASK_SHAPE = {
     "expert": _MAYBE_NUMBER,
     "reference": (dict, type(None)),
     "normalised": _MAYBE_NUMBER,
-    "interval": ([Number], type(None)),
+    "interval": _MAYBE_INTERVAL,
     "metrics?": {str: Number},
     "seconds?": _MAYBE_NUMBER,
 }
@@ -50,15 +51,56 @@ _METRICS = {
         "is_share": bool,
         "num_tasks": int,
         "value": Number,
-        "interval": ([Number], type(None)),
+        "interval": _MAYBE_INTERVAL,
     }
 }
-_SCORED = ({str: dict}, type(None))
+_PERPLEXITY = {
+    "perplexity?": Number,
+    "unigram_perplexity?": Number,
+    "ratio?": Number,
+    "bits_per_byte?": Number,
+    "num_tokens?": int,
+}
+_BY_MEASURE = {str: _MAYBE_NUMBER}
+_CAPTIONS = {
+    "split": str,
+    "num_images": int,
+    "scores": _BY_MEASURE,
+    "baseline": {"caption": str, "scores": _BY_MEASURE},
+    "tokenizer": str,
+    "not_run": dict,
+    "distinct_captions": int,
+    "examples": [{"id": (int, str), "image": str, "caption": str, "references": [str]}],
+}
+_ACCURACY = {"accuracy": Number, "by_question_type": _BY_MEASURE, "by_answer_type": _BY_MEASURE}
+_QUESTIONS = {
+    **_ACCURACY,
+    "split": str,
+    "num_questions": int,
+    "mode": str,
+    "counts": {"question_type": {str: int}, "answer_type": {str: int}},
+    "baseline": _ACCURACY,
+    "blind": _ACCURACY,
+    "closed_answers": (int, type(None)),
+    "num_cut": int,
+    "examples": [
+        {"id": (int, str), "image": str, "question": str, "answer": str, "answers": [str]}
+    ],
+}
+_INTERVALS = {
+    "share_at_least_50": _MAYBE_INTERVAL,
+    "mean_normalised": _MAYBE_INTERVAL,
+    "median_normalised": _MAYBE_INTERVAL,
+    "interquartile_mean": _MAYBE_INTERVAL,
+}
 _GROUP_SHAPE = {
     "num_tasks": int,
     "num_at_least_50?": int,
-    "share_at_least_50": _MAYBE_NUMBER,
-    "mean_normalised": _MAYBE_NUMBER,
+    "share_at_least_50": Number,
+    "mean_normalised": Number,
+    "median_normalised": Number,
+    "interquartile_mean": Number,
+    "intervals": {"mean_normalised": [Number, Number]},
     "metrics?": _METRICS,
 }
 SUMMARY_SHAPE = {
@@ -68,7 +110,7 @@ SUMMARY_SHAPE = {
     "mean_normalised": _MAYBE_NUMBER,
     "median_normalised": _MAYBE_NUMBER,
     "interquartile_mean": _MAYBE_NUMBER,
-    "intervals?": {str: ([Number], type(None))},
+    "intervals": _INTERVALS,
     "metrics?": _METRICS,
     "by_suite": {str: _GROUP_SHAPE},
     "threshold_curve?": {"thresholds": [Number], "num_tasks": [int]},
@@ -83,9 +125,9 @@ CONTROL_SHAPE = {
 RESULTS_SHAPE = {
     "tasks": {str: TASK_SHAPE},
     "summary": SUMMARY_SHAPE,
-    "text?": ({"corpora?": {str: {str: Number}}}, type(None)),
-    "captions?": _SCORED,
-    "questions?": _SCORED,
+    "text?": ({**_PERPLEXITY, "corpora?": {str: _PERPLEXITY}}, type(None)),
+    "captions?": ({str: _CAPTIONS}, type(None)),
+    "questions?": ({str: _QUESTIONS}, type(None)),
     "controls?": ({str: CONTROL_SHAPE}, type(None)),
     "failures?": _NOTES,
     "version_mismatches?": _NOTES,
@@ -93,7 +135,15 @@ RESULTS_SHAPE = {
     "missing_prompts?": _NOTES,
     "settings": dict,
     "provenance": {
-        "checkpoint?": ({"run": str, "tag?": (str, type(None))}, type(None)),
+        "checkpoint?": (
+            {
+                "run": str,
+                "tag?": (str, type(None)),
+                "sha256?": (str, type(None)),
+                "random_weights?": bool,
+            },
+            type(None),
+        ),
         "config?": dict,
         "versions?": _NOTES,
         "command?": [str],
@@ -102,6 +152,12 @@ RESULTS_SHAPE = {
     },
 }
 """Shape of results.json that readers rely on."""
+
+_DEFAULTS: Mapping[str | None, Mapping[str, Any]] = {
+    None: {"failures": {}, "version_mismatches": {}},
+    "provenance": {"checkpoint": None, "versions": {}, "command": []},
+}
+"""What is not there means, in results.json and in a part of it."""
 
 
 def read_results(folder: Path) -> dict[str, Any]:
@@ -125,11 +181,18 @@ def read_results(folder: Path) -> dict[str, Any]:
     if missing:
         raise DataError(f"{path}: not a results file of db1: it lacks {sorted(missing)}")
     check_shape(results, RESULTS_SHAPE, path)
-    for group in (results["summary"], *results["summary"]["by_suite"].values()):
-        share = group["share_at_least_50"] or 0.0
-        group.setdefault("num_at_least_50", round(share * group["num_tasks"]))  # of older versions
+    controls = (results.get("controls") or {}).values()
+    for summary in (results["summary"], *(control["summary"] for control in controls)):
+        for group in (summary, *summary["by_suite"].values()):  # of older versions
+            share = group["share_at_least_50"] or 0.0
+            group.setdefault("num_at_least_50", round(share * group["num_tasks"]))
+    for part, defaults in _DEFAULTS.items():
+        of = results if part is None else results[part]
+        of |= {key: value for key, value in defaults.items() if key not in of}
     for task, entry in results["tasks"].items():
         check_relative(task, f"{path}: tasks")
+        if entry["normalised"] is not None and entry["interval"] is None:
+            raise DataError(f"{path}: tasks.{task}.interval is null, expected that of its score")
         if "metrics" not in entry:  # of older versions
             entry["metrics"] = task_metrics(task, TaskEpisodes.of_entry(entry))
     for section in ("captions", "questions"):

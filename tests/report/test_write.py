@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from toy_report import CAPTIONS, QUESTIONS
 
 from db1.errors import DataError
 from db1.metrics.summary import summarise
@@ -84,8 +85,12 @@ def test_no_results_is_an_error(tmp_path: Path) -> None:
 def test_names_in_results_do_not_lead_out(write_evaluation: Callable[..., Path]) -> None:
     folder = write_evaluation("shared")
     results = json.loads((folder / "results.json").read_text())
-    for section, name in (("captions", "../../x"), ("questions", "/x"), ("captions", "..")):
-        (folder / "results.json").write_text(json.dumps(results | {section: {name: {}}}))
+    for section, name, entry in (
+        ("captions", "../../x", CAPTIONS),
+        ("questions", "/x", QUESTIONS),
+        ("captions", "..", CAPTIONS),
+    ):
+        (folder / "results.json").write_text(json.dumps(results | {section: {name: entry}}))
         with pytest.raises(DataError, match="cannot be that of a file or folder"):
             write_report(folder)
     (folder / "results.json").write_text(

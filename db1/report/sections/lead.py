@@ -112,7 +112,9 @@ def _metric_tiles(summary: Mapping[str, Any]) -> tuple[Tile, ...]:
 def _text_tile(text: Mapping[str, Any] | None) -> tuple[Tile, ...]:
     if not text or "perplexity" not in text:
         return ()
-    note = f"unigram {text['unigram_perplexity']:.1f}, ratio {text['ratio']:.2f}"
+    note = ""
+    if "ratio" in text and "unigram_perplexity" in text:
+        note = f"unigram {text['unigram_perplexity']:.1f}, ratio {text['ratio']:.2f}"
     return (
         Tile(label="perplexity of held-out text", value=f"{text['perplexity']:.1f}", note=note),
     )

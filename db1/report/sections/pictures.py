@@ -6,6 +6,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
+from db1.errors import DataError
 from db1.report.blocks import (
     Block,
     Cell,
@@ -71,9 +72,9 @@ def _score(value: float | None) -> Cell:
 
 
 def _caption_words(entry: Mapping[str, Any]) -> str:
-    tokenizer = {"ptb": "Stanford's PTB tokenizer", "plain": "db1's plain tokenizer"}
+    named = {"ptb": "Stanford's PTB tokenizer", "plain": "db1's plain tokenizer"}
     words = [
-        f"Tokens of {tokenizer[entry['tokenizer']]}.",
+        f"Tokens of {named.get(entry['tokenizer'], entry['tokenizer'])}.",
         f"{entry['distinct_captions']:,} different captions written.",
         f'The most frequent training caption is "{entry["baseline"]["caption"]}".',
     ]
@@ -91,7 +92,7 @@ def _question_table(name: str, entry: Mapping[str, Any]) -> Table:
         what = kind.split("_")[0]
         for key, value in entry[f"by_{kind}"].items():
             others = (part[f"by_{kind}"].get(key) for part in (baseline, blind))
-            lines.append((f"{what}: {key}", value, *others, counts[kind][key]))
+            lines.append((f"{what}: {key}", value, *others, counts[kind].get(key)))
     closed = entry["closed_answers"]
     how = f"the likeliest of {closed:,} answers" if closed else "answers written freely"
     return Table(
@@ -110,7 +111,7 @@ def _question_table(name: str, entry: Mapping[str, Any]) -> Table:
                 _accuracy(value),
                 _accuracy(usual),
                 _accuracy(unseen),
-                Cell(text=f"{count:,}", key=count),
+                Cell(text="-" if count is None else f"{count:,}", key=count),
             )
             for kind, value, usual, unseen, count in lines
         ),
@@ -124,7 +125,7 @@ def _accuracy(value: float | None) -> Cell:
 def _pictures(name: str, section: str, entry: Mapping[str, Any], lines: Any) -> tuple[Picture, ...]:
     return tuple(
         Picture(
-            data=base64.b64decode(example["image"].split(",", 1)[1]),
+            data=_image(example["image"], f"{section}.{name}.examples[{number}].image"),
             media_type=_MEDIA_TYPE,
             description=f"{name} {example['id']}",
             lines=lines(example),
@@ -132,6 +133,14 @@ def _pictures(name: str, section: str, entry: Mapping[str, Any], lines: Any) -> 
         )
         for number, example in enumerate(entry["examples"])
     )
+
+
+def _image(url: str, where: str) -> bytes:
+    """The bytes in a data: URL of results.json."""
+    try:
+        return base64.b64decode(url.partition(",")[2], validate=True)
+    except ValueError as error:
+        raise DataError(f"results.json: {where} is no picture ({error}); evaluate again") from None
 
 
 def _caption_lines(example: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -33,7 +33,7 @@ def text(material: Material) -> Section | None:
     rows = tuple(
         (
             Cell(text=name, key=name),
-            *(Cell(text=f"{entry[key]:{form}}", key=entry[key]) for key, form in _FORMATS.items()),
+            *(_cell(entry.get(key), form) for key, form in _FORMATS.items()),
         )
         for name, entry in groups.items()
     )
@@ -44,3 +44,7 @@ def text(material: Material) -> Section | None:
         rows=rows,
     )
     return Section(name="text", title="Text", blocks=(table,))
+
+
+def _cell(value: float | None, form: str) -> Cell:
+    return Cell(text="-") if value is None else Cell(text=f"{value:{form}}", key=value)

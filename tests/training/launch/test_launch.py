@@ -12,7 +12,7 @@ from db1.training.launch.hostfile import is_local, read_hostfile
 from db1.training.launch.launcher import Launch, check_port, prepare, shown
 
 TINY = Path(__file__).parents[3] / "configs" / "db1_tiny.yaml"
-SMALL = ("training.micro_batch_size=4",)
+SMALL = ("training.global_batch_size=16", "training.micro_batch_size=4")
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_command_for_this_machine(port):
     assert plan.processes_here == 4
     assert shown(plan.command) == (
         f"deepspeed --hostfile /dev/null --num_gpus 4 --master_port {port} --log_level error "
-        f"--module db1.training {TINY} training.micro_batch_size=4"
+        f"--module db1.training {TINY} training.global_batch_size=16 training.micro_batch_size=4"
     )
     assert prepare(Launch(config=TINY, overrides=SMALL, port=port)).processes_here == 2
 

@@ -23,10 +23,17 @@ from db1.training.launch import local
 
 TINY = Path(__file__).parents[3] / "configs" / "db1_tiny.yaml"
 GIB = 1 << 30
+LARGE = (
+    "training.global_batch_size=16",
+    "training.micro_batch_size=16",
+    "sequence.length=320",
+    "model.memory_length=320",
+)
+"""Steps that are worth sharing."""
 
 
 def _tiny(*overrides: str) -> ExperimentConfig:
-    return load_experiment(TINY, overrides)
+    return load_experiment(TINY, (*LARGE, *overrides))
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +48,7 @@ def deepspeed_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
         ((), 4, 8 * GIB, 4, ""),
         ((), 5, 8 * GIB, 4, ""),  # 16 sequences are no multiple of 5
         ((), 1, 8 * GIB, 1, ""),
-        ((), 2, GIB // 2, 1, "2 of them need about 0.5 GB of memory"),
+        ((), 2, GIB // 2, 1, "2 of them need about 0.6 GB of memory"),
         (("training.num_threads=2",), 2, 8 * GIB, 1, "num_threads=2 asks for threads"),
         (("training.engine=torch",), 2, 8 * GIB, 1, "engine torch runs one process"),
         (("training.num_steps=10", "training.warmup_steps=0"), 2, 8 * GIB, 1, "it is too short"),
@@ -104,11 +111,11 @@ def test_the_samples_of_a_step_stay(whole: int, micro: int, processes: int) -> N
 
 def test_what_was_asked_for_and_cannot_be() -> None:
     with pytest.raises(ConfigError, match="--processes 3: global_batch_size 16 is not a multiple"):
-        local.for_this_machine(TINY, (), 3)
+        local.for_this_machine(TINY, LARGE, 3)
     with pytest.raises(ConfigError, match="engine torch runs one process"):
         local.for_this_machine(TINY, ("training.engine=torch",), 2)
     assert local.for_this_machine(TINY, (), 1) == local.Split(processes=1)
-    assert local.for_this_machine(TINY, (), 4).overrides == (
+    assert local.for_this_machine(TINY, LARGE, 4).overrides == (
         "training.micro_batch_size=4",
         "training.eval_batches=32",
     )
