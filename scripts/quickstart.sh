@@ -15,8 +15,8 @@ stage "collecting demonstrations, text and images with texts"
 db1 collect --config "$CONFIG" --reference-episodes 10
 stage "training"
 db1 train "$CONFIG" "$@"
-stage "evaluating: 12 episodes a task on unseen seeds beside controls, text, captions and answers"
-db1 eval "$RUN" --episodes 12 --out "$RUN/evaluation" \
+stage "evaluating: 16 episodes a task on unseen seeds beside controls, text, captions and answers"
+db1 eval "$RUN" --episodes 16 --out "$RUN/evaluation" \
     --controls retrieval,random,no-instruction
 stage "report"
 db1 report "$RUN/evaluation" --html "$RUN/evaluation/report.html"

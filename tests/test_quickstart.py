@@ -22,7 +22,7 @@ def test_the_quickstart_keeps_its_promise() -> None:
     results = json.loads((ROOT / "runs/db1_tiny/evaluation/results.json").read_text())
     tasks, summary = results["tasks"], results["summary"]
     assert len(tasks) >= 30 and len({task.split("/")[0] for task in tasks}) >= 6
-    assert all(len(entry["returns"]) == 12 for entry in tasks.values())
+    assert all(len(entry["returns"]) == 16 for entry in tasks.values())
     assert all(seed >= 2_000_000 for entry in tasks.values() for seed in entry["seeds"])
     assert summary["num_at_least_50"] >= 28
     retrieval = results["controls"]["retrieval"]

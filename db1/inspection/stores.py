@@ -35,7 +35,7 @@ def kind_of(path: Path) -> str | None:
             ) from None
         kinds = {StoreHeader.FORMAT: "episodes", PairHeader.FORMAT: "pairs"}
         found = content.get("format") if isinstance(content, dict) else None
-        if found not in kinds:
+        if not isinstance(found, str) or found not in kinds:
             raise DataError(f"{header}: format {found!r}, expected one of {sorted(kinds)}")
         return kinds[found]
     return TEXTS if any((path / f"{part}.idx").is_file() for part in PARTS) else None

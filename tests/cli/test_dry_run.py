@@ -26,7 +26,7 @@ def test_json_has_the_same_figures(db1) -> None:
     plan = json.loads(out)
     parameters = plan["parameters"]
     assert sum(parameters.values()) == 2 * parameters["total"]
-    assert plan["tokens"] == {"per_step": 2_688, "num_steps": 4_000, "total": 10_752_000}
+    assert plan["tokens"] == {"per_step": 2_688, "num_steps": 3_800, "total": 10_214_400}
     assert sum(source["share"] for source in plan["sources"]) == pytest.approx(1)
 
 

@@ -146,6 +146,10 @@ def test_folders_without_a_store(tmp_path: Path) -> None:
         find_stores(tmp_path)
     with pytest.raises(DataError, match="no such file or folder"):
         find_stores(tmp_path / "gone")
+    for unknown in ("[[]]", "{}", "7", "null"):
+        (tmp_path / "header.json").write_text(f'{{"format": {unknown}}}')
+        with pytest.raises(DataError, match=r"header\.json: format .*, expected one of"):
+            kind_of(tmp_path)
     (tmp_path / "header.json").write_text('{"format": "other"}')
     with pytest.raises(DataError, match=r"header\.json: format 'other'"):
         find_stores(tmp_path)
