@@ -206,6 +206,9 @@ def test_paper_shows_all(browser, write_evaluation: Callable[..., Path]) -> None
     pdf = base64.b64decode(browser.command("Page.printToPDF", {})["data"])
     assert pdf.startswith(b"%PDF") and len(browser.script(SHOWN)) == 130
     assert len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 3
+    browser.command("Emulation.setEmulatedMedia", {"media": "print"})  # heads on every page
+    head = "return getComputedStyle(document.querySelector('thead button')).display"
+    assert browser.script(head) == "contents"
     browser.check()
 
 
