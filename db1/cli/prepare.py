@@ -17,6 +17,7 @@ from db1.data.pair_tokenizer import train_pair_tokenizer
 from db1.errors import ConfigError, DataError
 from db1.importers import IMPORTERS
 from db1.importers.text import TextSummary, prepare_text
+from db1.processes.claims import CLAIMS_FOLDER, Claims
 from db1.suites import parse_task_id
 from db1.suites.listing import choose_tasks, task_rows
 from db1.suites.plugins import load_plugins
@@ -47,20 +48,24 @@ def collect_config(
     load_plugins(config.plugins)
     data = config.data
     given = TextTokenizer.load(data.tokenizer) if data.tokenizer else None
+    claims = Claims(Path(data.root) / CLAIMS_FOLDER)
     for name, text in data.text.items():
-        summary = prepare_text(
-            text.source,
-            data.text_folder(name),
-            vocabulary_text_size=config.vocabulary.text_size,
-            tokenizer=given,
-        )
+        with claims.wait(f"text/{name}"):
+            summary = prepare_text(
+                text.source,
+                data.text_folder(name),
+                vocabulary_text_size=config.vocabulary.text_size,
+                tokenizer=given,
+            )
         given = given or TextTokenizer.load(data.text_folder(name))
         Console().print(describe_text(name, summary), soft_wrap=True)
     for name, pairs in data.pairs.items():
         if pairs.source:
-            import_set(pairs.source, data.pairs_folder(name))
+            with claims.wait(f"pairs/{name}"):
+                import_set(pairs.source, data.pairs_folder(name))
     if data.pairs and not data.text and given is None:
-        _train_pair_tokenizer(data, config.vocabulary.text_size)
+        with claims.wait("tokenizer"):
+            _train_pair_tokenizer(data, config.vocabulary.text_size)
     requests = {
         task: CollectRequest(
             episodes=t.episodes,
@@ -75,7 +80,8 @@ def collect_config(
         suite.require(task_name)
     collect_tasks(requests, data.root, execution)
     if config.sequence.instruction and not (data.text or data.pairs or given):
-        _train_instruction_tokenizer(data, config.vocabulary.text_size)
+        with claims.wait("tokenizer"):
+            _train_instruction_tokenizer(data, config.vocabulary.text_size)
 
 
 def _train_instruction_tokenizer(data: DataConfig, text_size: int) -> None:

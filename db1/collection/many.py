@@ -1,6 +1,10 @@
 """Demonstrations of many tasks at once, each in a worker process.
 
 A task that fails, or whose process dies or hangs (a simulator may), is reported; the others go on.
+
+The same call on several machines that share the folder divides the tasks: each is held by one
+process at a time (`out/.claims`), what others hold is waited for at the end, and what a lost
+machine held is taken over where its last episode ended.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from typing import Annotated, NamedTuple
 
 from db1.collection.task import CollectSummary, collect
 from db1.options import option
+from db1.processes.claims import CLAIMS_FOLDER, Claims
 from db1.processes.jobs import Job, Report, run_jobs
 from db1.ranges import Checked, Count, Natural, NonNegative, Positive, Range
 
@@ -77,6 +82,7 @@ class CollectJob:
     task_id: str
     request: CollectRequest
     out: Path
+    waits: bool = False
 
 
 def collect_many(
@@ -96,35 +102,47 @@ def collect_many(
         execution: How many at a time, and how long an episode may take.
         progress: Called in this process after every episode.
     """
-    jobs = [
-        Job(
-            key=task_id,
-            group=task_id.partition("/")[0],
-            work=_work,
-            argument=CollectJob(task_id=task_id, request=request, out=Path(out)),
-        )
-        for task_id, request in requests.items()
-    ]
+    results: dict[str, CollectSummary] = {}
+    failures: dict[str, str] = {}
 
     def report(task_id: str, done: int | None) -> None:
         if progress is not None and done is not None:
             progress(task_id, done)
 
-    results, failures = run_jobs(
-        jobs,
-        processes=execution.processes,
-        timeout=execution.timeout,
-        retries=execution.retries,
-        on_report=report,
-    )
+    for waits in (False, True):
+        left = requests.keys() - results.keys() - failures.keys()
+        outcomes = run_jobs(
+            [_job(t, request, out, waits) for t, request in requests.items() if t in left],
+            processes=execution.processes,
+            timeout=execution.timeout,
+            retries=execution.retries,
+            on_report=report,
+        )
+        results |= {task: found for task, found in outcomes.results.items() if found is not None}
+        failures |= outcomes.failures
     return CollectManySummary(
         summaries=[results[task_id] for task_id in requests if task_id in results],
         failures={task_id: failures[task_id] for task_id in requests if task_id in failures},
     )
 
 
-def _work(job: CollectJob, report: Report) -> CollectSummary:
-    """Runs in a worker: reports the number of episodes as it grows, None for other ones."""
+def _job(task_id: str, request: CollectRequest, out: Path, waits: bool) -> Job:
+    argument = CollectJob(task_id=task_id, request=request, out=Path(out), waits=waits)
+    return Job(key=task_id, group=task_id.partition("/")[0], work=_work, argument=argument)
+
+
+def _work(job: CollectJob, report: Report) -> CollectSummary | None:
+    """Runs in a worker; None where another process has the task and this one does not wait."""
+    claims = Claims(job.out / CLAIMS_FOLDER)
+    if job.waits:
+        with claims.wait(job.task_id, lambda: report(None)):
+            return _collect(job, report)
+    with claims.claim(job.task_id) as is_mine:
+        return _collect(job, report) if is_mine else None
+
+
+def _collect(job: CollectJob, report: Report) -> CollectSummary:
+    """Reports the number of episodes as it grows, None for other ones."""
     request = job.request
     return collect(
         job.task_id,

@@ -1,6 +1,7 @@
 """Random and expert returns of many tasks: what `db1 tasks measure` does.
 
-Every task is a job in a worker process. What is measured stays: the same call goes on after it.
+Every task is a job in a worker process. What is measured stays: the same call goes on after it. On
+several machines that share the folder the same call divides the tasks, as `collect_many` does.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from db1.experts import EXPERTS, Expert, make_expert
 from db1.experts.planning import has_objective
 from db1.experts.uniform import UniformExpert
 from db1.options import option
+from db1.processes.claims import CLAIMS_FOLDER, Claims
 from db1.processes.jobs import Job, Report, run_jobs
 from db1.ranges import Checked, Count, Positive
 from db1.suites import parse_task_id
@@ -77,6 +79,7 @@ class _Task(NamedTuple):
     policies: tuple[str, ...]
     episodes: int
     max_seconds: float | None
+    out: Path
 
 
 def measure_many(
@@ -95,7 +98,45 @@ def measure_many(
         progress: Called with (task id, episodes over, all episodes).
     """
     summary = MeasureSummary({}, [], [], {}, {})
-    jobs, totals = [], {}
+    totals: dict[str, int] = {}
+
+    def take(task_id: str, message: int | dict[str, Any]) -> None:
+        if isinstance(message, dict):
+            summary.measured.setdefault(task_id, []).extend(message["measurements"])
+        elif progress is not None:
+            progress(task_id, message, totals[task_id])
+
+    def finish(task_id: str, is_done: bool) -> None:
+        if is_done and progress is not None:
+            progress(task_id, totals[task_id], totals[task_id])
+
+    left = list(tasks)
+    while left:
+        jobs = _jobs(left, request, out, summary, totals)
+        outcomes = run_jobs(
+            jobs,
+            processes=request.processes,
+            timeout=request.timeout,
+            on_report=take,
+            on_result=finish,
+        )
+        summary.failures.update(outcomes.failures)
+        left = [task for task, is_done in outcomes.results.items() if not is_done]
+        for task in left:  # others measure them
+            with Claims(out / CLAIMS_FOLDER).wait(task):
+                pass
+    return summary
+
+
+def _jobs(
+    tasks: Sequence[str],
+    request: MeasureRequest,
+    out: Path,
+    summary: MeasureSummary,
+    totals: dict[str, int],
+) -> list[Job]:
+    """One job for each task that lacks a measurement; notes its number of episodes."""
+    jobs = []
     for task_id in tasks:
         try:
             policies = _wanted(task_id, request, out, summary)
@@ -103,31 +144,11 @@ def measure_many(
             summary.failures[task_id] = str(error)
             continue
         if policies:
-            job = _Task(task_id, policies, request.episodes, request.max_seconds)
+            job = _Task(task_id, policies, request.episodes, request.max_seconds, out)
             group = task_id.partition("/")[0]
             jobs.append(Job(key=task_id, group=group, work=_measure_task, argument=job))
             totals[task_id] = len(policies) * request.episodes
-
-    def take(task_id: str, message: int | dict[str, Any]) -> None:
-        if isinstance(message, dict):
-            add_measurement(out, task_id, **message)
-            summary.measured.setdefault(task_id, []).extend(message["measurements"])
-        elif progress is not None:
-            progress(task_id, message, totals[task_id])
-
-    def finish(task_id: str, result: None) -> None:
-        if progress is not None:
-            progress(task_id, totals[task_id], totals[task_id])
-
-    outcomes = run_jobs(
-        jobs,
-        processes=request.processes,
-        timeout=request.timeout,
-        on_report=take,
-        on_result=finish,
-    )
-    summary.failures.update(outcomes.failures)
-    return summary
+    return jobs
 
 
 def _wanted(
@@ -145,7 +166,8 @@ def _wanted(
         experts[PLANNER] = PLANNER
     known = tuple(policy for policy in policies if experts.get(policy) is not None)
     if known != policies:
-        summary.no_expert.append(task_id)
+        if task_id not in summary.no_expert:
+            summary.no_expert.append(task_id)
         policies = known
     entry = measured_of(task_id, suite.environment_version(name), out)
     missing = tuple(p for p in policies if not _is_enough(entry, p, experts[p], request))
@@ -167,8 +189,16 @@ def _is_enough(
     return limit is not None and request.max_seconds is not None and limit >= request.max_seconds
 
 
-def _measure_task(task: _Task, report: Report) -> None:
-    """Runs in a worker: reports numbers of episodes, and the arguments of `add_measurement`."""
+def _measure_task(task: _Task, report: Report) -> bool:
+    """Runs in a worker: False where another process measures the task."""
+    with Claims(task.out / CLAIMS_FOLDER).claim(task.task_id) as is_mine:
+        if is_mine:
+            _measure(task, report)
+        return is_mine
+
+
+def _measure(task: _Task, report: Report) -> None:
+    """Reports numbers of episodes, and the arguments of `add_measurement`."""
     suite, name = parse_task_id(task.task_id)
     env = suite.make_env(name)
     try:
@@ -188,6 +218,7 @@ def _measure_task(task: _Task, report: Report) -> None:
                 "wrapper": f"{type(env).__module__}.{type(env).__qualname__}",
                 "measurements": {policy: measurement},
             }
+            add_measurement(task.out, task.task_id, **entry)
             report(entry)
     finally:
         env.close()

@@ -2,16 +2,15 @@
 
     <out>/finished/metaworld~reach-v3.json    what a finished task came to: {"entry": ...} or
                                               {"failure": "..."}; written once, whole
-    <out>/finished/metaworld~reach-v3.lock    locked while a process works on it
+    <out>/finished/metaworld~reach-v3.lock    held while a process works on it
 
-A lock goes with its process, so that a task of one that was killed is free again. Whoever is free
-takes the next task: the split over processes follows their speed.
+A task of a process that was killed is free again (`db1.processes.claims`). Whoever is free takes
+the next task: the split over processes and machines follows their speed.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +18,9 @@ from typing import Any
 
 from db1.errors import DataError
 from db1.evaluation.results import TASK_SHAPE
-from db1.failures import make_folder
 from db1.files import atomic_write_text
 from db1.json_shape import check_shape, parse_json, seal, unseal
-from db1.locks import try_lock
+from db1.processes.claims import Claims
 from db1.untrusted import below
 
 FINISHED_FOLDER = "finished"
@@ -37,16 +35,13 @@ class TaskQueue:
 
     def __init__(self, out: Path) -> None:
         self._folder = out / FINISHED_FOLDER
+        self._claims = Claims(self._folder)
 
     @contextmanager
     def claim(self, task: str) -> Iterator[bool]:
         """Holds a task while the block runs: True; False when another one has it or finished it."""
-        make_folder(self._folder)
-        descriptor = os.open(self._path(task, "lock"), os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            yield try_lock(descriptor, self._folder) and not self.is_finished(task)
-        finally:
-            os.close(descriptor)
+        with self._claims.claim(task) as is_mine:
+            yield is_mine and not self.is_finished(task)
 
     def finish(self, task: str, part: dict[str, Any]) -> None:
         """Writes what a task came to."""

@@ -157,7 +157,7 @@ _DEFAULTS: Mapping[str | None, Mapping[str, Any]] = {
     None: {"failures": {}, "version_mismatches": {}},
     "provenance": {"checkpoint": None, "versions": {}, "command": []},
 }
-"""What is not there means, in results.json and in a part of it."""
+"""Values of what is not there, in results.json and in a part of it."""
 
 
 def read_results(folder: Path) -> dict[str, Any]:

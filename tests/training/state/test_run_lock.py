@@ -65,7 +65,8 @@ def test_it_is_free_again_after_release_and_held_once_in_a_process(tmp_path: Pat
 
 
 def test_a_forked_child_does_not_keep_it(tmp_path: Path) -> None:
-    lock = RunLock(tmp_path).acquire()
+    lock = RunLock(tmp_path)
+    lock.acquire()
     child = os.fork()
     if not child:
         time.sleep(60)
