@@ -10,6 +10,7 @@ command -v mkdocs >/dev/null || {
     echo 'docs: error: no mkdocs here; run: pip install "db1[docs]"' >&2
     exit 2
 }
+export NO_MKDOCS_2_WARNING=1
 case ${1:-serve} in
     serve) exec mkdocs serve --strict ;;
     build) exec mkdocs build --strict --quiet ;;

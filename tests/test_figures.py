@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from db1.suites.listing import count_rows, task_rows
+from db1.training.experiment import load_experiment
+
 SCRIPT = Path(__file__).parents[1] / "scripts" / "figures.py"
 
 
@@ -54,6 +57,19 @@ def test_pages_are_up_to_date(figures) -> None:
         text = page.read_text()
         assert figures.BLOCK.search(text), page
         assert figures.renewed(text, known) == text, f"{page}: run python scripts/figures.py"
+
+
+def test_the_kept_quickstart_is_that_of_its_experiment(figures) -> None:
+    kept = json.loads(figures.RESULTS["quickstart"].read_text())
+    experiment = load_experiment(figures.ROOT / "configs" / "db1_tiny.yaml")
+    assert kept["tasks"].keys() == dict(experiment.data.named_tasks()).keys()
+
+
+def test_counts_of_tasks_are_those_of_the_listing(figures) -> None:
+    total = count_rows(task_rows())["total"]
+    readme = (figures.ROOT / "README.md").read_text()
+    assert f"experts for {total['expert']} tasks" in readme
+    assert f"{total['listed']:,} listed, {total['expert']} with an expert" in readme
 
 
 def test_a_block_has_the_model_beside_its_controls(figures) -> None:

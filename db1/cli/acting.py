@@ -66,7 +66,7 @@ def eval_(
 
     Example: db1 eval runs/db1_tiny --controls retrieval,random,no-instruction
 
-    Example: db1 eval runs/db1_tiny --no-prompt --memory 0 --out runs/db1_tiny/blind
+    Example: db1 eval runs/db1_tiny --memory 0 --out runs/db1_tiny/blind
 
     Example: db1 eval runs/db1_tiny --policy retrieval --out runs/db1_tiny/retrieval
 

@@ -163,21 +163,26 @@ def _print_published(console: Console, found: Sequence[Mapping[str, Any]]) -> No
     if not found:
         console.print("no task in common with published figures")
         return
-    rows = {}
-    for row in found:
-        name = f"{row['agent']}, {row['what']}: {row['title']}"
-        rows[name] = [
+    rows = {
+        f"{row['agent']}, {row['what']}: {row['title']}": [
             f"{row['theirs']:.3f}",
             f"{row['ours']:.3f}",
-            _interval(row["our_interval"]),
-            f"{row['num_tasks']} of {row['their_num_tasks'] or '?'}",
+            _interval(row["our_interval"], sign=""),
+            f"{row['num_tasks']}",
         ]
-    heads = ("published", "here", "95 % interval", "tasks")
-    _print_rows(console, "agent and figure", heads, rows)
+        for row in found
+        if row["ours"] is not None
+    }
+    if rows:
+        heads = ("published", "here", "95 % interval", "tasks")
+        _print_rows(console, "agent and figure", heads, rows)
     for row in found:
         note = f"{row['agent']}, {row['what']}: {row['source']}"
-        if row["note"]:
-            note += f"; here {row['note']}"
+        if row["ours"] is None:
+            note = (
+                f"{row['agent']}, {row['what']}: not compared, {row['num_tasks']} of its "
+                f"{row['their_num_tasks']} tasks are here under rules that agree ({row['source']})"
+            )
         console.print(note, highlight=False)
 
 
@@ -192,8 +197,8 @@ def _print_rows(
     console.print(table, highlight=False)
 
 
-def _interval(ends: Sequence[float] | None) -> str:
-    return "-" if ends is None else f"{ends[0]:+.2f} .. {ends[1]:+.2f}"
+def _interval(ends: Sequence[float] | None, sign: str = "+") -> str:
+    return "-" if ends is None else f"{ends[0]:{sign}.2f} .. {ends[1]:{sign}.2f}"
 
 
 def _value(value: float, is_share: bool, sign: str = "") -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -13,7 +15,7 @@ import typer
 from rich.table import Column, Table
 
 from db1.cli.console import Console
-from db1.cli.layout import narrow_table
+from db1.cli.layout import fit_names, narrow_table
 from db1.cli.options import from_dataclasses
 from db1.cli.progress import running_bars
 from db1.cli.verbs import Verb, VerbGroup
@@ -45,9 +47,9 @@ _COUNTS = {
     "listed": "tasks",
     "runnable": "run here",
     "expert": "expert",
-    "references": "reference",
-    "random": "random measured",
-    "both": "expert measured",
+    "references": "known scores",
+    "random": "random played",
+    "both": "expert played",
     "reached": "good expert",
 }
 
@@ -129,20 +131,25 @@ def show(
 
 
 def _print_lines(lines: Sequence[TaskLine]) -> None:
-    """One line a task; its id comes last and whole, so that it can be copied."""
-    typer.echo(f"{'here':4}  {'expert':20}  {'random':>9}  {'best return':>20}  task")
-    for line in lines:
-        best = _number(line.best)
-        if line.best is not None and line.source != "measured":
-            best += f" ({line.source})"
+    """One line a task; its id comes last, whole where the output is no terminal."""
+    ids = [line.id for line in lines]
+    if sys.stdout.isatty():
+        ids = fit_names(ids, max(24, shutil.get_terminal_size().columns - 44))
+    experts = sorted({line.expert or "none: import" for line in lines})
+    named = dict(zip(experts, fit_names(experts, 16), strict=True))
+    typer.echo(f"here {'expert':16} {'random':>9} {'best':>9}  task")
+    for line, name in zip(lines, ids, strict=True):
+        is_foreign = line.best is not None and line.source != "measured"
         typer.echo(
-            f"{'yes' if line.installed else 'no':4}  {line.expert or 'none: import':20}  "
-            f"{_number(line.random):>9}  {best:>20}  {line.id}"
+            f"{'yes' if line.installed else 'no':4} {named[line.expert or 'none: import']:16} "
+            f"{_number(line.random):>9} {_number(line.best):>9}{'*' if is_foreign else ' '} {name}"
         )
+    if any(line.best is not None and line.source != "measured" for line in lines):
+        typer.echo("* a published figure; `db1 tasks NAME` says whose")
     suites = {line.id.partition("/")[0] for line in lines}
     typer.echo(
-        f"{len(lines):,} tasks of {len(suites)} suites; `db1 tasks NAME` shows one, "
-        "`db1 tasks --counts` counts them"
+        f"{len(lines):,} tasks of {len(suites)} suites; `db1 tasks NAME` shows one, `--counts` "
+        "counts them"
     )
 
 

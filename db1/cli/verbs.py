@@ -5,6 +5,7 @@ app.command(name, cls=Verb)(function)
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,10 @@ _WORDS = {
 class _Checked:
     """Checks what was given before a verb runs."""
 
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        settings["help"] = _joined(settings.get("help"))
+        super().__init__(*args, **settings)
+
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         """Reads the command line as ever, then checks it."""
         given = list(args)
@@ -81,6 +86,13 @@ class _Checked:
         """Typed texts by parameter."""
         typed, _, _ = self.make_parser(ctx).parse_args(args=list(args))  # type: ignore[attr-defined]
         return dict(typed)
+
+
+def _joined(text: str | None) -> str | None:
+    """A docstring with one line a paragraph, which a terminal breaks where it ends."""
+    if text is None:
+        return None
+    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(text).split("\n\n"))
 
 
 def _explained(message: str, typed: Any) -> str:

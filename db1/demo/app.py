@@ -13,7 +13,9 @@ elsewhere can use the run.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -31,6 +33,8 @@ logger = logging.getLogger(__name__)
 MAX_UPLOAD = 10 * 2**20
 """Bytes of an image."""
 MAX_JSON = 256 * 2**10
+PATIENCE = 10.0
+"""Seconds that an episode waits for one whose reader has left."""
 _WRITING_THREADS = 4
 _LEFT = 499
 """Status of a request whose client went away (nginx's number)."""
@@ -118,8 +122,15 @@ class _Endpoints:
         asked = await _json(request)
         task = _value(asked, "task", str, "")
         work = partial(self._session.act, task, _value(asked, "episode", int, 0))
-        self._session.check_idle()
+        await self._wait_for_stage()
         return _lines(work, self._acting)
+
+    async def _wait_for_stage(self) -> None:
+        """Waits for an episode whose reader has left to end; refuses while one goes on."""
+        until = time.monotonic() + PATIENCE
+        while self._session.is_acting and time.monotonic() < until:
+            await asyncio.sleep(0.1)
+        self._session.check_idle()
 
 
 def _page(name: str, kind: str) -> Endpoint:

@@ -253,6 +253,17 @@ function turnOff(name, text) {
     option.disabled = Boolean(task.missing);
     if (task.missing) option.title = task.missing;
   }
+  for (const example of abilities.examples) {
+    const button = byId("act-examples").appendChild(document.createElement("button"));
+    button.type = "button";
+    button.textContent = `${example.task}, episode ${example.episode}`;
+    button.addEventListener("click", () => {
+      if (byId("act-start").disabled) return;
+      byId("task").value = example.task;
+      byId("episode").value = example.episode;
+      byId("act-form").requestSubmit();
+    });
+  }
   if (!abilities.tasks.some(task => !task.missing)) turnOff("act-title", "This run learned no task that runs here.");
   else byId("act-start").disabled = false;
   document.body.dataset.ready = "yes";

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from db1.errors import CheckpointError, DataError, Db1Error
+from db1.evaluation.results import RESULTS_FILE, read_results
 from db1.evaluation.settings import EvaluationConfig, as_trained
 from db1.evaluation.task import instruction_of, make_agent
 from db1.inference.agent import Agent
@@ -34,6 +35,8 @@ from db1.viewer.scene import Scene, Spectator
 MAX_CHARACTERS = 20_000
 """Of a conversation that is sent."""
 
+_FEW_STEPS = 12
+"""An episode of fewer steps is over before one sees it."""
 _FRAME_SIDE = 320
 _JPEG_QUALITY = 85
 
@@ -93,7 +96,31 @@ class DemoSession:
             "caption": CAPTION in self._captioners,
             "question": QUESTION in self._captioners,
             "tasks": tasks,
+            "examples": self._solved({task["id"] for task in tasks if not task["missing"]}),
         }
+
+    def _solved(self, tasks: set[str]) -> list[dict[str, Any]]:
+        """Episodes that the evaluation beside the run solved: `task` and `episode`, three at most.
+
+        The first one of each task, suites in turn, those of several steps first.
+        """
+        folder = next((f for f in (self._run.folder / "evaluation", self._run.folder)
+                       if (f / RESULTS_FILE).is_file()), None)  # fmt: skip
+        if folder is None:
+            return []
+        try:
+            results = read_results(folder)
+        except Db1Error:
+            return []
+        found: dict[str, tuple[bool, str, int]] = {}
+        for task, entry in results["tasks"].items():
+            seeds, steps = entry["seeds"], entry["lengths"]
+            solved = [i for i, did in enumerate(entry.get("successes") or ()) if did is True]
+            if task in tasks and solved and seeds[solved[0]] in EVALUATION:
+                rank = (steps[solved[0]] < _FEW_STEPS, task, seeds[solved[0]] - EVALUATION.start)
+                suite = task.partition("/")[0]
+                found[suite] = min(found.get(suite, rank), rank)
+        return [{"task": task, "episode": number} for _, task, number in sorted(found.values())][:3]
 
     def _learned_text(self) -> bool:
         """Tells whether text was a target; a model that says nothing of its data may know it."""
@@ -201,9 +228,14 @@ class DemoSession:
             last = watch(task, ModelPolicy(agent), [seed_for("evaluation", number)], look)[0]
             emit({"over": True, "success": last.success, "note": look.reason, **figures})
 
+    @property
+    def is_acting(self) -> bool:
+        """Tells whether an episode runs."""
+        return self._acting.locked()
+
     def check_idle(self) -> None:
         """Raises DataError while an episode runs."""
-        if self._acting.locked():
+        if self.is_acting:
             raise DataError("an episode is running already; stop it first")
 
     def _captioner(self, kind: str, what: str) -> ImageTextWriter:

@@ -165,12 +165,13 @@ def compare_published(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     A task counts only where the agent verifiably had it under rules that agree with those here
     (version, horizon, references), and is normalised by the returns that the published figure was
-    normalised by. An agent whose tasks or references are not published cannot be compared with.
+    normalised by. An agent whose tasks or references are not published cannot be compared with. A
+    figure over tasks that are not all here stands alone: one over a part of them would mislead.
 
     Returns:
-        Rows of `agent`, `what`, `statistic` and its `title`, `theirs`, `their_interval`, `ours`,
-        `our_interval`, `num_tasks`, `their_num_tasks`, `note` (that ours are only a part of their
-        tasks; None: they are all) and `source`. Figures without such a task are left out.
+        Rows of `agent`, `what`, `statistic` and its `title`, `theirs`, `their_interval`, `ours` and
+        `our_interval` (None where not all of their tasks are here), `num_tasks` in common,
+        `their_num_tasks` and `source`. Figures without a task in common are left out.
     """
     rows = []
     for agent in published_agents().values():
@@ -191,8 +192,7 @@ def _published_row(
     figure: Mapping[str, Any],
     scores: Sequence[np.ndarray],
 ) -> dict[str, Any]:
-    theirs = figure.get("num_tasks")
-    is_all = theirs is not None and theirs == len(scores)
+    is_all = figure["num_tasks"] == len(scores)
     name = next(n for n in ("share_at_least_50", "interquartile_mean") if n in figure)
     statistic = METRICS[name]()
     rng = np.random.default_rng(0)
@@ -205,11 +205,10 @@ def _published_row(
         "title": statistic.title,
         "theirs": figure[name],
         "their_interval": figure.get("interval"),
-        "ours": float(statistic.over_tasks(means)),
-        "our_interval": percentile_interval(statistic.over_tasks(drawn)),
+        "ours": float(statistic.over_tasks(means)) if is_all else None,
+        "our_interval": percentile_interval(statistic.over_tasks(drawn)) if is_all else None,
         "num_tasks": len(scores),
-        "their_num_tasks": theirs,
-        "note": None if is_all else "only the tasks in common whose rules agree",
+        "their_num_tasks": figure["num_tasks"],
         "source": agent["source"],
     }
 

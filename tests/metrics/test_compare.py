@@ -139,7 +139,15 @@ def test_only_tasks_that_the_other_agent_had_under_the_same_rules_count() -> Non
     rows = compare_published(results_of(tasks))
     assert [(row["agent"], row["what"]) for row in rows] == [("JAT", "babyai")]
     assert rows[0]["num_tasks"] == 1 and rows[0]["theirs"] == 0.99
-    assert rows[0]["note"] == "only the tasks in common whose rules agree"
+    assert rows[0]["ours"] is None and rows[0]["their_num_tasks"] == 39  # a part would mislead
+
+
+def test_a_figure_over_the_same_tasks_is_set_beside_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    agents = {name: dict(agent) for name, agent in published_agents().items()}
+    agents["jat"]["suites"] = {"babyai": {"num_tasks": 1, "interquartile_mean": 0.99}}
+    monkeypatch.setattr("db1.metrics.compare.published_agents", lambda: agents)
+    (row,) = compare_published(results_of({"babyai/GoTo": np.ones(5)}))
+    assert row["ours"] is not None and row["our_interval"][0] <= row["ours"]
 
 
 def test_the_verb_prints_and_writes(db1_compare, tmp_path: Path) -> None:

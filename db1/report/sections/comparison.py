@@ -37,31 +37,31 @@ def published(material: Material) -> Section | None:
         Column(title="theirs"),
         Column(title="here", is_main=True),
         Column(title="95 % interval"),
-        Column(title="tasks in common"),
-        Column(title="their tasks"),
+        Column(title="tasks"),
     )
     table = Table(
         name="published",
-        caption="Published figures, and those of this evaluation on the tasks in common",
+        caption="Published figures, and those of this evaluation on the same tasks",
         columns=columns,
-        rows=tuple(_published_row(row) for row in rows),
+        rows=tuple(_published_row(row) for row in rows if row["ours"] is not None),
     )
-    notes = {
-        f"{row['agent']}, {row['what']}": f"{row['note']}. {row['source']}"
+    told = (
+        Prose(
+            text=f"{row['agent']}, {row['what']}: not compared, {row['num_tasks']} of its "
+            f"{row['their_num_tasks']} tasks are here under rules that agree. {row['source']}"
+        )
         for row in rows
-        if row["note"]
-    }
-    told = [Prose(text=f"{name}: {note}") for name, note in notes.items()]
+        if row["ours"] is None
+    )
     return Section(
         name="published",
         title="Published figures",
-        blocks=(table, *told),
+        blocks=(*((table,) if table.rows else ()), *told),
         is_folded=True,
     )
 
 
 def _published_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
-    theirs = row["their_num_tasks"]
     return (
         Cell(text=row["agent"]),
         Cell(text=row["what"]),
@@ -70,7 +70,6 @@ def _published_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
         Cell(text=percent(row["ours"]), key=row["ours"]),
         Cell(text=interval(row["our_interval"])),
         Cell(text=str(row["num_tasks"])),
-        Cell(text="-" if theirs is None else str(theirs)),
     )
 
 
