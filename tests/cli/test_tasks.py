@@ -46,8 +46,8 @@ def test_json_of_all_tasks(db1) -> None:
 def test_one_line_a_task(db1) -> None:
     _, out, _ = db1("tasks", "--suite", "procgen", "--suite", "classic_control")
     lines = out.splitlines()
-    assert len(lines) == 2 + len(task_ids("procgen")) + len(task_ids("classic_control"))
-    (hard,) = (line for line in lines if line.endswith("  procgen/bigfish-hard"))
+    assert len(lines) == 3 + len(task_ids("procgen")) + len(task_ids("classic_control"))
+    (hard,) = (line for line in lines if line.endswith(" procgen/bigfish-hard"))
     assert "none: import" in hard and "32.17*" in hard
     (pole,) = (line for line in lines if line.endswith(f"  {CARTPOLE}"))
     assert "cartpole_lqr" in pole and "500" in pole
