@@ -93,6 +93,7 @@ def test_two_machines_share_collecting_measuring_and_evaluating(
     run = experiment.parent / "runs/tiny"
     evaluate = ("eval", run, "--episodes", 3, "--max-steps", 8, "--workers", 0, "--no-text")
     tasks = [f"classic_control/{task}" for task in TASKS]
+    (tmp_path / "nodes").mkdir()
     with TwoNodes(tmp_path / "nodes") as nodes:
         _divided(tmp_path, nodes.command)
         for words, result in (
@@ -117,4 +118,4 @@ def _timeless(content: Any) -> Any:
     if isinstance(content, dict):
         left_out = {"seconds", "date", "checksum", "provenance"}
         return {key: _timeless(value) for key, value in content.items() if key not in left_out}
-    return content
+    return [_timeless(item) for item in content] if isinstance(content, list) else content
