@@ -88,8 +88,28 @@ def _part(found: Mapping[str, Any] | None, *keys: str) -> dict[str, Any] | None:
 
 
 def headlines(known: Mapping[str, Mapping[str, Any]]) -> str:
-    """README's block: for each measured model a table by suite with its controls, and the rest."""
-    return "\n".join(part for name in known for part in _model(name, known[name]))
+    """README's block: the quickstart by suite with its controls, the model in the box in short."""
+    makers = {name: _in_short if name == "base" else _model for name in known}
+    return "\n".join(part for name in known for part in makers[name](name, known[name]))
+
+
+def by_suite(known: Mapping[str, Mapping[str, Any]]) -> str:
+    """The card's block: the model in the box by suite with its controls."""
+    return "\n".join(_model("base", known["base"]))
+
+
+def _in_short(name: str, results: Mapping[str, Any]) -> Iterator[str]:
+    summary, controls = results["summary"], results["controls"]
+    others = "; ".join(
+        f"{control} {found['summary']['num_at_least_50']}, "
+        f"{percent(found['summary']['mean_normalised'])}"
+        for control, found in controls.items()
+    )
+    yield (
+        f"{TITLES[name]}: {summary['num_at_least_50']} of {summary['num_tasks']} tasks at or above "
+        f"50 % of expert, mean {percent(summary['mean_normalised'])} ({others}).\n"
+    )
+    yield from _without_largest(results)
 
 
 def _model(name: str, results: Mapping[str, Any]) -> Iterator[str]:
@@ -219,7 +239,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 BLOCKS: Mapping[str, tuple[frozenset[str], Callable[[Mapping[str, Any]], str]]] = {
     "results": (frozenset(), headlines),
     "quickstart_tasks": (frozenset({"quickstart"}), tasks),
-    "base": (frozenset({"base"}), lambda known: headlines({"base": known["base"]})),
+    "base": (frozenset({"base"}), by_suite),
 }
 """By name: the results that a block needs (any will do where it names none), and its maker."""
 

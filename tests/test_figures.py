@@ -100,7 +100,10 @@ def test_the_count_without_the_largest_suite(figures) -> None:
     few = {name: found | {"num_at_least_50": 5} for name, found in suites.items()}
     control["summary"] = many["summary"] | {"num_at_least_50": 10, "by_suite": few}
     control["compared"] = {"model": 0, "control": 0, "neither": 1}
-    text = figures.headlines({"base": figures.slim(many)})
+    short = figures.headlines({"base": figures.slim(many)})
+    assert "105 of 120 tasks at or above 50 % of expert, mean 75.0 % (retrieval 10, " in short
+    assert "Without maps" in short and "| mean score |" not in short
+    text = figures.by_suite({"base": figures.slim(many)})
     assert "Without maps, which has 90 of the tasks: 20 of 30 at or above 50 %" in text
     assert "(retrieval 5)" in text and "so few episodes cannot tell single tasks apart" in text
 
