@@ -9,6 +9,7 @@ machine held is taken over where its last episode ended.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from db1.options import option
 from db1.processes.claims import CLAIMS_FOLDER, Claims
 from db1.processes.jobs import Job, Report, run_jobs
 from db1.ranges import Checked, Count, Natural, NonNegative, Positive, Range
+
+logger = logging.getLogger(__name__)
 
 TaskProgress = Callable[[str, int], None]
 """Called with (task id, episodes in its store)."""
@@ -111,6 +114,8 @@ def collect_many(
 
     for waits in (False, True):
         left = requests.keys() - results.keys() - failures.keys()
+        if waits and left:
+            logger.info("waiting for %d task(s) that other processes collect", len(left))
         outcomes = run_jobs(
             [_job(t, request, out, waits) for t, request in requests.items() if t in left],
             processes=execution.processes,

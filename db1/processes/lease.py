@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 BEAT_SECONDS = 5.0
 WATCH_SECONDS = 4 * BEAT_SECONDS
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW  # a shared folder may hold links
 
 
 class Lease:
@@ -70,7 +71,7 @@ class Lease:
         """
         with writing(self._path):
             mkdir(self._path.parent)
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._descriptor = os.open(self._path, _FLAGS, 0o644)
         _OPEN.add(self)
         self._ended.clear()
         try:

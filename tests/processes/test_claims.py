@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from db1.failures import WriteError
 from db1.processes.claims import Claims
 from db1.processes.lease import Lease
 
@@ -54,6 +55,14 @@ def test_names_do_not_lead_out(tmp_path: Path) -> None:
     with Claims(tmp_path / "claims").claim("../x") as is_mine:
         assert is_mine
     assert [path.name for path in tmp_path.iterdir()] == ["claims"]
+
+
+def test_a_link_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("kept")
+    (tmp_path / "x.lock").symlink_to("mine")
+    with pytest.raises(WriteError, match="x.lock"):
+        Lease(tmp_path / "x.lock").acquire()
+    assert (tmp_path / "mine").read_text() == "kept"
 
 
 def test_a_machine_whose_locks_are_its_own_goes_by_the_beat(tmp_path: Path) -> None:
