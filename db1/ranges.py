@@ -69,6 +69,8 @@ Count = Annotated[int, Range(least=1)]
 Natural = Annotated[int, Range(least=0)]
 Seed = Annotated[int, Range(least=0)]
 Positive = Annotated[float, Range(above=0)]
+Weight = Annotated[float, Range(least=0, most=1e9)]
+"""Of a part beside its neighbours; larger ones would leave no digits for the others."""
 NonNegative = Annotated[float, Range(least=0)]
 Share = Annotated[float, Range(least=0, most=1)]
 Rate = Annotated[float, Range(least=0, below=1)]

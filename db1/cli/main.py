@@ -77,6 +77,9 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         rest = load_named_plugins(arguments)
         return app(rest, prog_name="db1", standalone_mode=False) or 0
     except SystemExit as ended:
+        if type(sys.stdout).__name__ == "PacifyFlushWrapper":  # typer's, once a reader went away
+            give_up_standard_output()
+            return 0
         return ended.code if isinstance(ended.code, int) else 1
     except (KeyboardInterrupt, typer.Abort):
         return _ABORTED
@@ -89,12 +92,23 @@ def _run(arguments: list[str], *, debug: bool) -> int:
             give_up_standard_output()  # whoever read it went away
             return 0
         text = describe(error)
+        if text is not None and _was_printing(error):
+            give_up_standard_output()
+            text = f"standard output: cannot be written ({text})"
         if text is None:
             _tell(_of_bug(error))
             return EXIT_BUG
         if not isinstance(error, Db1Error) or speaks:  # the processes of a launch meet the same
             _tell(text)
         return EXIT_BAD_INPUT
+
+
+def _was_printing(error: Exception) -> bool:
+    """Tells whether a library that prints for us met the error."""
+    if not isinstance(error, OSError) or error.filename is not None:
+        return False
+    last = traceback.extract_tb(error.__traceback__)[-1].filename
+    return any(f"{os.sep}{package}{os.sep}" in last for package in ("typer", "rich"))
 
 
 def _prepare(arguments: list[str]) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from db1.config import build
 from db1.data.pair_config import PairData
 from db1.errors import ConfigError, nearest
-from db1.ranges import Checked, Count, Natural, NonNegative, Positive, Rate, Share
+from db1.ranges import Checked, Count, Natural, NonNegative, Positive, Rate, Share, Weight
 from db1.splits import tasks_of_splits
 from db1.untrusted import check_name, check_relative
 
@@ -35,7 +35,7 @@ class TaskData(Checked):
             None: all that are not held out.
     """
 
-    weight: NonNegative = 1.0
+    weight: Weight = 1.0
     episodes: Count = 100
     action_noise: NonNegative = 0.0
     max_steps: Count | None = None
@@ -53,7 +53,7 @@ class SuiteData(Checked):
         others: Weight of each task that is stored and not named in `tasks`; 0 leaves them out.
     """
 
-    weight: NonNegative = 1.0
+    weight: Weight = 1.0
     tasks: Mapping[str, Any] = field(default_factory=dict)
     others: NonNegative = 1.0
 
@@ -71,7 +71,7 @@ class TextData(Checked):
         source: A built-in corpus (`kjv`) or the path of a .txt or .jsonl file.
     """
 
-    weight: NonNegative = 1.0
+    weight: Weight = 1.0
     source: str = "kjv"
 
 

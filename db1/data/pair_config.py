@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from db1.errors import ConfigError, nearest
-from db1.ranges import Checked, Count, NonNegative, Range
+from db1.ranges import Checked, Count, Range, Weight
 from db1.sequence.image_text import ImageTextConfig
 from db1.store.pair_layout import CAPTION, KINDS, QUESTION
 from db1.tokens.image_fit import Augmentation, check_fit
@@ -38,7 +38,7 @@ class PairData(Checked):
         max_pixels: Larger images are an error.
     """
 
-    weight: NonNegative = 1.0
+    weight: Weight = 1.0
     source: str = ""
     kind: str = CAPTION
     train_splits: tuple[str, ...] = ("train",)

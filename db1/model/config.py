@@ -7,7 +7,7 @@ from typing import Annotated
 
 from db1.errors import ConfigError, check_one_of
 from db1.model.positions import POSITION_ENCODINGS
-from db1.ranges import Checked, Count, Natural, NonNegative, Positive, Range, Rate
+from db1.ranges import Checked, NonNegative, Positive, Range, Rate
 from db1.tokens.number_patch import PatchSizes
 
 _CHOICES = {
@@ -93,9 +93,9 @@ class ModelConfig(Checked):
     num_heads: Annotated[int, Range(least=1, most=4_096)] = 16
     width: Annotated[int, Range(least=1, most=2**24)] = 2_048
     inner_width: Annotated[int, Range(least=1, most=2**24)] | None = None
-    memory_length: Natural = 1_024
+    memory_length: Annotated[int, Range(least=0, most=2**24)] = 1_024
     same_length: bool = True
-    clamp_length: Count | None = None
+    clamp_length: Annotated[int, Range(least=1, most=2**24)] | None = None
     memory_start: str = "empty"
     position_encoding: str = "transformer_xl"
     attention: str = "auto"

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import json
 import logging
 import os
 import shlex
 import socket
+import stat
 import sys
 import threading
 import time
@@ -72,6 +74,9 @@ class Lease:
         with writing(self._path):
             mkdir(self._path.parent)
             self._descriptor = os.open(self._path, _FLAGS, 0o644)
+            if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+                self._forget()
+                raise OSError(errno.EINVAL, "is no file", str(self._path))
         _OPEN.add(self)
         self._ended.clear()
         try:
@@ -139,7 +144,8 @@ class Lease:
 
     def _read(self) -> dict[str, Any]:
         try:
-            found = json.loads(self._path.read_bytes()[: 1 << 16])
+            with open(self._path, "rb") as file:
+                found = json.loads(file.read(1 << 16))
         except (OSError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}

@@ -97,8 +97,8 @@ class TrainingConfig(Checked):
     """
 
     num_steps: Count
-    global_batch_size: Count
-    micro_batch_size: Count
+    global_batch_size: Annotated[int, Range(least=1, most=2**24)]
+    micro_batch_size: Annotated[int, Range(least=1, most=2**24)]
     learning_rate: Positive
     warmup_steps: Natural = 0
     min_learning_rate_ratio: Share = 0.1

@@ -68,6 +68,9 @@ def test_empty_paths(db1, typed: tuple[str, ...]) -> None:
         ("model.width=1099511627776", ("model.width", "at most")),
         ("model.width=1048576", ("needs at least", "GiB")),
         ("sequence.length=100000000", ("needs at least", "GiB")),
+        ("model.memory_length=10000000000", ("model.memory_length", "at most")),
+        ("training.global_batch_size=1000000000000", ("training.global_batch_size", "at most")),
+        ("data.tasks.tsp/uniform20.weight=1e308", ("weight: got 1e+308", "at most")),
         ("training.num_steps=10 # ten", ("' #' begins a comment",)),
         ("name=", ("name",)),
         ("runs=", ("runs: got an empty path",)),
@@ -172,7 +175,8 @@ def test_a_full_standard_output_is_one_line() -> None:
         done = _run(["tasks", "--suite", "tsp", "--counts"], stdout=full, stderr=subprocess.PIPE)
     lines = done.stderr.decode().splitlines()
     assert done.returncode == 2 and len(lines) == 1, lines
-    assert "No space left on device" in lines[0]
+    said = "db1: error: standard output: cannot be written (No space left on device)"
+    assert lines == [said]
 
 
 def test_closed_streams_do_not_end_up_in_a_file(tmp_path: Path) -> None:
@@ -181,7 +185,7 @@ def test_closed_streams_do_not_end_up_in_a_file(tmp_path: Path) -> None:
     assert done.returncode == 0 and not done.stderr
     piped = f"{tasks.removeprefix('exec ')} | head -c 1 >/dev/null; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", piped], stderr=subprocess.PIPE, timeout=300)
-    assert done.returncode in (0, 1) and b"Traceback" not in done.stderr
+    assert done.returncode == 0 and not done.stderr
 
 
 def test_a_bug_is_one_line_with_its_place(db1, monkeypatch: pytest.MonkeyPatch) -> None:

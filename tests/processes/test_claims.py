@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -63,6 +64,12 @@ def test_a_link_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match="x.lock"):
         Lease(tmp_path / "x.lock").acquire()
     assert (tmp_path / "mine").read_text() == "kept"
+
+
+def test_a_pipe_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.lock")
+    with pytest.raises(WriteError, match="x.lock.*is no file"):
+        Lease(tmp_path / "x.lock").acquire()
 
 
 def test_a_machine_whose_locks_are_its_own_goes_by_the_beat(tmp_path: Path) -> None:

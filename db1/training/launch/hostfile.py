@@ -16,6 +16,9 @@ from db1.errors import ConfigError
 _LINE = re.compile(r"(\S+)\s+slots=([0-9]{1,5})")
 """DeepSpeed reads the same file, and knows no blanks around the equals sign."""
 
+_NAME = re.compile(r"(?:[A-Za-z0-9_][\w.-]*@)?[A-Za-z0-9_:][\w.:%-]*", re.ASCII)
+"""A machine's name or address: nothing that ssh or a shell takes for an option or a command."""
+
 
 def read_hostfile(path: Path | str) -> dict[str, int]:
     """Returns the processes of each host, in the order of the file: the first one is the master.
@@ -59,10 +62,24 @@ def _entry(text: str, where: str) -> tuple[str, int]:
         )
     if "[" in match[1]:
         raise ConfigError(f"{where}: got {match[1]!r}, expected an address without brackets")
+    check_host(match[1], where)
     slots = int(match[2])
     if slots < 1:
         raise ConfigError(f"{where}: got slots={slots}, expected 1 or more; or remove the line")
     return match[1], slots
+
+
+def check_host(host: str, where: str) -> None:
+    """Refuses what is not the name of a machine: names go to ssh, files come from strangers.
+
+    Raises:
+        ConfigError: For other characters, or a `-` in front.
+    """
+    if _NAME.fullmatch(host) is None:
+        raise ConfigError(
+            f"{where}: got host {host!r}, expected the name or address of a machine (letters, "
+            "digits, '.', '-', '_', ':'), with `user@` in front of it or not"
+        )
 
 
 def address_of(host: str, where: str) -> str:
@@ -75,6 +92,7 @@ def address_of(host: str, where: str) -> str:
     Raises:
         ConfigError: For a name that is not known here.
     """
+    check_host(host, where)
     try:
         name = host.rpartition("@")[2]
         return socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0][4][0]

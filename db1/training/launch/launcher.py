@@ -255,7 +255,7 @@ def _ssh_failure(name: str) -> str | None:
     options = ("-o", "BatchMode=yes", "-o", f"ConnectTimeout={SSH_SECONDS}")
     try:
         done = subprocess.run(
-            ["ssh", *options, name, "true"],
+            ["ssh", *options, "--", name, "true"],
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,

@@ -98,7 +98,7 @@ def _median(points: Points) -> float | None:
 def _settings(folder: Path) -> dict[str, Any]:
     """The resolved configuration by dotted key; {} where it is not there."""
     path = folder / CONFIG_FILE
-    return dict(_flat(load_yaml(path), "")) if path.is_file() else {}
+    return dict(_flat(load_yaml(path, is_own=False), "")) if path.is_file() else {}
 
 
 def _flat(value: Any, key: str) -> list[tuple[str, Any]]:

@@ -25,6 +25,11 @@ BAD = {
     "[::1] slots=1\n": ("brackets",),
     "a slots=1\na slots=2\n": ("line 2", "twice"),
     "\n": ("names no host",),
+    "a slots=1\n-oProxyCommand=touch${IFS}x;@127.0.0.1 slots=1\n": ("line 2", "-oProxyCommand"),
+    "-v slots=1\n": ("line 1", "expected the name or address"),
+    "a;touch/tmp/x slots=1\n": ("line 1", "expected the name or address"),
+    "$(id) slots=1\n": ("line 1", "expected the name or address"),
+    "me@-oX slots=1\n": ("line 1", "expected the name or address"),
 }
 
 
@@ -49,5 +54,7 @@ def test_names_file_and_line(tmp_path: Path, text: str) -> None:
 
 def test_a_user_in_front_of_a_host_is_for_ssh() -> None:
     assert address_of("root@127.0.0.1", "hosts") == "127.0.0.1"
+    with pytest.raises(ConfigError, match="master: got host '-oProxyCommand=id'"):
+        address_of("-oProxyCommand=id", "master")
     with pytest.raises(ConfigError, match="no-such-machine"):
         address_of("me@no-such-machine.invalid", "hosts")

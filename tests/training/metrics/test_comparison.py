@@ -5,7 +5,7 @@ import json
 import pytest
 
 from db1.config import save_yaml
-from db1.errors import DataError
+from db1.errors import ConfigError, DataError
 from db1.metrics_log import MetricsWriter
 from db1.training.metrics.comparison import compare_trainings
 from db1.training.metrics.progress import seconds_left
@@ -52,6 +52,15 @@ def test_the_verb(tmp_path, capfd, monkeypatch):
     assert stopped.value.code == 0, err
     assert "held-out loss" in out and "model.width: A 8, B 16" in out
     assert json.loads((tmp_path / "c.json").read_text())["figures"]["held-out loss"] == [1.0, 1.0]
+
+
+def test_a_shared_run_does_not_read_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET", "hunter2")
+    a, b = _run(tmp_path / "a", 20), _run(tmp_path / "b", 20)
+    with open(b / "config.yaml", "a") as file:
+        file.write("note: ${oc.env:SECRET}\n")
+    with pytest.raises(ConfigError, match="oc.env"):
+        compare_trainings(a, b)
 
 
 def test_a_folder_without_records(tmp_path):
