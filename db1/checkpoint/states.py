@@ -10,7 +10,8 @@ DeepSpeed itself writes and which do nothing but hold values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,25 @@ def load_state(path: Path) -> Any:
     Raises:
         CheckpointError: It is missing, damaged, or asks for something else than states.
     """
-    return load_pickled(path, unpickler=StateUnpickler, mmap=False)
+    content = load_pickled(path, unpickler=StateUnpickler, mmap=False)
+    _check_content(content, path)
+    return content
+
+
+@contextmanager
+def of_this_training(folder: Path) -> Iterator[None]:
+    """Turns what states of another shape raise inside the block into one error.
+
+    Raises:
+        CheckpointError: Naming the folder.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise CheckpointError(
+            f"{folder}: its states are not those of this training ({type(error).__name__}: "
+            f"{error}); delete the folder to go on from the checkpoint before it"
+        ) from error
 
 
 def check_states(folder: Path) -> None:
@@ -73,15 +92,17 @@ def check_states(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
         if path.is_dir() and not path.is_symlink():
             continue
-        _check_names(load_pickled(path, unpickler=StateUnpickler), path)
+        _check_content(load_pickled(path, unpickler=StateUnpickler), path)
 
 
-def _check_names(content: Any, path: Path) -> None:
-    """DeepSpeed makes folders of the names of parameters."""
+def _check_content(content: Any, path: Path) -> None:
+    """Refuses numbers that are not finite, and names of which DeepSpeed would make paths."""
     waiting = [content]
     seen: set[int] = set()
     while waiting:
         part = waiting.pop()
+        if isinstance(part, torch.Tensor):
+            _check_tensor(part, path)
         if not isinstance(part, Mapping | list | tuple) or id(part) in seen:
             continue
         seen.add(id(part))
@@ -94,3 +115,13 @@ def _check_names(content: Any, path: Path) -> None:
                     f"{path}: {key[:80]!r} is not the name of a parameter; refused"
                 )
         waiting += part.values()
+
+
+def _check_tensor(tensor: torch.Tensor, path: Path) -> None:
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise CheckpointError(f"{path}: a tensor of {tensor.numel():,} numbers has fewer; refused")
+    if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        raise CheckpointError(
+            f"{path}: a state has numbers that are not finite; delete the folder "
+            f"{path.parent.name} to go on from the checkpoint before it"
+        )

@@ -1,11 +1,13 @@
 """Optimizer and random states of a shared run execute nothing."""
 
 import io
+import math
 import os
 import pickle
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import torch
 import yaml
 from attacks import payloads, torch_file
 
-from db1.checkpoint.states import check_states, load_state
+from db1.checkpoint.states import check_states, load_state, of_this_training
 from db1.errors import CheckpointError
 from db1.seeding import random_states, restore_random_states
 
@@ -117,3 +119,31 @@ def test_the_attacks_work_where_nothing_restricts_them(tmp_path: Path) -> None:
         read()
         assert (tmp_path / "ran").is_dir()
         (tmp_path / "ran").rmdir()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"optimizer": {"state": {0: {"exp_avg": torch.tensor([1.0, math.nan])}}}}, "not finite"),
+        ([torch.tensor([math.inf])], "not finite"),
+        ({"x": torch.zeros(1).expand(2**40)}, "numbers has fewer"),
+    ],
+)
+def test_states_that_no_training_writes_are_refused(
+    tmp_path: Path, content: Any, message: str
+) -> None:
+    torch.save(content, tmp_path / "torch.pt")
+    with pytest.raises(CheckpointError, match=message):
+        load_state(tmp_path / "torch.pt")
+    with pytest.raises(CheckpointError, match=message):
+        check_states(tmp_path)
+
+
+@pytest.mark.parametrize("content", [[1], {}, {"optimizer": 3}, None])
+def test_states_of_another_shape_name_their_folder(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "torch.pt")
+    with (
+        pytest.raises(CheckpointError, match=f"{tmp_path}: its states are not those"),
+        of_this_training(tmp_path),
+    ):
+        load_state(tmp_path / "torch.pt")["optimizer"]["param_groups"]

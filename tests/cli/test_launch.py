@@ -61,7 +61,7 @@ def test_scripts_are_clean_posix_shell() -> None:
         ((29502, "no/such/file"), "/no/such/file: no such file or folder"),
         ((29502, "name=a", "steps"), "got 'steps', expected key=value"),
         ((29502, "training.nmu_steps=3"), "unknown key 'training.nmu_steps'"),
-        ((29502, "training.micro_batch_size=3"), "global_batch_size"),
+        ((29502, "training.micro_batch_size=7"), "global_batch_size"),
         ((99999,), "port: got 99999"),
     ],
 )

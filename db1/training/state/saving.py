@@ -19,7 +19,7 @@ from db1.checkpoint.run import (
     start_checkpoint,
     tag_of,
 )
-from db1.checkpoint.states import load_state
+from db1.checkpoint.states import load_state, of_this_training
 from db1.errors import CheckpointError
 from db1.failures import describe, one_line
 from db1.seeding import random_states, restore_random_states, seed_everything
@@ -212,7 +212,8 @@ def restore_training(found: Checkpoint, engine: TrainingEngine, processes: Proce
     """
     written_by = found.trainer["world_size"]
     seed_everything(engine.config.seed, processes.rank, step=found.step)
-    engine.load(found)
+    with of_this_training(found.folder):
+        engine.load(found)
     if written_by == processes.world_size:
         path = found.folder / _random_file(processes.rank)
         states = load_state(path)
