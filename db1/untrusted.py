@@ -11,6 +11,7 @@ through here before it is joined to a folder.
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path, PurePosixPath
 
 from db1.errors import DataError, Db1Error
@@ -72,7 +73,9 @@ def below(folder: Path, name: str, where: object = None, error: type[Db1Error] =
 def refuse_links_out(
     folder: Path, *, but: tuple[str, ...] = (), error: type[Db1Error] = DataError
 ) -> None:
-    """Refuses a folder in which a link leads out of it: what is written there lands elsewhere.
+    """Refuses a folder in which a link leads out of it, or that holds a pipe, socket or device.
+
+    What is written to a link lands elsewhere, and who opens a pipe waits for ever.
 
     Args:
         folder: It may itself be a link.
@@ -80,13 +83,19 @@ def refuse_links_out(
         error: The class to raise.
 
     Raises:
-        Db1Error: Of the class `error`, naming the first such link.
+        Db1Error: Of the class `error`, naming the first of them.
     """
     root = os.path.realpath(folder)
     for place, folders, files in os.walk(root):
         for name in sorted((*folders, *files)):
             path = os.path.join(place, name)
-            if not os.path.islink(path) or (place == root and name in but):
+            try:
+                mode = os.lstat(path).st_mode
+            except FileNotFoundError:  # removed meanwhile
+                continue
+            if not (stat.S_ISLNK(mode) or stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise error(f"{path}: is no file and no folder; remove it")
+            if not stat.S_ISLNK(mode) or (place == root and name in but):
                 continue
             real = os.path.realpath(path)
             if not Path(real).is_relative_to(root):

@@ -45,3 +45,9 @@ def test_links(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"folder/out: a link to .*other, out of the folder"):
         refuse_links_out(folder)
     refuse_links_out(folder, but=("out",))
+
+
+def test_a_pipe_in_a_run_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(DataError, match=r"metrics\.jsonl: is no file and no folder; remove it"):
+        refuse_links_out(tmp_path)
