@@ -36,7 +36,7 @@ def load_yaml(
     overrides: Sequence[str] = (),
     shapes: Sequence[type] = (),
     *,
-    is_own: bool = True,
+    is_own: bool,
 ) -> dict[str, Any]:
     """Reads a YAML file and applies dotted overrides.
 

@@ -36,7 +36,7 @@ def test_nested_values_overrides_and_interpolation(tmp_path: Path) -> None:
     path = _write(
         tmp_path, "name: x\nfolder: b/${name}\ninner: {rate: 1}\nparts: {k: {sizes: [3]}}\n"
     )
-    outer = build(Outer, load_yaml(path, ["inner.rate=1e-3", "limit=4"]))
+    outer = build(Outer, load_yaml(path, ["inner.rate=1e-3", "limit=4"], is_own=True))
     assert outer == Outer(
         name="x",
         inner=Inner(rate=0.001),
@@ -44,7 +44,9 @@ def test_nested_values_overrides_and_interpolation(tmp_path: Path) -> None:
         limit=4,
         folder=Path("b/x"),
     )
-    assert build(Outer, load_yaml(_write(tmp_path, save_yaml(to_dict(outer))))) == outer
+    assert (
+        build(Outer, load_yaml(_write(tmp_path, save_yaml(to_dict(outer))), is_own=True)) == outer
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,19 +63,19 @@ def test_nested_values_overrides_and_interpolation(tmp_path: Path) -> None:
 )
 def test_bad_overrides_name_the_place(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        build(Outer, load_yaml(_write(tmp_path, "name: x\n"), [override]))
+        build(Outer, load_yaml(_write(tmp_path, "name: x\n"), [override], is_own=True))
 
 
 @pytest.mark.parametrize("text", ["- a\n", "name: [x\n", "name: ${nothing}\n"])
 def test_broken_yaml_is_one_error(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_yaml(_write(tmp_path, text))
+        load_yaml(_write(tmp_path, text), is_own=True)
     assert "\n" not in str(caught.value)
 
 
 def test_missing_file_and_missing_key(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such configuration"):
-        load_yaml(tmp_path / "absent.yaml")
+        load_yaml(tmp_path / "absent.yaml", is_own=True)
     with pytest.raises(ConfigError, match="name: missing"):
         build(Outer, {})
 
@@ -98,6 +100,6 @@ def test_interpolation_and_the_environment_in_ones_own_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PLACE", "here")
-    assert load_yaml(_write(tmp_path, "name: ${oc.env:PLACE}\n")) == {"name": "here"}
+    assert load_yaml(_write(tmp_path, "name: ${oc.env:PLACE}\n"), is_own=True) == {"name": "here"}
     path = _write(tmp_path, "name: x\nfolder: b/${name}\n")
     assert load_yaml(path, is_own=False)["folder"] == "b/x"

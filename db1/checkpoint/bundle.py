@@ -257,7 +257,7 @@ def _read_released(
     file = find_states(folder)
     assert file is not None
     released, step = read_released(file)
-    given = {} if config is None else load_yaml(config)
+    given = {} if config is None else load_yaml(config, is_own=True)
     model, vocabulary = _released_options(released, given)
     expected = meta_model(model, Vocabulary(vocabulary)).state_dict()
     check_entries(released, released_from_state_dict(expected, model), str(file))

@@ -18,7 +18,7 @@ from db1.cli.device import checked_device
 from db1.cli.few_shot import few_shot
 from db1.cli.model_argument import Run
 from db1.cli.options import Given, Of, from_dataclasses
-from db1.cli.outputs import writes
+from db1.cli.outputs import JsonFile
 from db1.cli.progress import task_bars
 from db1.cli.verbs import Verb, VerbGroup
 from db1.errors import check_one_of
@@ -35,15 +35,6 @@ app.command("few-shot", cls=Verb)(few_shot)
 
 Quick = Annotated[
     bool, typer.Option("--quick", help="Use small sizes in place of those given; takes seconds.")
-]
-JsonFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--json",
-        metavar="FILE",
-        help="Write all figures to this file.",
-        callback=writes(".json"),
-    ),
 ]
 
 

@@ -11,7 +11,7 @@ import typer
 
 from db1.cli.console import Console
 from db1.cli.layout import fit_names, name_width, narrow_table
-from db1.cli.outputs import writes
+from db1.cli.outputs import JsonFile
 from db1.errors import ConfigError
 from db1.files import atomic_write_text
 from db1.metrics_log import METRICS_FILE
@@ -26,15 +26,7 @@ def compare(
             "--published", help="Compare with the published figures of Gato, DB1 and JAT."
         ),
     ] = False,
-    json_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--json",
-            metavar="FILE",
-            help="Write all figures to this file.",
-            callback=writes(".json"),
-        ),
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Two evaluations or two trainings side by side: which is better, and how sure that is.
 

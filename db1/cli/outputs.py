@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -37,3 +37,15 @@ def writes(*endings: str) -> Callable[[typer.CallbackParam, Named], Named]:
         return given
 
     return check
+
+
+JsonFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--json",
+        metavar="FILE",
+        help="Write all figures to this file.",
+        callback=writes(".json"),
+    ),
+]
+"""The option of verbs whose figures go into a file."""

@@ -17,7 +17,7 @@ from db1.data.pair_tokenizer import train_pair_tokenizer
 from db1.errors import ConfigError, DataError
 from db1.importers import IMPORTERS
 from db1.importers.text import TextSummary, prepare_text
-from db1.processes.claims import CLAIMS_FOLDER, Claims
+from db1.processes.claims import Claims
 from db1.suites import parse_task_id
 from db1.suites.listing import choose_tasks, task_rows
 from db1.suites.plugins import load_plugins
@@ -48,7 +48,7 @@ def collect_config(
     load_plugins(config.plugins)
     data = config.data
     given = TextTokenizer.load(data.tokenizer) if data.tokenizer else None
-    claims = Claims(Path(data.root) / CLAIMS_FOLDER)
+    claims = Claims.inside(Path(data.root))
     for name, text in data.text.items():
         with claims.wait(f"text/{name}"):
             summary = prepare_text(

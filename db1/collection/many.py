@@ -17,7 +17,7 @@ from typing import Annotated, NamedTuple
 
 from db1.collection.task import CollectSummary, collect
 from db1.options import option
-from db1.processes.claims import CLAIMS_FOLDER, Claims
+from db1.processes.claims import Claims
 from db1.processes.jobs import Job, Report, run_jobs
 from db1.ranges import Checked, Count, Natural, NonNegative, Positive, Range
 
@@ -138,7 +138,7 @@ def _job(task_id: str, request: CollectRequest, out: Path, waits: bool) -> Job:
 
 def _work(job: CollectJob, report: Report) -> CollectSummary | None:
     """Runs in a worker; None where another process has the task and this one does not wait."""
-    claims = Claims(job.out / CLAIMS_FOLDER)
+    claims = Claims.inside(job.out)
     if job.waits:
         with claims.wait(job.task_id, lambda: report(None)):
             return _collect(job, report)

@@ -18,7 +18,7 @@ from db1.experts import EXPERTS, Expert, make_expert
 from db1.experts.planning import has_objective
 from db1.experts.uniform import UniformExpert
 from db1.options import option
-from db1.processes.claims import CLAIMS_FOLDER, Claims
+from db1.processes.claims import Claims
 from db1.processes.jobs import Job, Report, run_jobs
 from db1.ranges import Checked, Count, Positive
 from db1.suites import parse_task_id
@@ -123,7 +123,7 @@ def measure_many(
         summary.failures.update(outcomes.failures)
         left = [task for task, is_done in outcomes.results.items() if not is_done]
         for task in left:  # others measure them
-            with Claims(out / CLAIMS_FOLDER).wait(task):
+            with Claims.inside(out).wait(task):
                 pass
     return summary
 
@@ -191,7 +191,7 @@ def _is_enough(
 
 def _measure_task(task: _Task, report: Report) -> bool:
     """Runs in a worker: False where another process measures the task."""
-    with Claims(task.out / CLAIMS_FOLDER).claim(task.task_id) as is_mine:
+    with Claims.inside(task.out).claim(task.task_id) as is_mine:
         if is_mine:
             _measure(task, report)
         return is_mine

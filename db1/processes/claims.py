@@ -16,8 +16,8 @@ from pathlib import Path
 from db1.processes.lease import Lease
 from db1.untrusted import below
 
-CLAIMS_FOLDER = ".claims"
-"""Name of the folder beside what is made."""
+FOLDER = ".claims"
+"""Name of the folder of locks in one where stores or scores are made."""
 
 POLL = 0.5
 """Seconds between two looks at what another process holds."""
@@ -32,6 +32,11 @@ class Claims:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    @classmethod
+    def inside(cls, out: Path) -> Claims:
+        """Claims of what is made in a folder."""
+        return cls(out / FOLDER)
 
     @contextmanager
     def claim(self, name: str) -> Iterator[bool]:

@@ -13,6 +13,7 @@ import random
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,8 @@ def _readers(folder: Path) -> Iterator[tuple[str, Callable[[], Any], list[Path],
     yield "documents", documents, below("data/text/words", "train.*"), True
     yield "pairs", pairs, below("pairs/train"), True
     yield "tokenizer", tokenizer, below("tokenizer.json"), False
-    yield "configuration", lambda: load_yaml(folder / "tiny.yaml"), below("tiny.yaml"), False
+    experiment = partial(load_yaml, folder / "tiny.yaml", is_own=True)
+    yield "configuration", experiment, below("tiny.yaml"), False
     yield "hostfile", lambda: read_hostfile(folder / "hosts"), below("hosts"), False
     for kind, source, options in (
         ("d4rl", "d4rl.hdf5", {"task": "toy/a"}),

@@ -239,7 +239,7 @@ def test_steps_are_kept(tmp_path: Path) -> None:
 
 
 def yaml_of(run: Path) -> dict:
-    return load_yaml(run / "config.yaml")
+    return load_yaml(run / "config.yaml", is_own=True)
 
 
 def test_damaged_bytes_end_in_one_error(published: Path, tmp_path: Path) -> None:

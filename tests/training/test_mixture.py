@@ -151,7 +151,7 @@ def test_weights_change_at_a_resume(
 def test_other_datasets_are_refused(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = _run(config, monkeypatch, 3)
     before = {p.name: p.read_text() for p in folder.iterdir() if p.suffix in (".yaml", ".json")}
-    fewer = load_yaml(config)
+    fewer = load_yaml(config, is_own=True)
     fewer["data"]["suites"]["toy"] = {"tasks": {"a": 1, "b": 1}, "others": 0}
     other = config.with_name("fewer.yaml")
     other.write_text(save_yaml(fewer))
