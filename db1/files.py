@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import suppress
@@ -54,6 +55,23 @@ def _is_special(path: Path) -> bool:
 def atomic_write_text(path: Path | str, text: str) -> None:
     """`atomic_write_bytes` for UTF-8 text."""
     atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def read_text(path: Path | str) -> str:
+    """The UTF-8 text of a file; what is none is refused, where `Path.read_text` waits for a pipe.
+
+    Raises:
+        OSError: It cannot be read, or is no file.
+        UnicodeDecodeError: It is not UTF-8.
+    """
+    with open(path, encoding="utf-8", opener=_open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "is no file", str(path))
+        return file.read()
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def resolved(path: Path | str) -> Path:

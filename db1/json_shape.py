@@ -1,6 +1,7 @@
 """JSON of files that people share: parsed without surprises, and checked for its shape.
 
     parse_json(text)                                     as json.loads, for any depth
+    parse_json_file(path)                                the same of a file
     check_shape(content, {"tasks": {str: {"returns": [Number]}}}, path)
 
 A shape is a type, a tuple of shapes (one of them), `[shape]` (a list of such), `[shape, shape]` (a
@@ -16,9 +17,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from db1.errors import DataError, Db1Error
+from db1.files import read_text
 
 Number = (int, float)
 CHECKSUM = "checksum"
@@ -65,6 +68,16 @@ def _checksum(content: Mapping[str, Any]) -> str:
     plain = json.loads(json.dumps(content))  # numbers as keys become texts before they are sorted
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def parse_json_file(path: Path | str) -> Any:
+    """Parses a file of JSON.
+
+    Raises:
+        OSError: It cannot be read, or is no file.
+        ValueError: No JSON.
+    """
+    return parse_json(read_text(path))
 
 
 def check_shape(

@@ -1,6 +1,7 @@
 """Safe writes."""
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 import db1.files
 from db1.errors import DataError
-from db1.files import atomic_write_text, resolved
+from db1.files import atomic_write_text, read_text, resolved
 
 
 def test_atomic_write_replaces_the_whole_file(tmp_path):
@@ -60,6 +61,25 @@ def test_a_link_stays(tmp_path):
     atomic_write_text(tmp_path / "link", "new")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "folder/other").read_text() == "new"
     assert sorted(os.listdir(tmp_path)) == ["folder", "link"]
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="is no file"):
+        read_text(tmp_path / "pipe")
+    with pytest.raises(IsADirectoryError):
+        read_text(tmp_path)
+    (tmp_path / "x").write_text("ä", encoding="utf-8")
+    assert read_text(tmp_path / "x") == "ä"
+
+
+def test_files_of_json_are_read_by_one_function():
+    """`parse_json_file` does not wait for a pipe in the place of a file that people share."""
+    folder = Path(db1.files.__file__).parent
+    own = {folder / "metrics/annotations.py"}  # a user's own file, which may be a pipe
+    pattern = re.compile(r"parse_json\(.*\.read_text\(")
+    wrong = [str(p) for p in folder.rglob("*.py") if p not in own and pattern.search(p.read_text())]
+    assert not wrong, wrong
 
 
 def test_a_loop_of_links_is_resolved_as_far_as_it_goes(tmp_path):

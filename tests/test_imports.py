@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "errors": set(),
     "failures": {"errors"},
     "files": {"failures"},
-    "json_shape": {"errors"},
+    "json_shape": {"errors", "files"},
     "locks": set(),
     "options": set(),
     "pages": set(),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from db1.errors import DataError
-from db1.json_shape import parse_json
+from db1.json_shape import parse_json_file
 
 if TYPE_CHECKING:
     from db1.store.documents import DocumentStore
@@ -45,7 +45,7 @@ def _open_folder(place: Path) -> EpisodeStore | PairStore:
     from db1.store.pairs import PairStore
 
     try:
-        kind = parse_json((place / _HEADER).read_text(encoding="utf-8")).get("format")
+        kind = parse_json_file(place / _HEADER).get("format")
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"{place / _HEADER}: not readable as JSON ({error})") from None
     return PairStore(place) if kind == PairHeader.FORMAT else EpisodeStore(place)

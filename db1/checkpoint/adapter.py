@@ -29,7 +29,7 @@ from db1.checkpoint.run import WEIGHTS_FILE, file_sha256
 from db1.checkpoint.weights import read_weights, write_weights
 from db1.errors import CheckpointError, ConfigError, MissingExtra, nearest
 from db1.files import atomic_write_text
-from db1.json_shape import check_shape, parse_json
+from db1.json_shape import check_shape, parse_json_file
 from db1.ranges import Checked, Count, Positive, Rate
 
 FOLDER = "adapter"
@@ -198,7 +198,7 @@ def merge_adapter(weights: Mapping[str, Tensor], folder: Path) -> dict[str, Tens
         CheckpointError: The folder holds no LoRA adapter, or one of another model.
     """
     try:
-        options = parse_json((folder / ADAPTER_CONFIG_FILE).read_text(encoding="utf-8"))
+        options = parse_json_file(folder / ADAPTER_CONFIG_FILE)
         scale = options["lora_alpha"] / options["r"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(

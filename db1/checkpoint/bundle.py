@@ -30,7 +30,7 @@ from db1.checkpoint.weights import read_weights
 from db1.config import build, load_yaml, to_dict
 from db1.errors import CheckpointError, ConfigError, DataError
 from db1.files import resolved
-from db1.json_shape import parse_json
+from db1.json_shape import parse_json_file
 from db1.model.config import ModelConfig
 from db1.model.transformer_xl import TransformerXL
 from db1.tokens.text import TextTokenizer
@@ -347,7 +347,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = parse_json_file(path)
     except ValueError as error:
         raise CheckpointError(f"{path}: not readable as JSON: {error}") from error
     if not isinstance(content, dict):

@@ -19,7 +19,7 @@ from typing import Any
 from db1 import __version__
 from db1.errors import CheckpointError
 from db1.files import atomic_write_text, sync_folder
-from db1.json_shape import check_shape, parse_json
+from db1.json_shape import check_shape, parse_json_file
 from db1.untrusted import check_relative
 
 MANIFEST_FILE = "manifest.json"
@@ -113,7 +113,7 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: When the file is missing or holds anything else.
     """
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = parse_json_file(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file, the checkpoint is not complete") from error
     except (OSError, ValueError) as error:

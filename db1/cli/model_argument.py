@@ -11,7 +11,7 @@ import typer
 from db1.checkpoint.hub import resolve_model_name
 from db1.cli.device import checked_device
 from db1.config import load_yaml
-from db1.json_shape import parse_json
+from db1.json_shape import parse_json_file
 from db1.options import option
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def _configuration(folder: Path) -> dict[str, Any]:
     if (folder / "config.yaml").is_file():
         return load_yaml(folder / "config.yaml", is_own=False)
     try:
-        content = parse_json((folder / "config.json").read_text(encoding="utf-8"))
+        content = parse_json_file(folder / "config.json")
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -28,7 +28,7 @@ from db1.errors import ConfigError, DataError
 from db1.files import atomic_write_text
 from db1.index.fair import whole_parts
 from db1.index.index_cache import IndexCache
-from db1.json_shape import parse_json
+from db1.json_shape import parse_json_file
 
 FILE = "mixture.json"
 VERSION = 1
@@ -212,7 +212,7 @@ class MixtureSchedule:
         if not path.is_file():
             return None
         try:
-            return cls.from_dict(parse_json(path.read_text(encoding="utf-8")), str(path))
+            return cls.from_dict(parse_json_file(path), str(path))
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: not readable ({error})") from None
 

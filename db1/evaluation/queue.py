@@ -19,7 +19,7 @@ from typing import Any
 from db1.errors import DataError
 from db1.evaluation.results import TASK_SHAPE
 from db1.files import atomic_write_text
-from db1.json_shape import check_shape, parse_json, seal, unseal
+from db1.json_shape import check_shape, parse_json_file, seal, unseal
 from db1.processes.claims import Claims
 from db1.untrusted import below
 
@@ -60,7 +60,7 @@ class TaskQueue:
         """
         path = self._path(task, "json")
         try:
-            part = parse_json(path.read_text(encoding="utf-8"))
+            part = parse_json_file(path)
         except FileNotFoundError:
             return None
         except ValueError as error:

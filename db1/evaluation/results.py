@@ -18,7 +18,7 @@ import db1
 from db1.errors import ConfigError, DataError
 from db1.failures import make_folder
 from db1.files import atomic_write_text
-from db1.json_shape import Number, check_shape, parse_json, seal, unseal
+from db1.json_shape import Number, check_shape, parse_json_file, seal, unseal
 from db1.metrics.episodes import TaskEpisodes
 from db1.metrics.summary import task_metrics
 from db1.untrusted import below, check_name, check_relative
@@ -170,7 +170,7 @@ def read_results(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"{path}: no results; run `db1 eval RUN --out {folder}` first")
     try:
-        results = parse_json(path.read_text(encoding="utf-8"))
+        results = parse_json_file(path)
     except ValueError as error:
         raise DataError(f"{path}: not JSON ({error}); evaluate again") from error
     check_shape(results, dict, path)

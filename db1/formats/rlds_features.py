@@ -25,7 +25,7 @@ from db1.errors import DataError
 from db1.formats.fields import BadEpisode
 from db1.formats.picture_bytes import decode_all
 from db1.formats.tfrecord import Values
-from db1.json_shape import parse_json
+from db1.json_shape import parse_json_file
 
 FILE = "features.json"
 _MAX_DEPTH = 30
@@ -90,7 +90,7 @@ def read_features(path: Path) -> tuple[dict[str, Feature], dict[str, Feature], t
         DataError: Unreadable, or without `steps`.
     """
     try:
-        top = parse_json(path.read_text(encoding="utf-8"))["featuresDict"]["features"]
+        top = parse_json_file(path)["featuresDict"]["features"]
         steps = top["steps"]["sequence"]["feature"]
         unknown: list[str] = []
         of_step = {f.path: f for f in _leaves(steps, "steps", unknown)}

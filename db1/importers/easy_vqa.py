@@ -30,7 +30,7 @@ from db1.importers.pair_source import (
     read_image_file,
 )
 from db1.importers.registry import IMPORTERS, ImportContext, ImportKind, ImportSummary
-from db1.json_shape import parse_json
+from db1.json_shape import parse_json_file
 from db1.store.pair_layout import QUESTION
 from db1.store.pairs import Pair
 
@@ -89,7 +89,7 @@ def _split(folder: Path) -> PairSplit:
 
 def _questions(file: Path) -> list[tuple[str, str, int]]:
     try:
-        content = parse_json(file.read_text(encoding="utf-8"))
+        content = parse_json_file(file)
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: cannot read the questions ({error})") from None
     if not isinstance(content, list):

@@ -24,7 +24,7 @@ import numpy as np
 
 from db1.errors import ConfigError, DataError, MissingExtra
 from db1.files import resolved
-from db1.json_shape import parse_json
+from db1.json_shape import parse_json, parse_json_file
 from db1.untrusted import below, check_relative
 
 INFO_FILE = "meta/info.json"
@@ -341,7 +341,7 @@ def _filled(template: str, names: Mapping[str, Any], where: str) -> str:
 def _json(folder: Folder, name: str) -> Mapping[str, Any]:
     path = folder.file(name)
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = parse_json_file(path)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(content, dict):

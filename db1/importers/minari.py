@@ -39,7 +39,7 @@ from db1.importers.episode_source import (
 )
 from db1.importers.fingerprint import fingerprint
 from db1.importers.registry import IMPORTERS, ImportContext, ImportKind, ImportSummary
-from db1.json_shape import parse_json
+from db1.json_shape import parse_json, parse_json_file
 
 FINAL_KEY = "final_observation"
 MAX_FINAL_SIZE = 1_024
@@ -216,7 +216,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     """
     file = folder / METADATA_FILE
     try:
-        metadata = parse_json(file.read_text(encoding="utf-8"))
+        metadata = parse_json_file(file)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file}: unreadable ({error}); not a Minari data set") from None
     if not isinstance(metadata, dict):

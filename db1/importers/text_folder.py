@@ -22,7 +22,7 @@ from typing import Any
 
 from db1.errors import ConfigError, DataError
 from db1.files import atomic_write_text
-from db1.json_shape import parse_json
+from db1.json_shape import parse_json_file
 from db1.locks import try_lock
 from db1.store.document_layout import token_dtype
 from db1.store.document_writer import DocumentWriter
@@ -82,7 +82,7 @@ def finished(out: Path, settings: Mapping[str, Any]) -> TextSummary | None:
     if not file.exists():
         return None
     try:
-        content = parse_json(file.read_text(encoding="utf-8"))
+        content = parse_json_file(file)
         summary = TextSummary(**content["summary"])
         found = content["settings"]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -8,7 +8,7 @@ from db1.errors import DataError
 from db1.inspection.episode_report import describe_episodes
 from db1.inspection.findings import ERROR, Finding
 from db1.inspection.store_report import Report, StoreReport, histogram
-from db1.json_shape import parse_json
+from db1.json_shape import parse_json_file
 from db1.store.documents import DocumentStore
 from db1.store.episode_layout import StoreHeader
 from db1.store.pair_layout import PairHeader
@@ -28,7 +28,7 @@ def kind_of(path: Path) -> str | None:
     header = path / HEADER
     if header.is_file():
         try:
-            content = parse_json(header.read_text(encoding="utf-8"))
+            content = parse_json_file(header)
         except (OSError, ValueError) as error:
             raise DataError(
                 f"{header}: unreadable header ({error}); make the store again"

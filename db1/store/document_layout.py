@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from db1.errors import DataError
-from db1.json_shape import parse_json, unseal
+from db1.json_shape import parse_json_file, unseal
 from db1.store.header import changed
 
 MAGIC = b"MMIDIDX\0\0"
@@ -109,7 +109,7 @@ def read_sidecar(file: Path, fingerprint: str | None) -> dict[str, Any]:
     if not file.exists() and fingerprint is None:
         return {}
     try:
-        sidecar = parse_json(file.read_text(encoding="utf-8"))
+        sidecar = parse_json_file(file)
     except FileNotFoundError as error:
         if file.with_suffix(".idx").exists():
             raise DataError(

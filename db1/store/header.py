@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 from db1.errors import DataError
 from db1.files import atomic_write_text
-from db1.json_shape import check_shape, parse_json, seal, unseal
+from db1.json_shape import check_shape, parse_json, parse_json_file, seal, unseal
 
 HEADER_FILE = "header.json"
 
@@ -72,7 +72,7 @@ def read_content(
     """
     file = path / HEADER_FILE
     try:
-        content = parse_json(file.read_text(encoding="utf-8"))
+        content = parse_json_file(file)
     except FileNotFoundError:
         raise DataError(missing) from None
     except (OSError, ValueError) as error:

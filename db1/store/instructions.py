@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from db1.errors import DataError
-from db1.json_shape import parse_json
+from db1.json_shape import parse_json_file
 from db1.tokens.instruction import Instruction, name_in_words, parse_instruction
 
 FILE = "instruction.json"
@@ -54,7 +54,7 @@ def read_instruction(folder: Path, task_id: str) -> Instruction:
     if not file.is_file():
         return Instruction(text=name_in_words(task_id))
     try:
-        content = parse_json(file.read_text(encoding="utf-8"))
+        content = parse_json_file(file)
     except (OSError, ValueError) as error:
         raise DataError(f"{file}: not readable as JSON ({error}); collect again") from error
     return parse_instruction(content, str(file))

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from db1.files import atomic_write_text, resolved
-from db1.json_shape import parse_json
+from db1.json_shape import parse_json_file
 from db1.runtime import cache_folder
 
 FILE = "known_code.json"
@@ -41,7 +41,7 @@ def is_known(place: str) -> bool:
 
 def _known() -> dict[str, str]:
     try:
-        found = parse_json((cache_folder() / FILE).read_text(encoding="utf-8"))
+        found = parse_json_file(cache_folder() / FILE)
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -23,7 +23,8 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from db1.errors import DataError, MissingExtra
-from db1.json_shape import parse_json
+from db1.files import read_text
+from db1.json_shape import parse_json, parse_json_file
 
 END_OF_TEXT = "<|endoftext|>"
 FILE_NAME = "tokenizer.json"
@@ -109,7 +110,7 @@ def end_of_text_id(tokenizer: Tokenizer, content: Mapping[str, Any]) -> int | No
 
 def _text_of(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return read_text(file)
     except FileNotFoundError:
         raise DataError(f"{file}: no such tokenizer file") from None
     except (OSError, ValueError) as error:
@@ -150,7 +151,7 @@ def _named_end(folder: Path) -> str | None:
     """The `eos_token` that a Hugging Face folder names."""
     for name in _CONFIGS:
         try:
-            named = parse_json((folder / name).read_text(encoding="utf-8")).get("eos_token")
+            named = parse_json_file(folder / name).get("eos_token")
         except (OSError, ValueError, AttributeError):
             continue
         token = named.get("content") if isinstance(named, dict) else named

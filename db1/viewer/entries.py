@@ -17,7 +17,7 @@ from typing import Any
 from db1.errors import DataError
 from db1.failures import make_folder
 from db1.files import atomic_write_text
-from db1.json_shape import check_shape, parse_json
+from db1.json_shape import check_shape, parse_json_file
 from db1.untrusted import below
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def read_recordings(folder: Path, results: Mapping[str, Any]) -> dict[str, dict[
     found = {}
     for path in sorted((folder / VIDEOS_FOLDER).glob(f"*/*/{RECORDING_FILE}")):
         try:
-            entry = parse_json(path.read_text(encoding="utf-8"))
+            entry = parse_json_file(path)
         except ValueError as error:
             raise DataError(f"{path}: not a recording ({error}); run `db1 record` again") from error
         check_shape(entry, _SHAPE, path)
@@ -89,7 +89,7 @@ def mark_attempt(place: Path, entry: Mapping[str, Any], overwrite: bool) -> None
 
 def _read_entry(place: Path) -> dict[str, Any]:
     try:
-        entry = parse_json((place / RECORDING_FILE).read_text(encoding="utf-8"))
+        entry = parse_json_file(place / RECORDING_FILE)
     except (OSError, ValueError):
         return {}
     return entry if isinstance(entry, dict) else {}

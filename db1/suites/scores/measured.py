@@ -20,7 +20,7 @@ from typing import Any
 
 from db1.errors import DataError
 from db1.failures import make_folder
-from db1.json_shape import parse_json
+from db1.json_shape import parse_json_file
 from db1.locks import wait_for_lock
 
 FORMAT = "db1-scores-1"
@@ -164,7 +164,7 @@ def _read(suite: str, folder: Path) -> dict[str, Any]:
 @lru_cache(maxsize=64)
 def _parse(path: Path, suite: str, mtime: int, size: int) -> dict[str, Any]:
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = parse_json_file(path)
         if content["format"] != FORMAT or content["suite"] != suite:
             raise DataError(
                 f"{path}: format {content['format']!r} of suite {content['suite']!r}, "

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from db1.errors import DataError
-from db1.json_shape import parse_json, seal, unseal
+from db1.json_shape import parse_json_file, seal, unseal
 
 REFERENCES_FILE = "references.json"
 
@@ -59,7 +59,7 @@ def read_stored(folder: Path) -> StoredReferences | None:
     """
     path = folder / REFERENCES_FILE
     try:
-        content, is_whole = unseal(parse_json(path.read_text(encoding="utf-8")))
+        content, is_whole = unseal(parse_json_file(path))
         if not is_whole:
             raise ValueError("changed since they were written, or by hand")
         return StoredReferences(

@@ -37,7 +37,7 @@ from db1.checkpoint.bundle import (
 )
 from db1.checkpoint.run import FOLDER, WEIGHTS_FILE, tag_of
 from db1.files import atomic_write_text
-from db1.json_shape import parse_json
+from db1.json_shape import parse_json_file
 from db1.metrics_log import METRICS_FILE, read_metrics
 from db1.ranges import Checked, Count, Natural, Positive, Range
 from db1.runtime import launch_environment
@@ -235,7 +235,7 @@ def _values(folder: Path, status: str) -> dict[str, Any]:
     path = folder / "results.json"
     if not path.is_file():
         return {"failure": f"{status}: {_last_line(folder / 'log.txt')}"}
-    results = parse_json(path.read_text(encoding="utf-8"))
+    results = parse_json_file(path)
     tasks = results["tasks"]
     found = {
         "return": {task: sum(e["returns"]) / len(e["returns"]) for task, e in tasks.items()},

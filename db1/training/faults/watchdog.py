@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from db1.json_shape import parse_json
+from db1.json_shape import parse_json_file
 from db1.training.processes import Processes
 
 logger = logging.getLogger(__name__)
@@ -164,7 +164,7 @@ class Watchdog:
 
     def _read(self, rank: int) -> State | None:
         try:
-            return parse_json(self._path(rank).read_text(encoding="utf-8"))
+            return parse_json_file(self._path(rank))
         except (OSError, ValueError):
             return None
 

@@ -27,7 +27,7 @@ from db1.checkpoint.run import FOLDER
 from db1.data.stored import StoredSource
 from db1.errors import DataError
 from db1.files import atomic_write_text
-from db1.json_shape import check_shape, parse_json
+from db1.json_shape import check_shape, parse_json_file
 from db1.training.config import TrainingConfig
 
 logger = logging.getLogger(__name__)
@@ -164,7 +164,7 @@ class _Ended(Exception):
 def _read(path: Path) -> dict[str, Any] | None:
     """Content of a data.json; None without one."""
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = parse_json_file(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
