@@ -48,7 +48,10 @@ class CollectRequest(Checked):
         0.0, "Noise on executed actions; the expert's own are recorded."
     )
     max_steps: Count | None = option(None, "Cut demonstrations off after this many steps.")
-    reference_episodes: Count = option(20, "Episodes that measure the random and expert returns.")
+    reference_episodes: Count = option(
+        20,
+        "Episodes of the random and of the expert return; measured where db1 has not as many.",
+    )
     expert: str | None = option(
         None,
         "An expert of your own: module:function or file.py:function (observation -> action), a "

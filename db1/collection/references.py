@@ -13,6 +13,7 @@ Both are measured without noise on reference seeds, which neither learning nor e
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from db1.collection.measurement import Progress, measure
@@ -21,6 +22,7 @@ from db1.experts import make_expert
 from db1.experts.custom import Policy, custom_expert
 from db1.experts.uniform import UniformExpert
 from db1.suites import make_env, parse_task_id
+from db1.suites.scores.measured import measured_of
 
 RANDOM_POLICY = "uniform over the action space"
 
@@ -68,6 +70,32 @@ def measure_references(
     }
 
 
-def lasting(measurement: dict[str, Any]) -> dict[str, Any]:
+def known_references(
+    task_id: str, environment: Mapping[str, str], last_seed: int
+) -> dict[str, Any] | None:
+    """The measurements that come with db1, as the contents of `references.json`.
+
+    Args:
+        task_id: `suite/task`.
+        environment: `Suite.environment_version` of the task; another version's are not taken.
+        last_seed: The last reference seed that both policies have to have played.
+
+    Returns:
+        None where there are none of this version, or of fewer episodes.
+    """
+    known = measured_of(task_id, environment)
+    if known is None or known.random is None or known.expert is None:
+        return None
+    if min(known.random["seeds"][1], known.expert["seeds"][1]) < last_seed:
+        return None
+    return {
+        "task": task_id,
+        "environment": dict(environment),
+        "random": lasting(known.random),
+        "expert": lasting(known.expert),
+    }
+
+
+def lasting(measurement: Mapping[str, Any]) -> dict[str, Any]:
     """A measurement without what differs when it is made again."""
     return {key: value for key, value in measurement.items() if key not in ("seconds", "date")}

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from db1.collection.demonstrate import check_noise, demonstrate
-from db1.collection.references import measure_references
+from db1.collection.references import known_references, measure_references
 from db1.errors import DataError
 from db1.experts import make_expert
 from db1.experts.custom import Policy, custom_expert
@@ -103,7 +103,8 @@ def collect(
         expert: Who shows how it is done, see `db1.experts.custom`; None: db1's expert of the task.
         action_noise: See `db1.collection.demonstrate.demonstrate`; written into the header.
         max_steps: Steps after which a demonstration is cut off (references never are).
-        reference_episodes: Episodes of the random and of the expert reference.
+        reference_episodes: Episodes of the random and of the expert reference, at least; measured
+            here only where db1 brings no measurement of so many in this environment version.
         progress: Called after every episode.
         alive: Called also after every episode that is not stored: given up, or a reference.
 
@@ -201,18 +202,25 @@ def _references(
     expert: str | Policy | None,
     name: str,
 ) -> dict[str, Any]:
-    """Returns the stored references where they fit, else measures and writes them."""
+    """Returns the references that are stored, or come with db1, where they fit; else measures them.
+
+    They fit where they are of this environment version and of as many episodes or more.
+    """
     suite, task_name = parse_task_id(task_id)
+    environment = suite.environment_version(task_name)
+    last_seed = seed_for("reference", episodes - 1)
     stored = read_stored(path)
     if stored is not None:
         measured = stored.content["expert"]
         if (
-            stored.content.get("environment") == suite.environment_version(task_name)
-            and stored.last_seed >= seed_for("reference", episodes - 1)
+            stored.content.get("environment") == environment
+            and stored.last_seed >= last_seed
             and (expert is None or measured.get("policy") == name)
         ):
             return dict(stored.content)
-    references = measure_references(task_id, episodes, lambda done: alive(), expert)
+    references = known_references(task_id, environment, last_seed) if expert is None else None
+    if references is None:
+        references = measure_references(task_id, episodes, lambda done: alive(), expert)
     write_stored(path, references)
     return references
 
