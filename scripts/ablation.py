@@ -17,6 +17,7 @@ import json
 import platform
 import shutil
 import statistics
+import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import date
@@ -116,6 +117,17 @@ def experiment(name: str, arm: str, num_steps: int, runs: Path) -> dict[str, Any
     return content
 
 
+def collect(name: str, runs: Path) -> None:
+    """Collects the demonstrations of an ablation, and makes the tokenizer of its words."""
+    content = experiment(name, next(iter(ARMS[name])), NUM_CALIBRATION_STEPS, runs)
+    config = runs / f"{name}.yaml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    command = ["collect", "--config", str(config), "--reference-episodes", "1"]
+    if status := subprocess.run([sys.executable, "-m", "db1", *command]).returncode:
+        sys.exit(status)
+
+
 def run_arm(
     name: str, arm: str, *, minutes: float, episodes: int, runs: Path, workers: int
 ) -> dict[str, Any]:
@@ -186,8 +198,7 @@ def main() -> None:
     if arguments.again:
         shutil.rmtree(arguments.runs, ignore_errors=True)
     name = arguments.name
-    for task, how in TASKS[name].items():
-        db1.collect(task, out=DATA, reference_episodes=1, **how)
+    collect(name, arguments.runs)
     arms = {
         arm: run_arm(
             name,
