@@ -39,7 +39,11 @@ MUJOCO = MappingProxyType(
     }
 )
 _BABYAI = MappingProxyType(
-    {"move-two-across": "MoveTwoAcrossS8N9", "open-doors-order": "OpenDoorsOrderN4"}
+    {
+        "move-two-across": "MoveTwoAcrossS8N9",
+        "open-doors-order": "OpenDoorsOrderN4",
+        "put-next": "PutNextS7N4",
+    }
 )
 ACTION_BOUND: Mapping[str, float] = MappingProxyType(
     {

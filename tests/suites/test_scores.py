@@ -47,7 +47,7 @@ def test_collections() -> None:
         assert entry["comparable"] is not ("why_not" in entry)
         known = [entry[key] for key in ("random", "expert", "human") if key in entry]
         assert len(known) >= 2 and all(map(math.isfinite, known))
-    assert counts == {"atari-human": 57, "d4rl": 21, "db1": 387, "jat": 156}
+    assert counts == {"atari-human": 57, "d4rl": 21, "db1": 387, "jat": 157}
 
 
 @pytest.mark.parametrize("name", published_names())
@@ -65,6 +65,7 @@ def test_every_published_task_is_one_of_db1(name: str) -> None:
         ("mujoco/Ant-v5", "jat", -59.9454, 5846.4161),
         ("mujoco/Hopper-v5", "d4rl", -20.272305, 3234.3),
         ("babyai/GoTo", "jat", 0.1305, 0.917),
+        ("babyai/PutNextS7N4", "jat", 0.0017, 0.9597),
         ("procgen/bigfish-hard", "db1", 0, 32.17),
         ("dmlab/rooms_watermaze", "db1", 4.065, 53.65),
         ("dmlab/skymaze_irreversible_path_hard", "db1", 0.1, 38.55),
