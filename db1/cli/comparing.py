@@ -22,9 +22,7 @@ def compare(
     second: Annotated[Path | None, typer.Argument(help="Another such folder: B.")] = None,
     published: Annotated[
         bool,
-        typer.Option(
-            "--published", help="Compare with the published figures of Gato, DB1 and JAT."
-        ),
+        typer.Option("--published", help="Compare with what other agents' authors published."),
     ] = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -36,6 +34,9 @@ def compare(
 
     Of two run folders the losses at their last step in common, speeds, and the settings that differ
     are shown.
+
+    --published sets an evaluation beside figures over many tasks (DB1, JAT) and results task by
+    task (JAT, TD-MPC2, Vintix) where version and rules agree, and says of the others why not.
 
     Example: db1 compare runs/a/evaluation runs/b/evaluation
 
@@ -89,7 +90,8 @@ def _compare_evaluations(
     console: Console, first: Path, second: Path | None, published: bool
 ) -> dict[str, Any]:
     from db1.evaluation.results import read_results
-    from db1.metrics.compare import compare_published, compare_results
+    from db1.metrics.compare import compare_results
+    from db1.metrics.compare_agents import compare_agents, compare_published
 
     content: dict[str, Any] = {}
     a = read_results(first)
@@ -98,8 +100,13 @@ def _compare_evaluations(
         content |= compare_results(a, read_results(second))
         _print_comparison(console, content)
     if published:
-        content["published"] = {"results": str(first), "figures": compare_published(a)}
-        _print_published(console, content["published"]["figures"])
+        figures, agents = compare_published(a), compare_agents(a)
+        content["published"] = {"results": str(first), "figures": figures, "agents": agents}
+        if not figures and not agents:
+            console.print("no task in common with published figures")
+        _print_figures(console, figures)
+        for agent in agents:
+            _print_agent(console, agent)
     return content
 
 
@@ -151,10 +158,7 @@ def _print_overall(console: Console, overall: Mapping[str, Any], which: str) -> 
     )
 
 
-def _print_published(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
-    if not found:
-        console.print("no task in common with published figures")
-        return
+def _print_figures(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     rows = {
         f"{row['agent']}, {row['what']}: {row['title']}": [
             f"{row['theirs']:.3f}",
@@ -178,6 +182,53 @@ def _print_published(console: Console, found: Sequence[Mapping[str, Any]]) -> No
         console.print(note, highlight=False)
 
 
+def _print_agent(console: Console, found: Mapping[str, Any]) -> None:
+    """An agent's results task by task, statistics over them, and what is not compared."""
+    name = found["agent"]
+    if found["tasks"]:
+        _print_tasks(console, found)
+    for reason, tasks in found["not_comparable"].items():
+        console.print(f"{name}, {_tasks(len(tasks))} not compared: {reason}", highlight=False)
+    if found["no_result"]:
+        left = _tasks(found["no_result"])
+        console.print(f"{name}, {left} not compared: no result is published", highlight=False)
+    console.print(f"{name}: {found['source']} ({found['license']})", highlight=False)
+
+
+def _print_tasks(console: Console, found: Mapping[str, Any]) -> None:
+    from db1.metrics.compare_agents import FEWEST_EPISODES
+
+    name, better = found["agent"], found["better"]
+    marks = {"ours": "here", "theirs": name, None: ""}
+    heads = (name, "here", "difference", "95 % interval")
+    rows = {
+        task: [
+            *(f"{row[whose]:.3f}" for whose in ("theirs", "ours")),
+            f"{row['difference']:+.3f}",
+            _interval(row["interval"]),
+            marks[row["better"]],
+        ]
+        for task, row in found["tasks"].items()
+    }
+    _print_rows(console, "task", (*heads, "better"), rows)
+    groups = {"": found["overall"]}
+    groups |= {f", {which}": group for which, group in found["by_group"].items()}
+    for which, group in groups.items():
+        rows = {
+            row["title"]: [
+                *(f"{row[whose]:.3f}" for whose in ("theirs", "ours")),
+                f"{row['difference']:+.3f}",
+                _interval(row["interval"]),
+            ]
+            for row in group["statistics"].values()
+        }
+        _print_rows(console, f"over {_tasks(group['num_tasks'])}{which}", heads, rows)
+    told = f"better here on {better['ours']}, there on {better['theirs']} tasks, undecided "
+    few = found["few_episodes"]
+    why = f" ({few} of them with fewer than {FEWEST_EPISODES} episodes here)" if few else ""
+    console.print(f"{name} ({found['kind']}): {told}on {better['neither']}{why}", highlight=False)
+
+
 def _print_rows(
     console: Console, head: str, heads: Sequence[str], rows: Mapping[str, Sequence[str]]
 ) -> None:
@@ -187,6 +238,10 @@ def _print_rows(
     for name, cells in zip(names, rows.values(), strict=True):
         table.add_row(name, *cells)
     console.print(table, highlight=False)
+
+
+def _tasks(number: int) -> str:
+    return f"{number:,} task{'' if number == 1 else 's'}"
 
 
 def _interval(ends: Sequence[float] | None, sign: str = "+") -> str:

@@ -25,6 +25,7 @@ from db1.splits import SPLITS, splits_of
 
 if TYPE_CHECKING:
     from db1.suites.listing import TaskLine, TaskRow
+    from db1.suites.scores.agents import AgentResult
 
 
 class _TaskGroup(VerbGroup):
@@ -104,7 +105,7 @@ def show(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Shows all that is known of a task: whether it runs here, its expert, its reference returns.
+    """Shows all that is known of a task: whether it runs here, its expert, returns of others.
 
     Example: db1 tasks tsp/uniform20
 
@@ -179,6 +180,28 @@ def _print_details(row: TaskRow) -> None:
         typer.echo(line if found.comparable else f"{line}; {found.why_not}")
     if not row.references:
         typer.echo("    none: db1 tasks measure measures them")
+    if row.agents:
+        typer.echo("  other agents: mean and spread of returns (* another version or other rules)")
+    for found in row.agents.values():
+        _print_agent(found)
+
+
+def _print_agent(found: AgentResult) -> None:
+    """A published result, its rules, and where it stands."""
+    star = "" if found.comparable else "*"
+    score = "" if found.score is None else f", score {found.score:.2f}"
+    if found.random is not None and found.expert is not None and score:
+        score += f" (0 is {found.random:.4g}, 1 is {found.expert:.4g})"
+    unseen = ", a task that it did not learn" if found.unseen else ""
+    line = f"    {found.agent + star:12} {found.mean:.5g} +- {found.std:.3g}{score}{unseen}"
+    typer.echo(line if found.comparable else f"{line}; {found.why_not}")
+    for text in (
+        f"{found.kind}; {found.protocol}",
+        found.environment,
+        f"{found.source} ({found.license})",
+        f"rules: {found.rules_source}",
+    ):
+        typer.echo(f"      {text}")
 
 
 @app.command(cls=Verb)

@@ -1,4 +1,4 @@
-"""Two evaluations side by side, and one next to what others published.
+"""Two evaluations side by side.
 
 Differences are B - A in normalised return. Episodes of equal seeds are pairs. A task's p-value
 comes from a permutation test over its episodes, corrected for the number of tasks; that of all
@@ -7,14 +7,13 @@ tasks from swapping A and B task by task.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from db1.errors import DataError
-from db1.metrics.episodes import METRICS, TaskEpisodes
-from db1.metrics.scores import normalise, percentile_interval, resampled_means
+from db1.metrics.episodes import TaskEpisodes
 from db1.metrics.seen import seen_groups
 from db1.metrics.significance import (
     difference_interval,
@@ -31,8 +30,6 @@ from db1.metrics.summary import (
     resamples_over_tasks,
     value_over_tasks,
 )
-from db1.suites.scores.agents import published_agents
-from db1.suites.scores.published import published_of
 
 LEVEL = 0.05
 _Values = dict[str, DrawnValue]
@@ -158,73 +155,3 @@ def _overall(pairs: Mapping[str, _Pair], seed: int = 0) -> dict[str, Any]:
         "p_value": paired_p_value(means_b - means_a),
         "statistics": statistics,
     }
-
-
-def compare_published(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Results next to the figures that other agents' authors published.
-
-    A task counts only where the agent verifiably had it under rules that agree with those here
-    (version, horizon, references), and is normalised by the returns that the published figure was
-    normalised by. An agent whose tasks or references are not published cannot be compared with. A
-    figure over tasks that are not all here stands alone: one over a part of them would mislead.
-
-    Returns:
-        Rows of `agent`, `what`, `statistic` and its `title`, `theirs`, `their_interval`, `ours` and
-        `our_interval` (None where not all of their tasks are here), `num_tasks` in common,
-        `their_num_tasks` and `source`. Figures without a task in common are left out.
-    """
-    rows = []
-    for agent in published_agents().values():
-        if agent.get("references") is None:
-            continue
-        figures = {"all tasks": agent} if "share_at_least_50" in agent else {}
-        for what, figure in {**figures, **agent.get("suites", {})}.items():
-            suite = None if what == "all tasks" else what
-            scores = _common_scores(results["tasks"], agent["references"], suite)
-            if scores:
-                rows.append(_published_row(agent, what, figure, scores))
-    return rows
-
-
-def _published_row(
-    agent: Mapping[str, Any],
-    what: str,
-    figure: Mapping[str, Any],
-    scores: Sequence[np.ndarray],
-) -> dict[str, Any]:
-    is_all = figure["num_tasks"] == len(scores)
-    name = next(n for n in ("share_at_least_50", "interquartile_mean") if n in figure)
-    statistic = METRICS[name]()
-    rng = np.random.default_rng(0)
-    drawn = np.stack([resampled_means(values, rng) for values in scores], axis=1)
-    means = np.array([values.mean() for values in scores])
-    return {
-        "agent": agent["name"],
-        "what": what,
-        "statistic": name,
-        "title": statistic.title,
-        "theirs": figure[name],
-        "their_interval": figure.get("interval"),
-        "ours": float(statistic.over_tasks(means)) if is_all else None,
-        "our_interval": percentile_interval(statistic.over_tasks(drawn)) if is_all else None,
-        "num_tasks": len(scores),
-        "their_num_tasks": figure["num_tasks"],
-        "source": agent["source"],
-    }
-
-
-def _common_scores(
-    tasks: Mapping[str, Any], references: str, suite: str | None
-) -> list[np.ndarray]:
-    """Normalised returns of the tasks in common whose rules agree."""
-    scores: list[np.ndarray] = []
-    for task, entry in sorted(tasks.items()):
-        if suite is not None and task.split("/", 1)[0] != suite:
-            continue
-        found = published_of(task, references)
-        if found is None or not found["comparable"]:
-            continue
-        random, expert = found.get("random"), found.get("expert")
-        if None not in (random, expert) and random != expert:
-            scores.append(normalise(np.array(entry["returns"]), random, expert))
-    return scores

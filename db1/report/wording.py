@@ -37,6 +37,11 @@ def figure(value: float | None, is_share: bool) -> str:
     return percent(value) if is_share else number(value)
 
 
+def signed(value: float, is_share: bool = True) -> str:
+    """0.5 -> `+50.0 %`, or four digits with their sign."""
+    return f"{100 * value:+.1f} %" if is_share else f"{value:+.4g}"
+
+
 def figure_interval(ends: Sequence[float] | None, is_share: bool) -> str:
     """The interval of a metric's value, as `figure`."""
     if ends is None:

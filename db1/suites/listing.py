@@ -19,6 +19,7 @@ from db1.suites.scores import (
     references_of,
     standing_of,
 )
+from db1.suites.scores.agents import AgentResult, results_of_agents
 from db1.suites.scores.measured import FOLDER
 from db1.suites.scores.standing import RULES
 
@@ -34,6 +35,7 @@ class TaskRow:
         expert: Name of the expert that db1 has; None: demonstrations must be imported.
         datasets: Public data sets with an expert's episodes, as `db1 import` calls them.
         references: Reference scores by name.
+        agents: Published results of other agents by name.
         standing: How good the expert is known to be; None without an expert.
     """
 
@@ -43,6 +45,7 @@ class TaskRow:
     expert: str | None
     datasets: tuple[str, ...]
     references: dict[str, Reference]
+    agents: dict[str, AgentResult]
     standing: Standing | None = None
 
     @property
@@ -92,6 +95,7 @@ class TaskRow:
             "standing": None if self.standing is None else self.standing.to_dict(),
             "datasets": list(self.datasets),
             "references": {name: found.to_dict() for name, found in self.references.items()},
+            "agents": {name: found.to_dict() for name, found in self.agents.items()},
             "splits": list(splits_of(self.id)),
         }
 
@@ -116,6 +120,7 @@ def task_row(task_id: str, folder: Path = FOLDER) -> TaskRow:
         expert=expert,
         datasets=datasets_of(task_id),
         references=references,
+        agents=results_of_agents(task_id),
         standing=standing_of(task_id, expert, references) if expert else None,
     )
 

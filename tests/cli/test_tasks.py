@@ -72,6 +72,20 @@ def test_details_of_one_task(db1) -> None:
     assert status == 2 and "reach-v3" in err and len(err.splitlines()) == 1
 
 
+def test_details_show_published_agents_with_their_source(db1) -> None:
+    _, out, _ = db1("tasks", "babyai/GoTo", "metaworld/door-lock-v3")
+    compared, other = out.split("metaworld/door-lock-v3\n")
+    assert "JAT          0.78 +- 0.28, score 0.83 (0 is 0.1305, 1 is 0.917)\n" in compared
+    assert "arXiv:2402.09844" in compared and "(Apache-2.0)" in compared and "rules: " in compared
+    assert "JAT*         678.98 +- 195" in other and "; measured on Meta-World v2" in other
+    assert "Vintix*      356.51 +- 249, score 0.35, a task that it did not learn;" in other
+    (row,) = json.loads(db1("tasks", "show", "dmc/walker-run", "--json")[1])
+    found = row["agents"]["tdmpc2"]
+    assert found["comparable"] and found["license"] == "MIT" and found["count"] == 3
+    _, out, _ = db1("tasks", CARTPOLE)
+    assert "other agents" not in out
+
+
 def test_counts(db1) -> None:
     counts = json.loads(db1("tasks", "--counts", "--json")[1])
     assert set(counts) == {*LISTED, "total"}

@@ -12,11 +12,10 @@ import pytest
 from toy_evaluation import episodes_of
 
 from db1.errors import DataError
-from db1.metrics.compare import compare_published, compare_results
+from db1.metrics.compare import compare_results
 from db1.metrics.seen import summarise_seen
 from db1.metrics.significance import holm, paired_p_value, two_sample_p_value
 from db1.metrics.summary import summarise
-from db1.suites.scores.agents import published_agents
 
 TASKS = [f"tsp/tsp100-{i}" for i in range(6)] + [f"babyai/Level{i}" for i in range(4)]
 
@@ -127,27 +126,6 @@ def test_holm_by_hand() -> None:
     assert holm({"x": 0.01, "y": 0.04, "z": 0.03}) == pytest.approx(
         {"x": 0.03, "y": 0.06, "z": 0.06}
     )
-
-
-def test_only_tasks_that_the_other_agent_had_under_the_same_rules_count() -> None:
-    assert all(agent["source"] for agent in published_agents().values())
-    tasks = {
-        "babyai/GoTo": np.ones(5),
-        "metaworld/reach-v3": np.ones(5),  # JAT's are v2 episodes of another horizon
-        "classic_control/CartPole-v1": np.zeros(5),  # in nobody's list
-    }
-    rows = compare_published(results_of(tasks))
-    assert [(row["agent"], row["what"]) for row in rows] == [("JAT", "babyai")]
-    assert rows[0]["num_tasks"] == 1 and rows[0]["theirs"] == 0.99
-    assert rows[0]["ours"] is None and rows[0]["their_num_tasks"] == 39  # a part would mislead
-
-
-def test_a_figure_over_the_same_tasks_is_set_beside_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    agents = {name: dict(agent) for name, agent in published_agents().items()}
-    agents["jat"]["suites"] = {"babyai": {"num_tasks": 1, "interquartile_mean": 0.99}}
-    monkeypatch.setattr("db1.metrics.compare.published_agents", lambda: agents)
-    (row,) = compare_published(results_of({"babyai/GoTo": np.ones(5)}))
-    assert row["ours"] is not None and row["our_interval"][0] <= row["ours"]
 
 
 def test_the_verb_prints_and_writes(db1_compare, tmp_path: Path) -> None:

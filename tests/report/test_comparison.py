@@ -54,3 +54,26 @@ def test_published_figures(write_evaluation: Callable[..., Path]) -> None:
     text = write_report(write_evaluation("real", returns)).read_text()
     assert "JAT, babyai: not compared, 1 of its 39 tasks are here under rules that agree" in text
     assert "| JAT |" not in text and "Gato" not in text
+
+
+def test_published_results_task_by_task(write_evaluation: Callable[..., Path]) -> None:
+    returns = {
+        "babyai/GoTo": [0.9, 0.8] * 10,
+        "metaworld/reach-v3": [900.0] * 20,
+        "metaworld/push-v3": [900.0] * 20,
+        "dmc/reacher-easy": [10.0] * 20,
+    }
+    folder = write_evaluation("agents", returns)
+    text = write_report(folder, folder / "page.html", folder / "tables.tex").read_text()
+    after = text.split("## Published figures")[1]
+    assert "JAT (one model for all tasks): better here on 1, there on 0 tasks, and 0 are" in after
+    assert "| babyai/GoTo | 82.6 % | 91.5 % | +8.9 % |" in after
+    why = "2 tasks: measured on Meta-World v2 with shorter episodes; db1 has v3 and 500 steps."
+    assert f"JAT, not compared: {why}" in after and f"Vintix, not compared: {why}" in after
+    row = next(line for line in after.splitlines() if line.startswith("| dmc/reacher-easy |"))
+    assert "| 98.7 % | 1.0 % | -97.7 % |" in row and row.endswith("| TD-MPC2 |")
+    assert "metaworld/reach-v3" not in after
+    for source in ("arXiv:2402.09844", "arXiv:2310.16828", "(Apache-2.0)", "(MIT)"):
+        assert source in after
+    assert "TD-MPC2 and this evaluation task by task" in (folder / "page.html").read_text()
+    assert "reacher-easy" in (folder / "tables.tex").read_text()

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from db1.report.blocks import Section
 from db1.report.material import Material
-from db1.report.sections.comparison import comparison, published
+from db1.report.sections.comparison import comparison
 from db1.report.sections.films import films
 from db1.report.sections.pictures import captions, questions
 from db1.report.sections.provenance import provenance, settings
+from db1.report.sections.published import published
 from db1.report.sections.scores import suites, threshold
 from db1.report.sections.tasks import tasks
 from db1.report.sections.text import text

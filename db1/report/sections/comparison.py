@@ -1,4 +1,4 @@
-"""Evaluations beside each other on the tasks that both have, and beside published figures."""
+"""Evaluations beside each other on the tasks that both have."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from db1.errors import DataError
-from db1.metrics.compare import LEVEL, compare_published, compare_results
+from db1.metrics.compare import LEVEL, compare_results
 from db1.report.blocks import Bar, Block, Cell, Column, Prose, Section, Table
 from db1.report.material import Material
 from db1.report.sections.tasks import level
-from db1.report.wording import count, figure, figure_interval, interval, number, percent
+from db1.report.wording import (
+    count,
+    figure,
+    figure_interval,
+    interval,
+    number,
+    percent,
+    signed,
+)
 
 _BETTER = {"b": "first", "a": "second", None: "-"}
 
@@ -23,54 +31,6 @@ def comparison(material: Material) -> Section | None:
     for place, other in enumerate(material.others):
         blocks += _against(material, other, place)
     return Section(name="comparison", title="Comparison", blocks=tuple(blocks))
-
-
-def published(material: Material) -> Section | None:
-    """Published figures of other agents, on the tasks in common."""
-    rows = compare_published(material.results)
-    if not rows:
-        return None
-    columns = (
-        Column(title="agent", is_text=True, is_main=True),
-        Column(title="of", is_text=True),
-        Column(title="figure", is_text=True),
-        Column(title="theirs"),
-        Column(title="here", is_main=True),
-        Column(title="95 % interval"),
-        Column(title="tasks"),
-    )
-    table = Table(
-        name="published",
-        caption="Published figures, and those of this evaluation on the same tasks",
-        columns=columns,
-        rows=tuple(_published_row(row) for row in rows if row["ours"] is not None),
-    )
-    told = (
-        Prose(
-            text=f"{row['agent']}, {row['what']}: not compared, {row['num_tasks']} of its "
-            f"{row['their_num_tasks']} tasks are here under rules that agree. {row['source']}"
-        )
-        for row in rows
-        if row["ours"] is None
-    )
-    return Section(
-        name="published",
-        title="Published figures",
-        blocks=(*((table,) if table.rows else ()), *told),
-        is_folded=True,
-    )
-
-
-def _published_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
-    return (
-        Cell(text=row["agent"]),
-        Cell(text=row["what"]),
-        Cell(text=row["title"]),
-        Cell(text=percent(row["theirs"]), key=row["theirs"]),
-        Cell(text=percent(row["ours"]), key=row["ours"]),
-        Cell(text=interval(row["our_interval"])),
-        Cell(text=str(row["num_tasks"])),
-    )
 
 
 def _against(material: Material, other: Material, place: int) -> list[Block]:
@@ -98,7 +58,7 @@ def _told(material: Material, other: Material, compared: Mapping[str, Any]) -> s
     in_common = count(overall["num_tasks"], "task")
     return (
         f"First: {_name(material)}. Second: {_name(other)}. On {in_common} in common the mean "
-        f"score of the first differs by {_signed(mean['difference'])} "
+        f"score of the first differs by {signed(mean['difference'])} "
         f"(p = {number(overall['p_value'])}, swapping whole tasks). Task by task the first is "
         f"better on {better['b']}, the second on {better['a']}, and {better['neither']} are "
         f"undecided (permutation tests corrected for the number of tasks, {100 * LEVEL:g} %)."
@@ -111,7 +71,7 @@ def _statistics(overall: Mapping[str, Any], name: str, caption: str) -> Table:
             Cell(text=entry["title"]),
             Cell(text=figure(entry["b"], entry["is_share"])),
             Cell(text=figure(entry["a"], entry["is_share"])),
-            Cell(text=_signed(entry["difference"], entry["is_share"])),
+            Cell(text=signed(entry["difference"], entry["is_share"])),
             Cell(text=figure_interval(entry["interval"], entry["is_share"])),
         )
         for entry in overall["statistics"].values()
@@ -162,7 +122,7 @@ def _row(
         Cell(text=task, key=task),
         _score_cell(mine),
         _score_cell(theirs),
-        Cell(text=_signed(entry["difference"]), key=entry["difference"]),
+        Cell(text=signed(entry["difference"]), key=entry["difference"]),
         Cell(text=interval(entry["interval"]), key=entry["interval"][0]),
         Cell(text=f"{entry['p_corrected']:.2g}", key=entry["p_corrected"]),
         Cell(text=better, key=better),
@@ -173,10 +133,6 @@ def _score_cell(entry: Mapping[str, Any]) -> Cell:
     low, high = entry["interval"]
     score = entry["normalised"]
     return Cell(text=percent(score), key=score, bar=Bar(value=score, low=low, high=high))
-
-
-def _signed(value: float, is_share: bool = True) -> str:
-    return f"{100 * value:+.1f} %" if is_share else f"{value:+.4g}"
 
 
 def _name(material: Material) -> str:

@@ -3,6 +3,8 @@
     measured/<suite>.json      random and expert returns that `db1 tasks measure` found
     published/<name>.json      returns that others published: db1, jat, d4rl, atari-human
     datasets.json              Minari's data sets by task
+    agents.json                figures of other agents over many tasks
+    agents/<name>.json         returns of other agents task by task: jat, tdmpc2, vintix
 
 `references_of(task)` gives all of a task by name; `measured_of(task, version)` the measured ones of
 one environment version. Scores that were got in another environment version, or under other rules,
