@@ -158,6 +158,18 @@ def _why_no_browser() -> str | None:
 
 
 @pytest.fixture(scope="session")
+def environments(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Fresh environments with db1 as a wheel of this checkout, by their extras."""
+    from fresh_environment import Environments, distributions, extra_requirements
+
+    try:
+        distributions(extra_requirements(["all"]))
+    except LookupError as missing:
+        pytest.skip(str(missing))
+    return Environments(tmp_path_factory.mktemp("environments"))
+
+
+@pytest.fixture(scope="session")
 def _chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     webdriver = pytest.importorskip("selenium.webdriver", reason="needs pip install selenium")
     if reason := _why_no_browser():

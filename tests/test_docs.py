@@ -15,46 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PLAIN = [page for page in PAGES if page.name != "log.md"]
-"""The log tells of commands of its day."""
-
-_PROMPT = re.compile(r"^(?: {4}|\t)?(?:[A-Z_]+=\S+ )*(db1 .*|(?:bash|sh|python) \S.*)$")
-_OPTIONAL = re.compile(r"(?<= )\[[^\]]*\]")
-_COMMENT = re.compile(r"\s{2,}#?\s*[^\s-].*$|\s+# .*$")
-
-
-def _blocks(text: str) -> Iterator[list[str]]:
-    """Code blocks of a page, fenced as `sh` or indented, as lines."""
-    for fenced in re.finditer(r"```(?:sh|bash)\n(.*?)```", text, re.DOTALL):
-        yield fenced[1].splitlines()
-    plain = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    for indented in re.finditer(r"(?:(?<=\n\n)|^)(?: {4}.*\n|\n(?= {4}))+", plain):
-        yield [line[4:] for line in indented[0].splitlines()]
-
-
-def shown_commands(text: str) -> list[str]:
-    """Commands that a page shows, comments and continuations resolved."""
-    found = []
-    for block in _blocks(text):
-        lines = iter(block)
-        for line in lines:
-            while line.endswith("\\"):
-                line = line[:-1].rstrip() + " " + next(lines, "").strip()
-            match = _PROMPT.match(line)
-            if match:
-                command = _OPTIONAL.sub("", _COMMENT.sub("", match[1]).split(" | ")[0])
-                found += [part.strip() for part in command.split(" && ")]
-    return found
-
+from shown import PAGES, PLAIN, ROOT, Command, shown
 
 COMMANDS = sorted(
     {
-        (page.relative_to(ROOT).as_posix(), command)
+        (page.relative_to(ROOT).as_posix(), item.plain)
         for page in PLAIN
-        for command in shown_commands(page.read_text())
+        for item in shown(page.read_text())
+        if isinstance(item, Command)
     }
 )
 
@@ -93,8 +61,8 @@ def test_pages_show_commands() -> None:
 def test_a_shown_command_can_be_typed(page: str, command: str, root_command) -> None:
     words = shlex.split(command)
     if words[0] != "db1":
-        place = words[1] if words[1] != "-m" else None
-        is_ours = place is not None and place.startswith(("scripts/", "examples/", "tests/"))
+        place = words[0] if words[0].startswith("scripts/") else words[1]
+        is_ours = place.startswith(("scripts/", "examples/", "tests/"))
         assert not is_ours or (ROOT / place).is_file(), f"{page}: {command}"
         return
     words = words[1:]

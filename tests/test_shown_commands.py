@@ -1,95 +1,110 @@
-"""Commands that README and docs show, typed: each of them runs, or a list says why it does not.
+"""Pages of README and docs, typed from top to bottom as a stranger does.
 
-Sizes are those of `SMALL`, the run is a tiny one that the same commands collect and train.
-Tutorials are typed by `test_tutorials.py`; `test_docs.py` checks the options of all commands.
+Each page gets a folder as `bash scripts/quickstart.sh` leaves a checkout, and an environment with
+what setup.sh installs, db1 as a wheel, and the extras that the page names above a command. Sizes
+are those of `SMALL`; `NOT_RUN` says why a command is parsed only (`test_docs.py`).
+Tutorials are typed by `test_tutorials.py`.
 """
 
 from __future__ import annotations
 
-import io
-import json
+import hashlib
 import re
-import shlex
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from test_docs import COMMANDS, ROOT
+from fresh_environment import Environments, typed
+from ports import free_port
+from reader_files import write_checkout, write_reader_files
+from shown import PLAIN, ROOT, Command, Extras, File, Item, shown
 
 NOT_RUN = {
-    r"scripts/(quickstart|few_shot)\.sh": "up to an hour: tests/test_quickstart.py",
     r"scripts/test\.sh": "runs the tests",
-    r"--device cuda": "needs a GPU",
-    r"^db1 (demo|serve)\b": "serves until it is stopped: tests/demo, tests/serving",
-    r"^db1 launch\b": "several processes: tests/cli/test_launch.py",
-    r"^db1 export\b": "needs the package onnx: tests/checkpoint",
-    r"^db1 import (?!--help|text|trajectories demos)": "needs a data set: tests/importers",
-    r"^db1 score\b": "needs COCO's or VQA's annotations: tests/cli/test_pictures.py",
-    r"^sh scripts/evaluate": "needs the published checkpoint or COCO: tests/cli",
-    r"870task|released": "needs the published checkpoint: tests/checkpoint, tests/cli",
+    r"--device cuda|benchmark_gpu": "needs a GPU",
     r"configs/(db1_small|easy_vqa)|runs/(db1_small|easy_vqa)": "hours of training",
-    r"^db1 bench (few-shot|eval)": "hours of training: tests/benchmarks, tests/test_few_shot.py",
-    r"dial|--plugin": "code of its page comes first: tests/test_worked_example.py",
-    r"gym/my_environment": "code of its page comes first: tests/test_tutorials.py",
-    r"wandb": "needs the package wandb",
-    r"CONFIG|PORT|RUN\b": "stands for what a reader has",
+    r"scripts/pretrain_(79m|364m|1\.2b)": "needs machines and their data: tests/cli/test_launch.py",
+    r"dial": "changes db1's own code: tests/test_worked_example.py",
+    r"(minari atari|trajectories procgen)/": "needs a data set: tests/importers",
+    r"\bCONFIG\b|=RUN\b": "stands for what a reader has",
 }
 """By pattern: commands that are parsed only, and why."""
 
+RELEASED = "--episodes 2 --max-steps 6 --workers 0"
 SMALL = (
-    (r"--episodes \d+", "--episodes 3"),
+    (r"--episodes \d+(?: --episodes \d+)*", "--episodes 3"),
     (r"\bepisodes=\d+", "episodes=2"),
-    (r"metaworld/[\w-]+", "classic_control/Acrobot-v1"),  # seconds instead of minutes
-    (r"(db1_tiny .*)babyai/\w+", r"\1tsp/uniform20"),  # a step of 20 tokens instead of 200
-    (r"finetune-\S+-5-episodes", "finetune-Acrobot-v1-2-episodes"),
+    (r"-5-episodes", "-2-episodes"),
+    (r"--seeds \d+", "--seeds 2"),
+    (r"^(db1 bench few-shot )", r"\1--evaluation-episodes 2 "),
+    (r"--evaluation-episodes 10", ""),
+    (r"--reference-episodes \d+", "--reference-episodes 1"),
+    (r"--require-gain", ""),
     (r"runs/(NAME|a|big)\b", "runs/db1_tiny"),
     (r"runs/(b|small)/evaluation", "runs/db1_tiny/retrieval"),
     (r"runs/(b|small)\b", "runs/wide"),
-    (r"shared/model\b", "runs/db1_tiny"),
     (r"--step \d+ --slot \d+", "--step 5 --slot 1"),
     (r"--text-size \d+", "--text-size 300"),
     (r"--max-tokens \d+", "--max-tokens 40"),
     (r"--memory-length \d\d+", "--memory-length 96"),
     (r"adaptive\.period=\d+", "adaptive.period=4"),
-    (r"^(db1 collect .*)$", r"\1 --reference-episodes 2"),
-    (r"^(db1 eval runs/finetune.*)$", r"\1 --max-steps 20"),
-    (r"^(db1 eval .*)$", r"\1 --episodes 2 --workers 0"),
+    (r"--only mw-reach", "--only 65"),
+    (r"--size 1\.2b", "--size tiny"),
+    (r"tail -f", "tail"),
+    (r"^(tensorboard .*)$", r"\1 --port 0"),
+    (r"^(db1 (?:serve|demo) .*)$", r"\1 --port 0"),
+    (r"\b29[05]02\b", "PORT"),
+    (r"^(db1 collect (?!--config|.*--reference))", r"\1--reference-episodes 1 "),
+    (r"^(db1 eval )(?=runs/finetune)", r"\1--max-steps 20 "),
+    (r"^((?:deepspeed .*)?db1 eval (?!.*--episodes))", r"\1--episodes 2 "),
+    (r"^((?:deepspeed .*)?db1 eval )", r"\1--workers 0 "),
+    (r"^deepspeed ", "deepspeed --master_port PORT "),
     (r"^(db1 train configs/finetune.*)$", r"\1 training.num_steps=4 training.warmup_steps=1"),
+    (r"^(scripts/pretrain_tiny.*)$", r"\1 training.num_steps=4 training.warmup_steps=1"),
     (r"^(db1 generate .*)$", r"\1 --max-tokens 8"),
     (r"^(db1 bench decode)$", r"\1 --quick"),
+    (r"^((?:[A-Z_]+=\S+ )*)(sh scripts/evaluate_rl)", rf"\1EXTRA_OPTIONS='{RELEASED}' \2"),
+    (r"/tmp/released", "made/released"),
+    (r"num_steps: \d+", "num_steps: 8"),
+    (r"warmup_steps: \d+", "warmup_steps: 1"),
+    (r"episodes: \d+", "episodes: 3"),
+    (r"evaluation_samples: \d+", "evaluation_samples: 2"),
 )
-"""What makes a command quick; everything else is typed as it is shown."""
+"""What makes commands, scripts and files quick; everything else is as it is shown."""
 
-ORDER = (
-    "doctor", "tasks", "parity", "import", "collect", "train", "convert", "inspect", "eval",
-    "record", "report",
-)  # fmt: skip
-"""Verbs that others build upon; within a verb the shortest command comes first."""
+FIRST = {
+    "docs/words_and_pictures.md": (
+        "db1 import coco ~/coco --out data/pairs/coco --karpathy",
+        "db1 import vqa ~/vqa --out data/pairs/vqa",
+    ),
+    "docs/training.md": (
+        "db1 eval runs/db1_tiny --policy retrieval --out runs/db1_tiny/retrieval",
+    ),
+}
+"""What a page says is done on another page."""
 
 EXPERIMENT = """
 name: db1_tiny
 vocabulary: {text_size: 400, num_continuous_bins: 64, num_discrete: 32}
-sequence: {length: 160, instruction: true, max_instruction: 24}
+sequence: {length: 96, instruction: true, max_instruction: 24}
 data:
   root: data/db1_tiny
   heldout_share: 0.2
-  evaluation_samples: 4
+  evaluation_samples: 2
   tasks:
     classic_control/CartPole-v1: {episodes: 4}
     tsp/uniform20: {episodes: 4}
+    babyai/KeyCorridorS3R1: {episodes: 3}
   text:
     psalm: {source: my_corpus.jsonl}
   pairs:
     vqa: {kind: question, image_size: 32, prompt: ""}
     coco: {kind: caption, image_size: 32, prompt: ""}
-model: {num_layers: 1, num_heads: 2, width: 16, memory_length: 160, vision_channels: 8,
-        vision_groups: 2}
-training: {num_steps: 8, global_batch_size: 4, micro_batch_size: 4, learning_rate: 3.0e-3,
-           engine: torch, log_every: 1, eval_every: 4, checkpoint_every: 4}
+model: {num_layers: 1, num_heads: 2, width: 16, memory_length: 96, vision_channels: 8,
+        vision_groups: 2, number_patch: 21, number_width: 8}
+training: {num_steps: 8, global_batch_size: 24, micro_batch_size: 24, learning_rate: 3.0e-3,
+           zero_stage: 0, log_every: 1, eval_every: 4, checkpoint_every: 4}
 """
 
 
@@ -98,102 +113,122 @@ def reason_not_run(command: str) -> str | None:
     return next((why for what, why in NOT_RUN.items() if re.search(what, command)), None)
 
 
-def small(command: str) -> str:
-    """The command with small sizes."""
+def small(text: str) -> str:
+    """A command, a script or a file with small sizes."""
     for pattern, replacement in SMALL:
-        command = re.sub(pattern, replacement, command)
-    return command
+        text = re.sub(pattern, replacement, text, flags=re.MULTILINE)
+    return text
 
 
-def _rank(command: str) -> tuple[int, int, str]:
-    verb = command.split()[1]
-    return ORDER.index(verb) if verb in ORDER else len(ORDER), len(command), command
-
-
-SHOWN = {command for page, command in COMMANDS if not page.startswith("docs/tutorials/")}
-RUN = sorted((c for c in SHOWN if reason_not_run(c) is None), key=_rank)
+ITEMS = {
+    page.relative_to(ROOT).as_posix(): list(shown(page.read_text()))
+    for page in PLAIN
+    if page.parent.name != "tutorials"
+}
+SHOWN = [item.text for items in ITEMS.values() for item in items if isinstance(item, Command)]
+TYPED = [
+    page
+    for page, items in ITEMS.items()
+    if any(isinstance(item, Command) and not reason_not_run(item.text) for item in items)
+]
 
 
 def test_most_commands_run_and_every_reason_is_needed() -> None:
-    assert len(RUN) >= 45
+    run = [command for command in SHOWN if reason_not_run(command) is None]
+    assert len(run) >= 100 and len(run) >= 0.8 * len(SHOWN)
     unneeded = [what for what in NOT_RUN if not any(re.search(what, c) for c in SHOWN)]
     assert unneeded == []
-    assert all(command.startswith("db1 ") for command in RUN)
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as a reader has it: configs, some files of their own, two sets of images."""
-    for package in ("elkai", "minigrid", "h5py", "tensorboard"):
-        pytest.importorskip(package, reason="needs the environment of scripts/test.sh")
-    folder = tmp_path_factory.mktemp("shown")
-    shutil.copytree(ROOT / "configs", folder / "configs")
-    (folder / "configs/db1_tiny.yaml").write_text(EXPERIMENT)
-    (folder / "tests").symlink_to(ROOT / "tests")
-    _write_texts(folder)
-    _write_images(folder)
-    return folder
+def type_page(items: list[Item], folder: Path, environments: Environments, home: Path) -> list[str]:
+    """Types what a page shows, in the environment that it has made so far; says what failed."""
+    extras: frozenset[str] = frozenset()
+    failed = []
+    for item in items:
+        if isinstance(item, Extras):
+            extras |= item.names
+        elif isinstance(item, File):
+            (folder / item.name).write_text(small(item.content))
+        elif reason_not_run(item.text) is None:
+            environment = environments.having(extras)
+            mark_as_set_up(environment, folder)
+            command = small(item.text).replace("PORT", str(free_port()))
+            failed.append(typed(command, folder, environment, home))
+    return [what for what in failed if what]
 
 
-def _write_texts(folder: Path) -> None:
-    import h5py
-
-    verses = [f"And the {n} sheep of the field went up to the water." for n in range(300)]
-    (folder / "book.txt").write_text("\n\n".join(verses))
-    (folder / "my_corpus.jsonl").write_text("".join(json.dumps({"text": v}) + "\n" for v in verses))
-    (folder / "answers.txt").write_text("red\nblue\n")
-    with h5py.File(folder / "demos.hdf5", "w") as file:
-        for number in range(3):
-            episode = file.create_group(f"data/demo_{number}")
-            episode["obs/joints"] = np.ones((5, 3), np.float32)
-            episode["actions"] = np.zeros((5, 2), np.float32)
-            episode["rewards"] = np.ones(5, np.float32)
+def mark_as_set_up(environment: Path, folder: Path) -> None:
+    """Tells scripts/setup.sh that the environment has what the folder's requirements ask for."""
+    files = [*sorted(folder.glob("requirements*.txt")), folder / "setup.py"]
+    files += [folder / "pyproject.toml", *sorted((folder / "csrc").iterdir())]
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    version = "{}.{}".format(*sys.version_info[:2])
+    (environment / "db1-setup").write_text(f"{digest[:16]}-{version}-{folder}\n")
 
 
-def _write_images(folder: Path) -> None:
-    from db1.store.pairs import Pair, PairHeader, PairWriter
+MADE_UP = """
+# Films
 
-    colours = {"red": (200, 0, 0), "blue": (0, 0, 200)}
-    data = {}
-    for name, colour in colours.items():
-        buffer = io.BytesIO()
-        Image.new("RGB", (40, 40), colour).save(buffer, "PNG")
-        data[name] = buffer.getvalue()
-    for name in ("cat.png", "shape.png", "photos/a.png", "shapes/b.png"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(data["red"])
-    for root in ("data", "data/db1_tiny"):
-        for splits, kind in ((("train", "val"), "question"), (("train", "test"), "caption")):
-            name = "vqa" if kind == "question" else "coco"
-            for split in splits:
-                store = folder / root / "pairs" / name / split
-                with PairWriter(store, PairHeader(name=name, split=split, kind=kind)) as writer:
-                    for number, colour in enumerate([*colours] * 4):
-                        question = "what color is it?" if kind == "question" else None
-                        pair = Pair(image_name=str(number), question=question, texts=(colour,))
-                        writer.append(pair, data[colour])
+    python -c "import numpy"
+    python -c "import imageio_ffmpeg"
+
+MP4 needs `pip install "db1[video]"`.
+
+    python -c "import imageio_ffmpeg"
+"""
 
 
-@pytest.fixture
-def typed(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The folder is the working directory, without a screen."""
-    monkeypatch.chdir(place)
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.delenv("DISPLAY", raising=False)
-    yield
+def test_a_package_that_the_page_does_not_name_is_missed(tmp_path: Path) -> None:
+    write_checkout(tmp_path)
+    environments = Environments(tmp_path, base=["numpy"], has_db1=False)
+    before, after = MADE_UP.split("MP4")
+    assert type_page(list(shown("MP4" + after)), tmp_path, environments, tmp_path) == []
+    failed = type_page(list(shown(MADE_UP)), tmp_path, environments, tmp_path)
+    assert len(failed) == 1 and "No module named 'imageio_ffmpeg'" in failed[0]
+    assert type_page(list(shown(before)), tmp_path, environments, tmp_path) == failed
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.usefixtures("typed")
-@pytest.mark.parametrize("command", RUN)
-def test_a_shown_command_runs(
-    command: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+@pytest.mark.timeout(600)
+@pytest.mark.xdist_group("fresh")
+def test_a_suite_that_the_page_does_not_name_is_missed(
+    environments: Environments, tmp_path: Path
 ) -> None:
-    from db1.cli.main import main
+    write_checkout(tmp_path)
+    collect: list[Item] = [Command("db1 collect atari/Pong --episodes 1 --out data")]
+    (failed,) = type_page(collect, tmp_path, environments, tmp_path)
+    assert "status 2" in failed and 'pip install "db1[atari]"' in failed
+    with pytest.raises(AssertionError, match="does not provide the extra 'atary'"):
+        environments.having(frozenset({"atary"}))
 
-    monkeypatch.setattr(sys, "argv", shlex.split(small(command)))
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    said = capfd.readouterr()
-    assert not stopped.value.code, f"{small(command)}\n{said.out[-1000:]}\n{said.err[-2000:]}"
+
+@pytest.fixture(scope="module")
+def prepared(environments: Environments, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with a reader's own files, in which the quickstart has run; `home` inside."""
+    place = tmp_path_factory.mktemp("shown")
+    folder = place / "db1"
+    folder.mkdir()
+    write_checkout(folder)
+    for file in (*folder.glob("configs/*.yaml"), *folder.glob("scripts/*.sh")):
+        file.write_text(small(file.read_text()))
+    (folder / "configs/db1_tiny.yaml").write_text(EXPERIMENT)
+    write_reader_files(folder, place / "home")
+    assert (
+        type_page([Command("bash scripts/quickstart.sh")], folder, environments, place / "home")
+        == []
+    )
+    return place
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.xdist_group("fresh")
+@pytest.mark.parametrize("page", TYPED)
+def test_a_page_can_be_typed(
+    page: str, prepared: Path, environments: Environments, tmp_path: Path
+) -> None:
+    place = tmp_path / "place"
+    shutil.copytree(prepared, place, symlinks=True)
+    items = [*map(Command, FIRST.get(page, ())), *ITEMS[page]]
+    failed = type_page(items, place / "db1", environments, place / "home")
+    assert not failed, "\n\n".join(failed)

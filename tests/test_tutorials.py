@@ -1,16 +1,14 @@
-"""The tutorials, typed from top to bottom with small numbers."""
+"""The tutorials, typed from top to bottom in a fresh environment with small numbers."""
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from fresh_environment import Environments, typed
+from shown import ROOT, Extras, File, shown
 
-ROOT = Path(__file__).parents[1]
 TUTORIALS = ROOT / "docs" / "tutorials"
 SMALL = {
     r"--episodes \d+": "--episodes 3",
@@ -34,17 +32,6 @@ ORDER = (
 """The first one's run is what others start from."""
 
 
-def _steps(text: str) -> list[tuple[str, str]]:
-    """(file name, content) and ("", command) in the order of the page."""
-    found = []
-    for kind, title, block in re.findall(r'```(\w+)(?: title="(.*?)")?\n(.*?)```', text, re.DOTALL):
-        if title:
-            found.append((title, block))
-        elif kind == "sh":
-            found += [("", line) for line in block.splitlines() if line.strip()]
-    return found
-
-
 def _small(text: str) -> str:
     for pattern, replacement in SMALL.items():
         text = re.sub(pattern, replacement, text, flags=re.MULTILINE)
@@ -53,13 +40,9 @@ def _small(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where one types: the repository's configs, and a `db1` of this environment."""
+    """Where one types: the repository's configurations."""
     folder = tmp_path_factory.mktemp("tutorials")
     (folder / "configs").symlink_to(ROOT / "configs")
-    (folder / "bin").mkdir()
-    command = folder / "bin" / "db1"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m db1 "$@"\n')
-    command.chmod(0o755)
     return folder
 
 
@@ -69,19 +52,16 @@ def test_all_are_here() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.xdist_group("fresh")
 @pytest.mark.parametrize("name", ORDER)
-def test_a_tutorial_can_be_typed(name: str, folder: Path) -> None:
-    python = os.pathsep.join([str(ROOT), str(folder)])
-    path = os.pathsep.join(
-        [str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
-    )
-    environment = {**os.environ, "PYTHONPATH": python, "PATH": path, "OMP_NUM_THREADS": "1"}
-    for title, text in _steps((TUTORIALS / f"{name}.md").read_text()):
-        if title:
-            (folder / title).write_text(_small(text))
-            continue
-        done = subprocess.run(
-            ["bash", "-c", _small(text)],
-            cwd=folder, env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{text}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}"
+def test_a_tutorial_can_be_typed(name: str, folder: Path, environments: Environments) -> None:
+    extras: frozenset[str] = frozenset()
+    for item in shown((TUTORIALS / f"{name}.md").read_text()):
+        if isinstance(item, Extras):
+            extras |= item.names
+        elif isinstance(item, File):
+            (folder / item.name).write_text(_small(item.content))
+        elif not item.text.startswith("scripts/"):  # trainings of large models
+            environment = environments.having(extras)
+            failed = typed(_small(item.text), folder, environment, folder)
+            assert failed is None, failed
