@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from db1.benchmarks.memory import status_megabytes
 from db1.data.mixture import generator_of
 from db1.data.sources import EpisodeSource
 from db1.sequence.episode import SequenceConfig
@@ -34,24 +35,15 @@ def open_and_draw(folders: Sequence[Path], length: int) -> Opening:
     """Opens episode stores as sources and draws a sample of `length` tokens from each."""
     config = SequenceConfig(length=length)
     vocabulary = Vocabulary(VocabularyConfig())
-    before, start = _resident_megabytes(), time.perf_counter()
+    before, start = status_megabytes("VmRSS"), time.perf_counter()
     sources = [EpisodeSource(folder, vocabulary, None, config) for folder in folders]
     opened = time.perf_counter()
     for n, source in enumerate(sources):
         source.sample(n, generator_of(0, n))
-    drawn, after = time.perf_counter(), _resident_megabytes()
+    drawn, after = time.perf_counter(), status_megabytes("VmRSS")
     return Opening(
         open_seconds=opened - start,
         first_seconds=drawn - opened,
         megabytes=None if before is None or after is None else after - before,
         num_steps=sum(source.store.num_steps for source in sources),
     )
-
-
-def _resident_megabytes() -> float | None:
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    (kibibytes,) = (line.split()[1] for line in lines if line.startswith("VmRSS:"))
-    return int(kibibytes) / 1_024

@@ -7,17 +7,16 @@ clock is the processor's, which other programs disturb less.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from db1.benchmarks.decode import Progress, Threads, Width, check_device, threads_of_torch
+from db1.benchmarks.memory import reset_peak, status_megabytes
 from db1.benchmarks.released_step import ReleasedFormulation
 from db1.benchmarks.step_counts import counts_of_layer, graph_breaks
 from db1.benchmarks.throughput import matmul_flops
@@ -37,8 +36,6 @@ RELEASED = "released"
 TOLERANCES = {"fp32": 2e-3, "bf16": 5e-2}
 """Largest difference of losses and gradients, relative to the largest of them."""
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_STATUS = Path("/proc/self/status")
-_RESET_PEAK = Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,21 +211,12 @@ def peak_of(step: Callable[[], None], device: torch.device) -> int | None:
         before = torch.cuda.memory_allocated(device)
         step()
         return torch.cuda.max_memory_allocated(device) - before
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        _RESET_PEAK.write_text("5")
-        before = _resident("VmRSS")
-        step()
-        return _resident("VmHWM") - before
-    except (OSError, AttributeError):
+    if not reset_peak():
         return None
-
-
-def _resident(field: str) -> int:
-    """Bytes of a field of this process's status."""
-    lines = _STATUS.read_text(encoding="ascii").splitlines()
-    line = next(line for line in lines if line.startswith(f"{field}:"))
-    return int(line.split()[1]) * 1_024
+    before = status_megabytes("VmRSS")
+    step()
+    peak = status_megabytes("VmHWM")
+    return None if before is None or peak is None else int((peak - before) * (1 << 20))
 
 
 def _with_roofline(
