@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from db1.benchmarks.store import drawn_frames
+from db1.benchmarks.frames import drawn_frames
 from db1.store.document_writer import DocumentWriter
 from db1.store.episodes import EpisodeWriter, StoreHeader
 from db1.tokens.spec import Episode, FieldSpec, StepSpec

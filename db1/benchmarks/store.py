@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from db1.benchmarks.frames import drawn_frames
 from db1.benchmarks.timing import OURS, Comparison, Contender, compare
 from db1.errors import Db1Error
 from db1.store.episodes import EpisodeStore, EpisodeWriter, StoreHeader
@@ -85,25 +86,6 @@ def bench_store(
         ways += [_archive(episodes, compressed=len(formats) > 1), _arrays(episodes)]
         comparisons += _measure(name, episodes, ways, steps, rounds, progress)
     return comparisons
-
-
-def drawn_frames(num_frames: int, size: int = 96) -> np.ndarray:
-    """Frames that look like a 2-D game: a still background and a few moving sprites.
-
-    Returns:
-        uint8 (num_frames, size, size, 3).
-    """
-    rng = np.random.default_rng(0)
-    background = np.kron(rng.integers(0, 80, (8, 8, 3)), np.ones((size // 8, size // 8, 1)))
-    sprites = rng.integers(100, 256, (6, 8, 8, 3))
-    places, speeds = rng.uniform(0, size - 8, (6, 2)), rng.uniform(-3, 3, (6, 2))
-    frames = np.repeat(background[None].astype(np.uint8), num_frames, axis=0)
-    for frame in frames:
-        places = np.clip(places + speeds, 0, size - 8)
-        speeds = np.where((places <= 0) | (places >= size - 8), -speeds, speeds)
-        for sprite, (y, x) in zip(sprites, places.astype(int), strict=True):
-            frame[y : y + 8, x : x + 8] = sprite
-    return frames
 
 
 def _measure(

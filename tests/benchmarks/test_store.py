@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from db1.benchmarks import store as bench
+from db1.benchmarks.frames import drawn_frames
 from db1.errors import Db1Error
 
 
 def test_every_way_stores_and_reads_the_same() -> None:
-    frames = bench.drawn_frames(12, size=32)
+    frames = drawn_frames(12, size=32)
     seen: list[tuple[str, int, int]] = []
     comparisons = bench.bench_store(
         quick=True, frames=frames, frames_name="small game", progress=lambda *n: seen.append(n)
@@ -26,7 +27,7 @@ def test_every_way_stores_and_reads_the_same() -> None:
 
 
 def test_drawn_frames_move() -> None:
-    frames = bench.drawn_frames(10)
+    frames = drawn_frames(10)
     assert frames.shape == (10, 96, 96, 3) and frames.dtype == np.uint8
     assert all((a != b).any() for a, b in pairwise(frames))
 
