@@ -107,6 +107,8 @@ MAY_IMPORT = {
         "evaluation",
         "serving",
         "api",
+        "formats",
+        "importers",
     },
 }
 HEAVY = {

@@ -1,0 +1,1 @@
+"""Sources of `db1 import` in the formats of others, written for measurements and tests."""
