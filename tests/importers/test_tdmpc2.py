@@ -178,3 +178,56 @@ def test_pictures_and_flags_written_by_the_package(tmp_path: Path) -> None:
     found = EpisodeStore(tmp_path / "store").read(0)
     assert found.terminated and found.success and len(found) == 5
     assert found.observations["rgb"][:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_chunks_as_the_training_of_tdmpc2_saves_them(tmp_path: Path) -> None:
+    """Steps are TensorDicts of one row, joined to episodes, joined to chunks; tasks are mixed."""
+    tensordict = pytest.importorskip("tensordict", reason="pip install tensordict runs it")
+
+    def step(n: int, t: int, task: int) -> Any:
+        width = 4 if task == 5 else 6
+        seen = [n + 1, t + 1, *[(n + t + k) / 8 + 1 for k in range(width - 2)], 0, 0][:6]
+        acted = [t / 8, -n / 4, 0.5] if task == 65 else [t / 8, -n / 4, 0]
+        content = {
+            "obs": torch.tensor([seen], dtype=torch.float32),
+            "action": torch.tensor([acted if t else [float("nan")] * 3], dtype=torch.float32),
+            "reward": torch.tensor([float(n + t) if t else float("nan")]),
+            "task": torch.tensor([task]),
+        }
+        return tensordict.TensorDict(content, batch_size=(1,))
+
+    tasks = (5, 65, 5, 65)
+    episodes = [
+        torch.cat([step(n, t, task) for t in range(STEPS + 1)]) for n, task in enumerate(tasks)
+    ]
+    chunks = [torch.stack(episodes[:3]), torch.cat([episodes[3].unsqueeze(0)])]
+    for number, chunk in enumerate(chunks):
+        torch.save(chunk, tmp_path / f"chunk_{number}.pt")
+    imported(tmp_path, tmp_path / "reacher", only="reacher-hard")
+    check(tmp_path / "reacher", (0, 2), 4, 2)
+    imported(tmp_path, tmp_path / "reach", only="mw-reach")
+    check(tmp_path / "reach", (1, 3), 6, 3)
+
+
+@pytest.mark.parametrize("lay", ["lazy stack", "memory map", "read back", "bfloat16"])
+def test_other_layouts_of_the_package(tmp_path: Path, lay: str) -> None:
+    tensordict = pytest.importorskip("tensordict", reason="pip install tensordict runs it")
+    content = {
+        "obs": torch.randint(0, 8, (2, 5, 3)).float(), "action": torch.rand(2, 5, 1),
+        "reward": torch.zeros(2, 5),
+    }  # fmt: skip
+    whole = tensordict.TensorDict(content, batch_size=[2])
+    if lay == "lazy stack":
+        whole = tensordict.lazy_stack([whole[0].clone(), whole[1].clone()])
+    elif lay == "memory map":
+        whole = whole.memmap(tmp_path / "map")
+    elif lay == "read back":
+        torch.save(whole, tmp_path / "before.pt")
+        whole = torch.load(tmp_path / "before.pt", weights_only=False)
+    else:
+        whole["obs"] = whole["obs"].bfloat16()
+    torch.save(whole, tmp_path / "whole.pt")
+    imported(tmp_path / "whole.pt", tmp_path / "store")
+    found = EpisodeStore(tmp_path / "store").read(1)
+    assert np.array_equal(found.observations["state"], content["obs"][1, :-1].numpy())
+    assert np.array_equal(found.actions, content["action"][1, 1:].numpy())
