@@ -1,23 +1,28 @@
 """Many sessions in one process, batched, against processes that each act alone.
 
     served      N sessions, a thread each, over one model (`db1.serving.sessions.Service`)
-    processes   P processes, each with a model of its own that acts in one session at a time
+    alone       P processes, each with a model of its own that acts in one session at a time
 
-Both do the same acts on the same observations; processes beyond the cores only share them.
+Both do the same acts on the same observations; processes beyond the cores only share them. Both
+are processes of their own, so that their memory can be compared: the server's with all libraries
+counted in full, that of the processes together with each shared page counted once (alone.py).
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from db1.benchmarks.alone import AloneFigures, AloneWork, time_alone
+from db1.benchmarks.memory import ProcessMemory, process_memory
 from db1.inference.load import load_agent_parts
 from db1.options import option
 from db1.ranges import Checked, Count
@@ -35,7 +40,7 @@ class ServingBenchmark(Checked):
         task: Task id.
         sessions: Concurrent sessions.
         steps: Actions per session.
-        processes: Processes that each act alone.
+        processes: Processes that each act alone; fewer where the memory ends.
         threads: torch threads of the served model.
     """
 
@@ -48,27 +53,67 @@ class ServingBenchmark(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServingResult:
-    """Figures of a benchmark.
+class ServedFigures:
+    """Figures of the server.
 
     Args:
-        served: Acts a second, all sessions together.
-        alone: Acts a second, all processes together.
+        acts: Of all sessions together.
+        acts_per_second: Likewise.
         rows: Mean sessions in a pass.
         slowest: Acts a second of the slowest session over those of the fastest.
         median_ms, worst_ms: Time of an act.
-        served_cpu_ms, alone_cpu_ms: Processor time of an act, which other work on the machine
-            does not lengthen.
+        cpu_ms: Processor time of an act, which other work on the machine does not lengthen.
+        memory: Of the process at the end; None where the system does not tell.
     """
 
-    served: float
-    alone: float
+    acts: int
+    acts_per_second: float
     rows: float
     slowest: float
     median_ms: float
     worst_ms: float
-    served_cpu_ms: float
-    alone_cpu_ms: float
+    cpu_ms: float
+    memory: ProcessMemory | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingResult:
+    """Figures of both ways."""
+
+    served: ServedFigures
+    alone: AloneFigures
+
+    def figures(self) -> dict[str, float | str | None]:
+        """All figures by name; megabytes are of 2^20 bytes, None where the system does not tell."""
+        served, alone = self.served, self.alone
+        found: dict[str, float | str | None] = {
+            "served_acts": served.acts,
+            "served_acts_per_second": served.acts_per_second,
+            "served_cpu_ms": served.cpu_ms,
+            "served_rows_in_a_pass": served.rows,
+            "served_slowest_session_to_fastest": served.slowest,
+            "served_median_ms": served.median_ms,
+            "served_worst_ms": served.worst_ms,
+            "served_resident_mb": served.memory and served.memory.resident,
+            "served_peak_mb": served.memory and served.memory.peak,
+            "alone_processes": alone.processes,
+            "alone_why": alone.why,
+            "alone_acts": alone.acts,
+            "alone_acts_per_second": alone.acts_per_second,
+            "alone_cpu_ms": alone.cpu_ms,
+            "alone_slowest_process_acts_per_second": alone.slowest,
+            "alone_median_process_acts_per_second": alone.median,
+            "alone_fastest_process_acts_per_second": alone.fastest,
+            "alone_resident_mb_each": _mean(alone, "resident"),
+            "alone_own_mb_each": _mean(alone, "own"),
+            "alone_proportional_mb_sum": _sum(alone, "proportional"),
+            "ratio_acts_per_second": served.acts_per_second / alone.acts_per_second,
+            "ratio_cpu": alone.cpu_ms / served.cpu_ms,
+        }
+        together = found["alone_proportional_mb_sum"]
+        is_known = together is not None and served.memory is not None
+        found["ratio_memory"] = together / served.memory.resident if is_known else None
+        return found
 
 
 class _Rows:
@@ -82,33 +127,29 @@ class _Rows:
         self.rows.append(rows)
 
 
-def time_serving(benchmark: ServingBenchmark) -> ServingResult:
-    """Times both ways.
+def time_serving(
+    benchmark: ServingBenchmark, tell: Callable[[str], None] = lambda text: None
+) -> ServingResult:
+    """Times both ways, one after the other.
 
     Args:
         benchmark: What is timed.
-    """
-    import torch
+        tell: Called with sentences about how it goes.
 
+    Raises:
+        Db1Error: The model cannot act in the task, or a process ends.
+    """
     observations = record_observations(benchmark.task, benchmark.steps)
-    alone, alone_cpu = _time_alone(benchmark)
-    before = torch.get_num_threads()
-    torch.set_num_threads(benchmark.threads)
-    try:
-        rows, times, seconds, ends, served_cpu = _time_served(benchmark, observations)
-    finally:
-        torch.set_num_threads(before)
-    flat = np.concatenate(times)
-    return ServingResult(
-        served=len(flat) / seconds,
-        alone=alone,
-        rows=float(np.mean(rows)),
-        slowest=float(min(ends) / max(ends)),
-        median_ms=1000 * float(np.median(flat)),
-        worst_ms=1000 * float(flat.max()),
-        served_cpu_ms=1000 * served_cpu / len(flat),
-        alone_cpu_ms=1000 * alone_cpu,
+    work = AloneWork(
+        run=benchmark.run,
+        task=benchmark.task,
+        sessions=benchmark.sessions,
+        observations=observations,
     )
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+        served = fresh.submit(time_served, benchmark, observations).result()
+    tell(f"served {served.acts} acts in {benchmark.sessions} sessions")
+    return ServingResult(served=served, alone=time_alone(work, benchmark.processes, tell))
 
 
 def record_observations(task: str, steps: int) -> list[dict[str, Any]]:
@@ -128,16 +169,24 @@ def record_observations(task: str, steps: int) -> list[dict[str, Any]]:
     return found
 
 
-def _time_served(
+def time_served(
     benchmark: ServingBenchmark, observations: Sequence[dict[str, Any]]
-) -> tuple[list[int], list[np.ndarray], float, list[float], float]:
-    """Rows of the passes, times of the acts by session, seconds in all, of each, and of CPU."""
+) -> ServedFigures:
+    """Lets all sessions act at once over one model; sets the threads of torch.
+
+    Args:
+        benchmark: What is timed.
+        observations: Of a session's steps.
+    """
+    import torch
+
+    torch.set_num_threads(benchmark.threads)
     counts = _Rows()
     config = ServiceConfig(max_sessions=benchmark.sessions, max_rows=benchmark.sessions)
     service = make_service(load_agent_parts(benchmark.run, device="cpu"), config, counts)
     sessions = [service.open(benchmark.task, seed=n) for n in range(benchmark.sessions)]
-    times = [np.zeros(len(observations)) for _ in sessions]
-    ends = [0.0] * len(sessions)
+    times = np.zeros((len(sessions), len(observations)))
+    ends = np.zeros(len(sessions))
     barrier = threading.Barrier(len(sessions) + 1)
 
     def act(number: int) -> None:
@@ -145,7 +194,7 @@ def _time_served(
         for step, observation in enumerate(observations):
             started = time.perf_counter()
             service.act(sessions[number].id, observation)
-            times[number][step] = time.perf_counter() - started
+            times[number, step] = time.perf_counter() - started
         ends[number] = time.perf_counter()
 
     threads = [threading.Thread(target=act, args=(n,)) for n in range(len(sessions))]
@@ -157,43 +206,25 @@ def _time_served(
     for thread in threads:
         thread.join()
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+    memory = process_memory()
     service.stop()
-    return counts.rows, times, seconds, [end - started for end in ends], cpu
+    return ServedFigures(
+        acts=times.size,
+        acts_per_second=times.size / seconds,
+        rows=float(np.mean(counts.rows)),
+        slowest=float((ends - started).min() / (ends - started).max()),
+        median_ms=1_000 * float(np.median(times)),
+        worst_ms=1_000 * float(times.max()),
+        cpu_ms=1_000 * cpu / times.size,
+        memory=memory,
+    )
 
 
-def _time_alone(benchmark: ServingBenchmark) -> tuple[float, float]:
-    """Acts a second of all processes together, and CPU seconds of an act."""
-    context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(benchmark.processes), context.Queue()
-    arguments = (benchmark, barrier, results)
-    workers = [
-        context.Process(target=_act_alone, args=arguments) for _ in range(benchmark.processes)
-    ]
-    for worker in workers:
-        worker.start()
-    found = [results.get() for _ in workers]
-    for worker in workers:
-        worker.join()
-    return float(sum(rate for rate, _ in found)), float(np.mean([cpu for _, cpu in found]))
+def _sum(alone: AloneFigures, field: str) -> float | None:
+    """Megabytes of all processes together."""
+    return None if alone.memory is None else sum(getattr(one, field) for one in alone.memory)
 
 
-def _act_alone(benchmark: ServingBenchmark, barrier: Any, results: Any) -> None:
-    """Runs in a process: acts in one session after the other, as fast as it can."""
-    import torch
-
-    from db1.api.acting import make_agent
-
-    torch.set_num_threads(1)
-    loaded = load_agent_parts(benchmark.run, device="cpu")
-    observations = record_observations(benchmark.task, benchmark.steps)
-    agent = make_agent(loaded, benchmark.task)
-    agent.act(observations[0])
-    barrier.wait()
-    acts, started, cpu = 0, time.perf_counter(), time.process_time()
-    for _ in range(max(1, benchmark.sessions // benchmark.processes // 4)):
-        agent.reset()
-        for observation in observations:
-            agent.act(observation)
-            acts += 1
-    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-    results.put((acts / seconds, cpu / acts))
+def _mean(alone: AloneFigures, field: str) -> float | None:
+    together = _sum(alone, field)
+    return None if together is None else together / alone.processes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,15 +47,24 @@ def bench_serving(
 ) -> None:
     """Many sessions batched in one process against processes that each act alone.
 
+    The processes start as far as the memory reaches, act all at once, and tell what they take.
+
     Example: db1 bench serving runs/db1_tiny --sessions 64 --processes 2
+
+    Example: db1 bench serving base --processes 64 --json serving.json
     """
-    result = serving.time_serving(serving.ServingBenchmark(run=run, **sizes))
-    figures = asdict(result)
+    benchmark = serving.ServingBenchmark(run=run, **sizes)
+    figures = serving.time_serving(benchmark, lambda text: typer.echo(text, err=True)).figures()
     for name, value in figures.items():
         typer.echo(f"{name}: {_figure(value)}")
-    typer.echo(f"served against alone: {result.served / result.alone:.2f} x")
     if json_file is not None:
-        atomic_write_text(json_file, json.dumps(figures, indent=1) + "\n")
+        options = " ".join(f"--{name} {value}" for name, value in sizes.items())
+        content = {
+            "figures": figures,
+            "command": f"db1 bench serving {run.name} {options}".strip(),
+            "machine": machine(),
+        }
+        atomic_write_text(json_file, json.dumps(content, indent=1) + "\n")
 
 
 @app.command("decode", cls=Verb)

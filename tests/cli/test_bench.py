@@ -81,3 +81,19 @@ def test_bench_attention_tells_time_memory_and_limits(db1, tmp_path: Path) -> No
 def test_bench_attention_without_the_gpu_that_is_asked_for(db1) -> None:
     status, _, err = db1("bench", "attention", "--quick", "--device", "cuda")
     assert status == 2 and "--device cuda: " in err and len(err.splitlines()) == 1
+
+
+def test_bench_serving_tells_ratios_of_time_and_memory(
+    db1, experiment: Path, tmp_path: Path
+) -> None:
+    file, run = tmp_path / "serving.json", experiment.parent / "runs/tiny"
+    sizes = ("--sessions", 2, "--processes", 1, "--steps", 1, "--task", "tsp/uniform20")
+    status, out, err = db1("bench", "serving", run, *sizes, "--json", file)
+    assert status == 0, err
+    content = json.loads(file.read_text())
+    assert (
+        content["command"].startswith("db1 bench serving tiny --") and content["machine"]["torch"]
+    )
+    figures = content["figures"]
+    assert figures["alone_processes"] == 1 and figures["served_acts"] == figures["alone_acts"] == 2
+    assert all(name in out for name in figures) and "1 of 1 processes" in err
