@@ -20,6 +20,8 @@ import numpy as np
 
 from db1.errors import CheckpointError, DataError
 
+_MOST_MAPPED = 32 << 20
+"""Bytes that are read before the file is mapped anew."""
 _MODULES = ("tensordict", "tensordict.tensordict", "tensordict._td")
 
 
@@ -62,7 +64,8 @@ def _unpickler() -> Any:
 class TensorFile:
     """The tensors of one file by name; those of nested TensorDicts are called `outer.inner`.
 
-    They stay on the disk until rows of them are read.
+    They stay on the disk until rows of them are read. Pages that were read stay in memory while the
+    file is mapped, so it is mapped anew from time to time: memory does not grow with the file.
 
     Args:
         path: The file.
@@ -72,16 +75,20 @@ class TensorFile:
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
+        self._map()
+
+    def _map(self) -> None:
         from db1.pickles import load_pickled
 
-        self.path = path
         try:
-            content = load_pickled(path, unpickler=_unpickler())
+            content = load_pickled(self.path, unpickler=_unpickler())
         except CheckpointError as error:
             raise DataError(str(error)) from None
         if not isinstance(content, _Stored):
-            raise DataError(f"{path}: a {type(content).__name__}, expected a TensorDict")
-        self._tensors = dict(_tensors(content, "", path))
+            raise DataError(f"{self.path}: a {type(content).__name__}, expected a TensorDict")
+        self._tensors = dict(_tensors(content, "", self.path))
+        self._num_read = 0
 
     @property
     def names(self) -> list[str]:
@@ -100,7 +107,10 @@ class TensorFile:
         """Some rows of the first axis, (N, ...); bfloat16 becomes float32."""
         import torch
 
+        if self._num_read > _MOST_MAPPED:
+            self._map()
         part = self._tensors[name][rows]
+        self._num_read += part.nbytes
         return (part.float() if part.dtype == torch.bfloat16 else part).numpy()
 
 

@@ -19,7 +19,11 @@ import numpy as np
 import pytest
 import torch
 
+from db1.benchmarks.foreign.episodes import numbers
+from db1.benchmarks.foreign.records import write_tdmpc2
+from db1.benchmarks.memory import reset_peak, status_megabytes
 from db1.errors import ConfigError, DataError
+from db1.formats.tensordict_file import TensorFile
 from db1.importers import ImportContext, ImportSummary
 from db1.importers.tdmpc2 import TdMpc2Options, import_tdmpc2
 from db1.store.episodes import EpisodeStore
@@ -97,6 +101,24 @@ def test_goes_on_where_it_was_stopped(folder: Path, tmp_path: Path) -> None:
     summary: ImportSummary = imported(folder / SETS[3], tmp_path / "out", only="5")
     assert (summary.num_before, summary.num_stored) == (1, 2)
     check(tmp_path / "out", (0, 2), 4, 2)
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    episodes = [numbers(500, seed, observed=598) for seed in range(160)]
+    folder = Path(write_tdmpc2(tmp_path / "chunks", episodes))
+    (path,) = folder.glob("*.pt")
+    assert path.stat().st_size > 180 << 20
+    file = TensorFile(path)
+    first = file.read("obs", 0)
+    if not reset_peak():
+        pytest.skip("this system does not tell the memory of a process (Linux does)")
+    before = status_megabytes("VmRSS")
+    total = sum(float(file.read("obs", row).sum(dtype=np.float64)) for row in range(160))
+    assert status_megabytes("VmHWM") - before < 90
+    expected = sum(float(e.observations.sum(dtype=np.float64)) for e in episodes)
+    assert total == pytest.approx(expected) and np.array_equal(
+        first[:, :598], episodes[0].observations
+    )
 
 
 def test_the_task_must_be_named_and_known(folder: Path, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ import numpy as np
 from db1.benchmarks.foreign.episodes import Raw
 from db1.formats.tfrecord import masked_crc
 
-_SHARD = 100
-"""Episodes of a TFRecord or TensorDict file."""
+_SHARD, _CHUNK = 100, 10_000
+"""Episodes of a TFRecord file, and at most of a TensorDict, whose files are large."""
 MW_REACH = 65
 """TD-MPC2's number of mw-reach."""
 
@@ -118,7 +118,7 @@ def write_tdmpc2(folder: Path, episodes: Sequence[Raw]) -> str:
 def _chunks(episodes: Sequence[Raw]) -> Iterator[list[Raw]]:
     for _, same in groupby(episodes, key=len):
         found = list(same)
-        yield from (found[n : n + _SHARD] for n in range(0, len(found), _SHARD))
+        yield from (found[n : n + _CHUNK] for n in range(0, len(found), _CHUNK))
 
 
 def _padded(rows: np.ndarray) -> np.ndarray:
