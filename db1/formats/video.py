@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from db1.formats.fields import BadEpisode
 
 _SEEK_SECONDS = 5.0
 """A jump ahead by more than this goes to the nearest key frame instead of decoding up to it."""
+_FIRST_WITH_THREADS = 17
+"""Version of PyAV."""
 
 
 class VideoReader:
@@ -26,6 +29,7 @@ class VideoReader:
         self._container: Any = None
         self._frames: Iterator[Any] = iter(())
         self._last: Any = None
+        self._convert: Any = None
 
     def frames(self, path: Path, times: Sequence[float], spacing: float) -> np.ndarray:
         """The frames shown at some times.
@@ -49,7 +53,7 @@ class VideoReader:
             if times:
                 self._move(times[0])
             for number, time in enumerate(times):
-                picture = self._frame(time, spacing).to_ndarray(format="rgb24")
+                picture = self._to_rgb(self._frame(time, spacing))
                 if number == 0:
                     pictures = np.empty((len(times), *picture.shape), np.uint8)
                 pictures[number] = picture
@@ -86,6 +90,21 @@ class VideoReader:
         stream.thread_type = "AUTO"
         self._path = path
         self._frames = self._container.decode(stream)
+
+    def _to_rgb(self, frame: Any) -> np.ndarray:
+        """A frame in colours, uint8 (height, width, 3).
+
+        One converter on one thread serves all frames: each frame's own would be made, threads
+        and all, for that frame, which takes longer than decoding it.
+        """
+        if self._convert is None:
+            import av
+            from av.video.reformatter import VideoReformatter
+
+            has_threads = int(av.__version__.split(".")[0]) >= _FIRST_WITH_THREADS
+            options = {"threads": 1} if has_threads else {}
+            self._convert = partial(VideoReformatter().reformat, format="rgb24", **options)
+        return self._convert(frame).to_ndarray()
 
     def _move(self, time: float) -> None:
         """Goes to the key frame before a time where that saves decoding."""
