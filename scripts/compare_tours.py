@@ -9,6 +9,8 @@ the best known one. Lower bounds are those of `db1/suites/scores/bounds.json`, w
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 
 import elkai
 import fast_tsp
@@ -16,6 +18,7 @@ import numpy as np
 
 from db1.collection.measurement import play
 from db1.experts import make_expert
+from db1.files import atomic_write_text
 from db1.suites import make_env, task_ids
 from db1.suites.scores.standing import largest_return
 
@@ -39,6 +42,7 @@ def main() -> None:
     parser.add_argument("--tasks", default="tsp100", help="beginning of the tasks' names")
     parser.add_argument("--runs", type=int, default=20, help="of elkai")
     parser.add_argument("--seconds", type=float, default=1.0, help="of fast-tsp")
+    parser.add_argument("--json", type=Path, help="write the means to this file")
     arguments = parser.parse_args()
     rows = []
     for task_id in task_ids("tsp"):
@@ -51,13 +55,32 @@ def main() -> None:
         over_bound = np.nan if bound is None else length / -bound - 1.0
         rows.append((length / min(length, known) - 1.0, over_bound))
         print(f"{task_id}: {length:.5f}, best known {known:.5f}, over the bound {over_bound:.3%}")
-    gaps = np.array(rows)
+    found = summary(np.array(rows))
     print(
-        f"{len(gaps)} instances: over the best known tour {gaps[:, 0].mean():.4%} on average, "
-        f"{gaps[:, 0].max():.4%} at most, {int((gaps[:, 0] < 1e-6).sum())} equal to it; "
-        f"over the lower bound {np.nanmean(gaps[:, 1]):.3%} on average, "
-        f"{np.nanmax(gaps[:, 1]):.3%} at most"
+        f"{found['instances']} instances: over the best known tour {found['mean_gap']:.4%} on "
+        f"average, {found['largest_gap']:.4%} at most, {found['equal']} equal to it; "
+        f"over the lower bound {found['mean_over_bound']:.3%} on average, "
+        f"{found['largest_over_bound']:.3%} at most"
     )
+    if arguments.json:
+        atomic_write_text(arguments.json, json.dumps(found, indent=1) + "\n")
+
+
+def summary(gaps: np.ndarray) -> dict[str, float]:
+    """Means over the instances.
+
+    Args:
+        gaps: float64 (n, 2): over the best known tour, and over the lower bound or NaN.
+    """
+    over_best, over_bound = gaps.T
+    return {
+        "instances": len(gaps),
+        "mean_gap": float(over_best.mean()),
+        "largest_gap": float(over_best.max()),
+        "equal": int((over_best < 1e-6).sum()),
+        "mean_over_bound": float(np.nanmean(over_bound)),
+        "largest_over_bound": float(np.nanmax(over_bound)),
+    }
 
 
 if __name__ == "__main__":

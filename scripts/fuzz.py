@@ -1,8 +1,9 @@
 """Throws bad commands, damaged files, full disks and kills at db1, and counts what must not be.
 
-    python scripts/fuzz.py                             all of it, as in docs/benchmarks.md
+    python scripts/fuzz.py                             all of it: half an hour
     python scripts/fuzz.py files                       only what needs no command: minutes
     python scripts/fuzz.py commands flips --count 50   two storms, 50 trials each
+    python scripts/fuzz.py --share 0.1                 a tenth of the trials of each
     python scripts/fuzz.py kills --seed 7 --keep /tmp/fuzz
 
 A command may work, or be refused in one line with status 2 (1: a finding, a task that failed). A
@@ -64,6 +65,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("storms", nargs="*", choices=[*COUNTS, []], metavar="STORM")
     parser.add_argument("--count", type=int, help="trials of each storm")
+    parser.add_argument("--share", type=float, default=1.0, help="of the usual trials, such as 0.1")
     parser.add_argument("--seed", type=int, help="default: another one each time")
     parser.add_argument("--keep", help="a folder for the material, used again where it is there")
     return parser.parse_args()
@@ -97,7 +99,7 @@ def _storms(folder: Path, options: argparse.Namespace) -> list[sections.Tally]:
     tallies = []
     with Progress(console=Console(stderr=True)) as progress:
         for name in options.storms or COUNTS:
-            count = options.count or COUNTS[name]
+            count = options.count or max(1, round(options.share * COUNTS[name]))
             seed = secrets.randbelow(2**31) if options.seed is None else options.seed
             bar = progress.add_task(f"{name}, seed {seed}", total=count)
             started = time.monotonic()
