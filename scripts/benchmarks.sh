@@ -21,7 +21,7 @@ again=() wanted=() failed=() list=
 
 while [ $# -gt 0 ]; do
     case $1 in
-        -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" | sed '$d'; exit 0 ;;
+        -h | --help) sed -n '2,/^set/s/^# \{0,1\}//p' "$0"; exit 0 ;;
         --again) again=(--again) ;;
         --list) list=1 ;;
         -*) echo "$0: error: no option $1; see --help" >&2; exit 2 ;;
@@ -73,7 +73,7 @@ measure tours -- python scripts/compare_tours.py --tasks tsp100 --runs 3 --secon
 measure released -- python scripts/benchmark_released.py --size 1.2b --json FILE
 measure faults -- python scripts/fault_harness.py --kills 4 --launcher none
 measure fuzz -- python scripts/fuzz.py --share 0.1
-measure text_memory -- bash -c '
+measure text_memory --shown 'db1 perplexity runs/text_tiny --target-length 32 --memory-length 0 --memory-length 32 --memory-length 128 --memory-length 512 --max-tokens 16000' -- bash -c '
     set -e; { db1 collect --config configs/text_tiny.yaml data.root=$0/data
     db1 train configs/text_tiny.yaml data.root=$0/data runs=$0; } >&2
     db1 perplexity $0/text_tiny --target-length 32 --memory-length 0 --memory-length 32 \

@@ -75,7 +75,7 @@ def slim(content: Any) -> dict[str, Any]:
         return {"comparisons": [_comparison(each) for each in content["comparisons"]]}
     if "training_memory" in content:
         return {"name": content["name"], "parameters": content["parameters"]}
-    return dict(content)
+    return {key: value for key, value in content.items() if key not in ("command", "machine")}
 
 
 def _comparison(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from shown import PLAIN, ROOT, Command, Extras, File, Item, shown
 
 NOT_RUN = {
     r"scripts/test\.sh": "runs the tests",
+    r"scripts/benchmarks\.sh": "measures for half an hour: tests/test_measure.py",
     r"--device cuda|benchmark_gpu": "needs a GPU",
     r"configs/(db1_small|easy_vqa)|runs/(db1_small|easy_vqa)": "hours of training",
     r"scripts/pretrain_(79m|364m|1\.2b)": "needs machines and their data: tests/cli/test_launch.py",

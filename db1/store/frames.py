@@ -4,7 +4,7 @@ Frames are compressed one by one, so that a window of a few steps decodes its ow
 A frame whose channels are all equal (a grey picture handed out as RGB) is stored with one.
 
 `zlib` deflates the pixels as they are. On frames of games it is smaller than PNG and decodes in a
-fifth of the time; on rendered scenes it is as small and twice as fast (docs/benchmarks.md). `png`
+fifth of the time; on rendered scenes it is as small and twice as fast (docs/log.md). `png`
 is for stores whose frames other programs should read.
 """
 

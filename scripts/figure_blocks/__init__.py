@@ -1,0 +1,1 @@
+"""Blocks that scripts/figures.py writes into pages, by what they tell of."""
