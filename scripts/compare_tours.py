@@ -1,7 +1,8 @@
 """The tsp expert's tours against the best that longer searches find, and against lower bounds.
 
 Each instance is also solved by elkai with more runs and, where it is installed, by fast-tsp; the
-shortest tour of all is the best known one. Lower bounds are those of `db1/suites/scores/bounds.json`, which are proved.
+shortest tour of all is the best known one. Lower bounds are those of
+`db1/suites/scores/bounds.json`, which are proved.
 
     pip install fast-tsp && python scripts/compare_tours.py --tasks tsp100 --runs 20 --seconds 1
 """

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -44,23 +45,25 @@ def _git(*words: str) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """The machine as it is before a measurement."""
-    import torch
-
-    from db1.benchmarks.timing import machine as described
-    from db1.runtime import usable_cores
-
+    """The machine before a measurement; torch, which would hold memory, is not imported."""
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     return {
         "date": datetime.date.today().isoformat(),
         "commit": commit(),
-        "processor": described()["processor"],
-        "cores": usable_cores(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(pages * size / 2**30),
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": version("torch"),
         "load": round(os.getloadavg()[0], 1),
     }
+
+
+def _processor() -> str:
+    """The processor's name, which Linux tells in a file only."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
 
 
 def slim(content: Any) -> dict[str, Any]:

@@ -79,7 +79,8 @@ def tours(known: Known) -> str:
     found = known["tours"]
     return (
         f"{found['instances']} instances: the expert's tour is {found['mean_gap']:.3%} longer "
-        f"than the best known one ({' and '.join(found['searches'])}) on average, {found['largest_gap']:.2%} at most, "
+        f"than the best known one ({' and '.join(found['searches'])}) on average, "
+        f"{found['largest_gap']:.2%} at most, "
         f"{found['equal']} equal to it; over the proved lower bound "
         f"{found['mean_over_bound']:.2%} on average, {found['largest_over_bound']:.1%} at most.\n"
         f"\n{measured_by(found)}"
