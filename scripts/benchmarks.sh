@@ -16,7 +16,6 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
 [ ! -d "${DB1_VENV:-.venv}/bin" ] || PATH=$root/${DB1_VENV:-.venv}/bin:$PATH
 rounds=${ROUNDS:-3}
-work=runs/benchmarks
 again=() wanted=() failed=() list=
 
 while [ $# -gt 0 ]; do
@@ -73,11 +72,12 @@ measure tours -- python scripts/compare_tours.py --tasks tsp100 --runs 3 --secon
 measure released -- python scripts/benchmark_released.py --size 1.2b --json FILE
 measure faults -- python scripts/fault_harness.py --kills 4 --launcher none
 measure fuzz -- python scripts/fuzz.py --share 0.1
-measure text_memory --shown 'db1 perplexity runs/text_tiny --target-length 32 --memory-length 0 --memory-length 32 --memory-length 128 --memory-length 512 --max-tokens 16000' -- bash -c '
-    set -e; { db1 collect --config configs/text_tiny.yaml data.root=$0/data
-    db1 train configs/text_tiny.yaml data.root=$0/data runs=$0; } >&2
-    db1 perplexity $0/text_tiny --target-length 32 --memory-length 0 --memory-length 32 \
-        --memory-length 128 --memory-length 512 --max-tokens 16000 --batch-size 1 --json' "$work"
+memories='--memory-length 0 --memory-length 32 --memory-length 128 --memory-length 512'
+scored="--target-length 32 $memories --max-tokens 16000"
+measure text_memory --shown "db1 perplexity runs/text_tiny $scored" -- bash -c "
+    set -e; rm -rf runs/benchmark_text; { db1 collect --config configs/text_tiny.yaml
+    db1 train configs/text_tiny.yaml name=benchmark_text; } >&2
+    db1 perplexity runs/benchmark_text $scored --json"
 measure data -- db1 bench data --json FILE
 [ ! -f scripts/benchmark_importers.py ] || \
     measure importers -- python scripts/benchmark_importers.py --json FILE

@@ -32,7 +32,7 @@ def machine(known: Known) -> str:
         lines.append(
             f"{len(found)} measurements on {cores} cores of {processor}, {memory} GiB, torch "
             f"{torch}, Python {python}: {between(found, 'date')}, load at the start "
-            f"{between(found, 'load')}, commit {between(found, 'commit')}, "
+            f"{between(found, 'load')}, commit {', '.join(sorted({h['commit'] for h in found}))}, "
             f"{digits(sum(each['seconds'] for each in found) / 60)} minutes in all.\n"
         )
     return "\n".join(lines)
