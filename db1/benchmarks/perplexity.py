@@ -102,6 +102,7 @@ def _compare(config: PerplexityBenchmark, length: int, progress: Progress | None
     if length in PUBLISHED:
         notes["Transformer-XL reports, window against hidden-state memory"] = PUBLISHED[length]
     target = config.target_length
+    scorers.window()  # the memories are warm already
     comparison = compare(
         f"perplexity: attention length {length}, {target} tokens at once, width {config.width}, "
         f"{config.num_layers} layers, {torch.get_num_threads()} thread(s)",
