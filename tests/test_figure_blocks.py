@@ -176,7 +176,7 @@ def test_sentences(figures) -> None:
         "mean_over_bound": 0.0065, "largest_over_bound": 0.023, "searches": ["elkai"],
     }  # fmt: skip
     told = _lines(figures, "tours", tours=found)[0]
-    assert "0.007% longer than the best known one (elkai) on average, 0.23% at most" in told
+    assert "0.007 % longer than the best known one (elkai) on average, 0.23 % at most" in told
     found = {
         "served": 39.2, "alone": 40.1, "rows": 32.0, "slowest": 0.88, "median_ms": 1400.0,
         "worst_ms": 3200.0, "served_cpu_ms": 1.4, "alone_cpu_ms": 3.14,

@@ -77,13 +77,15 @@ def kernels(known: Known) -> str:
 def tours(known: Known) -> str:
     """The tsp expert's tours against longer searches and lower bounds."""
     found = known["tours"]
+    mean, largest, over, most = (
+        f"{100 * found[key]:.2g} %"
+        for key in ("mean_gap", "largest_gap", "mean_over_bound", "largest_over_bound")
+    )
     return (
-        f"{found['instances']} instances: the expert's tour is {found['mean_gap']:.3%} longer "
-        f"than the best known one ({' and '.join(found['searches'])}) on average, "
-        f"{found['largest_gap']:.2%} at most, "
-        f"{found['equal']} equal to it; over the proved lower bound "
-        f"{found['mean_over_bound']:.2%} on average, {found['largest_over_bound']:.1%} at most.\n"
-        f"\n{measured_by(found)}"
+        f"{found['instances']} instances: the expert's tour is {mean} longer than the best known "
+        f"one ({' and '.join(found['searches'])}) on average, {largest} at most, {found['equal']} "
+        f"equal to it; over the proved lower bound {over} on average, {most} at most.\n\n"
+        f"{measured_by(found)}"
     )
 
 
