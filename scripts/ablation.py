@@ -6,21 +6,19 @@
     python scripts/ablation.py patches --minutes 1 --episodes 2
 
 Collects what is missing, finds how many steps each arm takes in the time, trains, evaluates on
-unseen seeds, and writes `docs/results/ablation_NAME.json`. Run again, it goes on where it was
-interrupted. One thread a training, so that two cores can run both ablations side by side.
+unseen seeds. `scripts/benchmarks.sh 'ablation_*'` keeps the figures for the pages. Run again, it
+goes on where it was interrupted. One thread a training.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import shutil
 import statistics
 import subprocess
 import sys
 from collections.abc import Mapping
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +192,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes of environments")
     parser.add_argument("--runs", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--again", action="store_true", help="forget the runs that are there")
-    parser.add_argument("--json", type=Path, help="default: docs/results/ablation_NAME.json")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.again:
@@ -217,18 +215,9 @@ def main() -> None:
             runs=arguments.runs,
             workers=arguments.workers,
         )
-    path = arguments.json or ROOT / "docs" / "results" / f"ablation_{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = {
-        "command": " ".join(["python", "scripts/ablation.py", *sys.argv[1:]]),
-        "date": date.today().isoformat(),
-        "torch": torch.__version__,
-        "machine": platform.machine(),
-        "episodes": arguments.episodes,
-        "minutes": arguments.minutes,
-        "arms": arms,
-    }
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if arguments.json is not None:
+        content = {"episodes": arguments.episodes, "minutes": arguments.minutes, "arms": arms}
+        arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     for arm, found in arms.items():
         print(
             f"{arm:20} {found['steps']:6,} steps, {found['environment_steps']:9,} of environments, "

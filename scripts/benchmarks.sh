@@ -6,7 +6,7 @@
 #   bash scripts/benchmarks.sh --again           all of it
 #   bash scripts/benchmarks.sh decode_1 serving  only these
 #   bash scripts/benchmarks.sh 'decode_*'        only what the pattern matches
-#   bash scripts/benchmarks.sh --list            the names
+#   bash scripts/benchmarks.sh --list            the names; ablation_* and held_out only when named
 #   ROUNDS=1 bash scripts/benchmarks.sh          a trial of the whole: one round of each contender
 #
 # Ended in the middle, the same command goes on where it was: what was measured at this commit is not
@@ -81,6 +81,12 @@ measure text_memory --shown "db1 perplexity runs/text_tiny $scored" -- bash -c "
 measure data -- db1 bench data --json FILE
 [ ! -f scripts/benchmark_importers.py ] || \
     measure importers -- python scripts/benchmark_importers.py --json FILE
+# an hour and more: only where they are named
+if [ ${#wanted[@]} -gt 0 ] || [ -n "$list" ]; then
+    measure ablation_patches -- python scripts/ablation.py patches --json FILE
+    measure ablation_instructions -- python scripts/ablation.py instructions --json FILE
+    measure held_out -- python scripts/held_out.py --json FILE
+fi
 measure stranger -- python scripts/stranger_clock.py --json FILE
 
 [ -z "$list" ] || exit 0

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from figure_blocks import checks, evaluations, speed
+from figure_blocks import checks, evaluations, learning, speed
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "results"
@@ -79,6 +79,10 @@ MEASURED = {
     "tours": Block(make=checks.tours, needs=("tours",)),
     "faults": Block(make=checks.faults, needs=("faults",)),
     "fuzz": Block(make=checks.fuzz, needs=("fuzz",)),
+    "ablations": Block(
+        make=learning.ablations, needs=("ablation_patches", "ablation_instructions")
+    ),
+    "held_out": Block(make=learning.held_out, needs=("held_out",)),
     "stranger": Block(make=checks.stranger, needs=("stranger",)),
 }
 """Blocks of what scripts/benchmarks.sh measures, by name."""

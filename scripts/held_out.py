@@ -5,9 +5,9 @@
 
 Each task is played by the model as it is (told in words what to do), by the model primed with a
 demonstration, fine-tuned on the first demonstrations, by the same model from scratch on the same
-ones, and by retrieval, which plays the action of the nearest demonstrated step. Writes
-`docs/results/held_out.json` and `docs/held_out.png`. Run again, it goes on where it was
-interrupted.
+ones, and by retrieval, which plays the action of the nearest demonstrated step. Draws
+`docs/held_out.png`; `scripts/benchmarks.sh held_out` keeps the figures for the pages. Run again, it
+goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +203,8 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=10, help="rollouts of each")
     parser.add_argument("--processes", type=int, default=2, help="trainings at once")
     parser.add_argument("--runs", type=Path, default=Path("runs/held_out"))
-    parser.add_argument("--out", type=Path, default=ROOT / "docs", help="of results and picture")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--picture", type=Path, default=ROOT / "docs" / "held_out.png")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     plan = Plan(
@@ -222,8 +222,6 @@ def main() -> None:
         tasks[task] = list(points(plan, task))
         print(task, *(f"{p['who']} {p['demonstrations']}: {p['score']:.2f};" for p in tasks[task]))
     content = {
-        "command": " ".join(["python", "scripts/held_out.py", *sys.argv[1:]]),
-        "date": date.today().isoformat(),
         "splits": names,
         "episodes": plan.episodes,
         "steps": plan.steps,
@@ -231,10 +229,9 @@ def main() -> None:
         "curves": curves(tasks),
         "tasks": tasks,
     }
-    results = arguments.out / "results" / "held_out.json"
-    results.parent.mkdir(parents=True, exist_ok=True)
-    results.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    plot(content["curves"], arguments.out / "held_out.png")
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    plot(content["curves"], arguments.picture)
 
 
 if __name__ == "__main__":

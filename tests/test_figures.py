@@ -127,11 +127,14 @@ def test_what_is_kept_is_small_and_gives_the_same(figures) -> None:
 
 AWAITED: frozenset[str] = frozenset(
     {
+        "ablation_instructions",
+        "ablation_patches",
         "attention_memory",
         "decode_1024",
         "faults",
         "freed_memory",
         "fuzz",
+        "held_out",
         "importers",
         "perplexity",
         "released",
