@@ -113,9 +113,12 @@ class _Worker:
             raise found
         return found
 
-    def end(self) -> None:
-        """Lets the process go; one that does not listen is ended."""
+    def dismiss(self) -> None:
+        """Tells the process that nothing more is asked."""
         self._line.close()
+
+    def end(self) -> None:
+        """Waits for the end of a dismissed process; one that does not listen is ended."""
         self._process.join(10)
         if self._process.is_alive():
             self._process.terminate()
@@ -189,6 +192,8 @@ def _workers() -> Iterator[list[_Worker]]:
     try:
         yield workers
     finally:
+        for worker in workers:
+            worker.dismiss()
         for worker in workers:
             worker.end()
 
