@@ -63,7 +63,8 @@ measure attention -- db1 bench attention --rounds "$rounds" --json FILE
 measure attention_memory -- db1 bench attention --memory 1024 --rounds "$rounds" --json FILE
 measure perplexity -- db1 bench perplexity --rounds "$rounds" --json FILE
 measure freed_memory -- python scripts/benchmark_freed_memory.py --rounds "$rounds" --json FILE
-measure serving -- db1 bench serving models/db1_base --steps 10 --threads 1 --json FILE
+measure serving -- \
+    db1 bench serving base --sessions 64 --processes 64 --steps 20 --threads 1 --json FILE
 for size in 79m 364m 1.2b; do
     measure "parameters_$size" -- db1 train "configs/db1_$size.yaml" --dry-run --json
 done

@@ -178,11 +178,17 @@ def test_sentences(figures) -> None:
     told = _lines(figures, "tours", tours=found)[0]
     assert "0.007 % longer than the best known one (elkai) on average, 0.23 % at most" in told
     found = {
-        "served": 39.2, "alone": 40.1, "rows": 32.0, "slowest": 0.88, "median_ms": 1400.0,
-        "worst_ms": 3200.0, "served_cpu_ms": 1.4, "alone_cpu_ms": 3.14,
+        "served_acts_per_second": 39.2, "alone_acts_per_second": 19.6, "ratio_acts_per_second": 2.0,
+        "served_cpu_ms": 1.4, "alone_cpu_ms": 3.14, "ratio_cpu": 2.243, "ratio_memory": 12.0,
+        "served_resident_mb": 500.0, "alone_proportional_mb_sum": 6000.0, "alone_processes": 40,
+        "alone_why": "40 of 64 processes: no room", "served_rows_in_a_pass": 32.0,
+        "served_median_ms": 1400.0, "served_worst_ms": 3200.0,
+        "served_slowest_session_to_fastest": 0.88,
     }  # fmt: skip
-    lines = _lines(figures, "serving", serving=found)
-    assert "| processor ms an act | 1.40 | 3.14 |" in lines
+    lines = _lines(figures, "serving", serving={"figures": found})
+    assert "| processor ms an act | 1.40 | 3.14 | 2.24 |" in lines
+    assert "| memory together, MB | 500 | 6,000 | 12.0 |" in lines
+    assert any(line.startswith("40 of 64 processes: no room. A pass held 32.0") for line in lines)
     found = {
         "rows": [{"stage": "clone", "seconds": 2.0}, {"stage": "installation", "seconds": 100.0}],
         "film": "db1 play base", "film_kb": 20.0,

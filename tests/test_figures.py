@@ -138,6 +138,7 @@ AWAITED: frozenset[str] = frozenset(
         "importers",
         "perplexity",
         "released",
+        "serving",
         "stranger",
         "text_memory",
     }

@@ -215,19 +215,27 @@ def freed_memory(known: Known) -> str:
 
 def serving(known: Known) -> str:
     """Sessions served by one process against processes that act alone."""
-    found = known["serving"]
+    found = known["serving"]["figures"]
     rows = [
+        ["acts a second"]
+        + [digits(found[f"{who}_acts_per_second"]) for who in ("served", "alone")],
         ["processor ms an act", digits(found["served_cpu_ms"]), digits(found["alone_cpu_ms"])],
-        ["acts a second", digits(found["served"]), digits(found["alone"])],
+        [
+            "memory together, MB",
+            digits(found["served_resident_mb"]),
+            digits(found["alone_proportional_mb_sum"]),
+        ],
     ]
+    ratios = ("ratio_acts_per_second", "ratio_cpu", "ratio_memory")
+    rows = [[*row, times(found[ratio])] for row, ratio in zip(rows, ratios, strict=True)]
     said = (
-        f"A pass held {digits(found['rows'])} sessions on average; an act took "
-        f"{digits(found['median_ms'])} ms in the median and {digits(found['worst_ms'])} ms at "
-        f"worst; the first session to finish needed {digits(found['slowest'])} of the time of the "
-        f"last.\n"
+        f"{found['alone_why']}. A pass held {digits(found['served_rows_in_a_pass'])} sessions on "
+        f"average; an act took {digits(found['served_median_ms'])} ms in the median and "
+        f"{digits(found['served_worst_ms'])} ms at worst. No session starved: the first to finish "
+        f"needed {digits(found['served_slowest_session_to_fastest'])} of the time of the last.\n"
     )
-    head = ["figure", "served, one process", "processes that act alone"]
-    return "\n".join([table(head, rows), said, measured_by(found)])
+    head = ["figure", "served, one process", f"{found['alone_processes']} processes alone", "ratio"]
+    return "\n".join([table(head, rows), said, measured_by(known["serving"])])
 
 
 def importers(known: Known) -> str:
