@@ -71,6 +71,7 @@ SMALL = (
     (r"warmup_steps: \d+", "warmup_steps: 1"),
     (r"episodes: \d+", "episodes: 3"),
     (r"evaluation_samples: \d+", "evaluation_samples: 2"),
+    (r"^(db1 bench scaling.*)$", r"\1 --quick --sizes 79m"),
 )
 """What makes commands, scripts and files quick; everything else is as it is shown."""
 

@@ -51,7 +51,7 @@ def bench_batches(
     """
     batch, sample = next(_ours(case, 0, 1)), case.reference[0]
     notes = {
-        "bytes of a batch, db1": _num_bytes(batch),
+        "bytes of a batch, db1": batch_bytes(batch),
         f"bytes of a batch, {REFERENCE}": BATCH_SIZE * sum(t.nbytes for t in sample.values()),
     }
     title = f"batches of {BATCH_SIZE} samples: {case.name}"
@@ -119,7 +119,8 @@ def _numbers(num_batches: int) -> list[list[int]]:
     return np.arange(num_batches * BATCH_SIZE).reshape(num_batches, BATCH_SIZE).tolist()
 
 
-def _num_bytes(batch: Batch) -> int:
+def batch_bytes(batch: Batch) -> int:
+    """Bytes of what crosses to the device: ids, places, labels, mask (B, T), and pixels."""
     tensors = [batch.ids, batch.local_positions, batch.labels, batch.loss_mask]
     tensors += [t for group in batch.images for t in (group.pixels, group.positions)]
     return sum(tensor.nbytes for tensor in tensors)

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import torch
 
-from db1.benchmarks.corpora import CONTROL, IMAGES, TaskSize, write_documents, write_task
+from db1.benchmarks.corpora import (
+    CONTROL,
+    IMAGE_SIDE,
+    TaskSize,
+    image_spec,
+    write_documents,
+    write_task,
+)
 from db1.benchmarks.timing import OURS
 from db1.benchmarks.trajectory_files import DocumentFiles, TrajectoryFiles
 from db1.data.collate import collate
@@ -19,7 +26,7 @@ from db1.index.index import sample_index
 from db1.model.vision import standardize, to_patches
 from db1.sequence.episode import SequenceConfig
 from db1.sequence.segment import TokenSegment
-from db1.tokens.spec import PATCH_SIZE, StepSpec
+from db1.tokens.spec import PATCH_SIZE
 from db1.tokens.vocabulary import Vocabulary, VocabularyConfig
 
 LENGTH = 1_024
@@ -66,10 +73,9 @@ def control_case(folder: Path, size: TaskSize) -> Case:
     return _task_case("39 numbers, 4 actions", folder, {})
 
 
-def image_case(folder: Path, size: TaskSize) -> Case:
+def image_case(folder: Path, size: TaskSize, side: int = IMAGE_SIDE) -> Case:
     """An Atari task: a frame and a button a step; raw, and in the two compressed formats."""
-    write_task(folder, IMAGES, size, {name: name for name in ("raw", "zlib", "png")})
-    side = _side(IMAGES)
+    write_task(folder, image_spec(side), size, {name: name for name in ("raw", "zlib", "png")})
     compressed = {f"db1, {name} frames": folder / name for name in ("zlib", "png")}
     return _task_case(f"{side} x {side} frames", folder, compressed)
 
@@ -102,8 +108,3 @@ def _task_case(name: str, folder: Path, compressed: dict[str, Path]) -> Case:
         reference=TrajectoryFiles(folder / "npy", windows, _VOCABULARY, LENGTH),
         same=lambda i: ours.sample(i, generator_of(0, i)),
     )
-
-
-def _side(spec: StepSpec) -> int:
-    (field,) = spec.observation.values()
-    return field.shape[0]

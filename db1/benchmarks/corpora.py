@@ -23,11 +23,13 @@ CONTROL = StepSpec(
 )
 """A Meta-World step: 39 numbers, 4 actions."""
 
-IMAGES = StepSpec(
-    observation={"pixels": FieldSpec(kind="image", shape=(IMAGE_SIDE, IMAGE_SIDE, 3))},
-    action=FieldSpec(kind="discrete", num_values=18),
-)
-"""An Atari step: a frame, one of 18 buttons."""
+
+def image_spec(side: int = IMAGE_SIDE) -> StepSpec:
+    """An Atari step: a square frame, one of 18 buttons."""
+    return StepSpec(
+        observation={"pixels": FieldSpec(kind="image", shape=(side, side, 3))},
+        action=FieldSpec(kind="discrete", num_values=18),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,7 @@ def _episode(spec: StepSpec, seed: int, num_steps: int) -> Episode:
     generator = np.random.default_rng(seed)
     ((key, field),) = spec.observation.items()
     if field.kind == "image":
-        frames = drawn_frames(num_steps + seed, IMAGE_SIDE)[seed:]
+        frames = drawn_frames(num_steps + seed, field.shape[0])[seed:]
         observations, actions = frames, generator.integers(0, 18, num_steps).astype(np.int32)
     else:
         observations = generator.normal(size=(num_steps, *field.shape)).astype(np.float32)

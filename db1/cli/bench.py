@@ -20,6 +20,7 @@ from db1.cli.model_argument import Run
 from db1.cli.options import Given, Of, from_dataclasses
 from db1.cli.outputs import JsonFile
 from db1.cli.progress import task_bars
+from db1.cli.scaling import scaling
 from db1.cli.verbs import Verb, VerbGroup
 from db1.errors import check_one_of
 from db1.files import atomic_write_text
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 
 app.command("few-shot", cls=Verb)(few_shot)
+app.command("scaling", cls=Verb)(scaling)
 
 Quick = Annotated[
     bool, typer.Option("--quick", help="Use small sizes in place of those given; takes seconds.")
