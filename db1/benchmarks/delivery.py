@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from db1.data.sources import EpisodeSource, Source, TextSource
 Progress = Callable[[str, int, int], None]
 
 _COMPRESSED = "db1, zlib frames"
+_SIZES = replace(FULL, images=TaskSize(num_episodes=4, num_steps=500), num_samples=100, rounds=5)
 _DRAWS = 64
 """Samples whose bytes are averaged."""
 
@@ -73,15 +74,14 @@ def measure(quick: bool = False, progress: Progress | None = None) -> list[Deliv
         quick: Small sizes; seconds.
         progress: Called with (work, finished rounds, all rounds).
     """
-    sizes = QUICK if quick else FULL
-    images = sizes.images if quick else TaskSize(num_episodes=4, num_steps=500)
+    sizes = QUICK if quick else _SIZES
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cases = {
             "text": text_case(folder / "text", sizes.num_documents),
             "control": control_case(folder / "control", sizes.control),
-            "images 64x64": image_case(folder / "images64", images, 64),
-            "images 80x80": image_case(folder / "images80", images, 80),
+            "images 64x64": image_case(folder / "images64", sizes.images, 64),
+            "images 80x80": image_case(folder / "images80", sizes.images, 80),
         }
         return [
             found

@@ -273,7 +273,7 @@ def run(
     experiments = {name: experiment_of(name, options) for name in options.named_sizes()}
     tables = []
     for done, (name, found) in enumerate(experiments.items(), 1):
-        tables.append(scale(ModelSize(Path(name).stem, found, options.cluster), gpus))
+        tables.append(scale(ModelSize(_label(name), found, options.cluster), gpus))
         if progress is not None:
             progress("sizes", done, len(experiments))
     delivered = measure(quick, progress)
@@ -285,3 +285,9 @@ def run(
         "measured": [each.to_dict() for each in delivered],
         "needed": needs(tables, delivered, options.node, storage),
     }
+
+
+def _label(name: str) -> str:
+    """`configs/own.yaml` -> `own`; other names stay."""
+    path = Path(name)
+    return path.stem if path.suffix in (".yaml", ".yml") else name

@@ -29,7 +29,8 @@ NOTES = {
     "backward pass",
     "steps": "rows: sequences of a GPU at once; sent: GB of each GPU, as many received; efficiency "
     "if communication hides behind computing (overlapped), and if not (in turn). ZeRO: as it runs; "
-    "db1 takes stage 2 for 1 where a step has several micro-batches. bf16 at stage 0 is refused",
+    "db1 takes stage 2 for 1 where a step has several micro-batches. bf16 at stage 0 is refused; "
+    "-: the batch cannot be shared equally",
     "limits": "batch: a GPU has one sequence; "
     "network: communication takes more than a tenth; memory: nothing fits. Beyond it only a "
     "larger batch, tensor or sequence parallelism help; db1 has none of the latter two",
@@ -128,7 +129,7 @@ def _steps(size: Figures) -> Table:
     for row in size["rows"]:
         step, gpus = row["step"], f"{row['gpus']:,}"
         if step is None:
-            table.add_row(gpus, str(row["zero_stage"]), "-", "the batch cannot be shared", *"----")
+            table.add_row(gpus, str(row["zero_stage"]), *"------")
             continue
         table.add_row(
             gpus,

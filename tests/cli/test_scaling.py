@@ -23,13 +23,13 @@ def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--sizes", ","), "--sizes: got ','"),
         (("--sizes", "missing.yaml"), "missing.yaml"),
         (("--mfu", "1.5"), "--mfu"),
-        (("--mfu", "0"), "--mfu"),
-        (("--peak-tflops", "0"), "--peak-tflops"),
+        (("--mfu", "0"), "mfu: got 0.0, expected above 0"),
+        (("--peak-tflops", "0"), "peak_tflops: got 0.0, expected above 0"),
         (("--peak-tflops", "nan"), "--peak-tflops"),
         (("--sequence", "0"), "--sequence"),
         (("--batch", "0"), "--batch"),
         (("--node", "0"), "--node"),
-        (("--between-gbs", "-1"), "--between-gbs"),
+        (("--between-gbs", "-1"), "between_gbs: got -1.0, expected above 0"),
     ],
 )
 def test_bad_options_are_one_error(db1, arguments: tuple, words: str) -> None:
@@ -40,16 +40,25 @@ def test_bad_options_are_one_error(db1, arguments: tuple, words: str) -> None:
 
 def test_tables_fit_80_columns_and_figures_are_written(db1, tmp_path: Path) -> None:
     file = tmp_path / "scaling.json"
-    options = ("--sizes", "79m", "--gpus", "1,8,512,1024", "--quick", "--json", file)
+    options = (
+        "--sizes",
+        "configs/db1_79m.yaml",
+        "--gpus",
+        "1,8,512,1024",
+        "--quick",
+        "--json",
+        file,
+    )
     status, out, err = db1("bench", "scaling", *options, columns=80)
     assert status == 0, err
     assert max(map(len, out.splitlines())) <= 80
     for words in ("90,574,720", "cannot be shared", "batch", "images 64x64, zlib", "link"):
-        assert words in out
+        assert words in " ".join(out.split())
     assert "…" not in out
     figures = json.loads(file.read_text())
     (size,) = figures["sizes"]
-    assert size["parameters"] == 90_574_720 and len(size["rows"]) == 4 * 4
+    assert size["name"] == "db1_79m" and size["parameters"] == 90_574_720
+    assert len(size["rows"]) == 4 * 4
     assert [row["step"] for row in size["rows"] if row["gpus"] == 1_024] == [None] * 4
     assert [way["gpus"] for way in size["best"]] == [2**n for n in range(10)]
     assert size["limits"]["overlapped"]["gpus"] == 512
