@@ -23,12 +23,12 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from figure_blocks import checks, evaluations, learning, speed
+from figure_blocks import checks, evaluations, learning, scaling, speed
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "results"
 CARD = ROOT / "models" / "db1_base" / "README.md"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md", CARD)
+PAGES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "scaling.md", CARD)
 EVALUATIONS = {
     "quickstart": FOLDER / "quickstart.json",
     "base": ROOT / "models" / "db1_base" / "results.json",
@@ -84,6 +84,8 @@ MEASURED = {
     ),
     "held_out": Block(make=learning.held_out, needs=("held_out",)),
     "stranger": Block(make=checks.stranger, needs=("stranger",)),
+} | {
+    name: Block(make=make, needs=("scaling",)) for name, make in scaling.BLOCKS.items()
 }
 """Blocks of what scripts/benchmarks.sh measures, by name."""
 
