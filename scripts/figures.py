@@ -84,9 +84,7 @@ MEASURED = {
     ),
     "held_out": Block(make=learning.held_out, needs=("held_out",)),
     "stranger": Block(make=checks.stranger, needs=("stranger",)),
-} | {
-    name: Block(make=make, needs=("scaling",)) for name, make in scaling.BLOCKS.items()
-}
+} | {name: Block(make=make, needs=("scaling",)) for name, make in scaling.BLOCKS.items()}
 """Blocks of what scripts/benchmarks.sh measures, by name."""
 
 BLOCKS = MEASURED | {
