@@ -79,6 +79,7 @@ measure text_memory --shown "db1 perplexity runs/text_tiny $scored" -- bash -c "
     set -e; rm -rf runs/benchmark_text; { db1 collect --config configs/text_tiny.yaml
     db1 train configs/text_tiny.yaml name=benchmark_text; } >&2
     db1 perplexity runs/benchmark_text $scored --json"
+measure suites -- python scripts/benchmark_suites.py --json FILE
 measure scaling -- db1 bench scaling --json FILE
 measure data -- db1 bench data --json FILE
 [ ! -f scripts/benchmark_importers.py ] || \

@@ -28,7 +28,11 @@ from figure_blocks import checks, evaluations, learning, scaling, speed
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "results"
 CARD = ROOT / "models" / "db1_base" / "README.md"
-PAGES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "scaling.md", CARD)
+PAGES = (
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("benchmarks", "scaling", "suites")),
+    CARD,
+)
 EVALUATIONS = {
     "quickstart": FOLDER / "quickstart.json",
     "base": ROOT / "models" / "db1_base" / "results.json",
@@ -82,6 +86,7 @@ MEASURED = {
     "ablations": Block(
         make=learning.ablations, needs=("ablation_patches", "ablation_instructions")
     ),
+    "suites": Block(make=speed.suites, needs=("suites",)),
     "held_out": Block(make=learning.held_out, needs=("held_out",)),
     "stranger": Block(make=checks.stranger, needs=("stranger",)),
 } | {name: Block(make=make, needs=("scaling",)) for name, make in scaling.BLOCKS.items()}

@@ -245,3 +245,24 @@ def importers(known: Known) -> str:
     head = ["kind", "source, MB", "steps", "steps/s", "resident before, MB", "at most, MB"]
     rows = [[row["kind"], *(digits(row[key]) for key in keys)] for row in found["rows"]]
     return "\n".join([table(head, rows), measured_by(found)])
+
+
+def suites(known: Known) -> str:
+    """Environments of each suite: steps a second, seconds to make one."""
+    found = known["suites"]
+    rows = [
+        [
+            row["suite"],
+            _range(row["slowest"], row["fastest"]),
+            digits(row["first_seconds"]),
+            digits(row["seconds"]),
+        ]
+        for row in found["rows"]
+    ]
+    head = ["suite", "steps/s", "first environment made in, s", "another one, s"]
+    return "\n".join([table(head, rows), measured_by(found)])
+
+
+def _range(low: float, high: float) -> str:
+    one, other = digits(low), digits(high)
+    return one if one == other else f"{one} to {other}"
