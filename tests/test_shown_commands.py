@@ -206,10 +206,13 @@ def test_a_suite_that_the_page_does_not_name_is_missed(
 
 @pytest.fixture(scope="module")
 def prepared(environments: Environments, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout with a reader's own files, in which the quickstart has run; `home` inside."""
-    place = tmp_path_factory.mktemp("shown")
+    """A checkout `db1` with a reader's own files, in which the quickstart has run, and a `home`.
+
+    It is a copy: what lies in it remembers paths of the folder `place` beside it.
+    """
+    place = tmp_path_factory.mktemp("shown") / "place"
     folder = place / "db1"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     write_checkout(folder)
     for file in (*folder.glob("configs/*.yaml"), *folder.glob("scripts/*.sh")):
         file.write_text(small(file.read_text()))
@@ -219,17 +222,16 @@ def prepared(environments: Environments, tmp_path_factory: pytest.TempPathFactor
         type_page([Command("bash scripts/quickstart.sh")], folder, environments, place / "home")
         == []
     )
-    return place
+    return Path(shutil.copytree(place, place.with_name("prepared"), symlinks=True))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.xdist_group("fresh")
 @pytest.mark.parametrize("page", TYPED)
-def test_a_page_can_be_typed(
-    page: str, prepared: Path, environments: Environments, tmp_path: Path
-) -> None:
-    place = tmp_path / "place"
+def test_a_page_can_be_typed(page: str, prepared: Path, environments: Environments) -> None:
+    place = prepared.with_name("place")
+    shutil.rmtree(place)
     shutil.copytree(prepared, place, symlinks=True)
     items = [*map(Command, FIRST.get(page, ())), *ITEMS[page]]
     failed = type_page(items, place / "db1", environments, place / "home")
