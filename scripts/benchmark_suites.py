@@ -52,7 +52,10 @@ def measure_task(task: str, seconds: float) -> dict[str, Any]:
     started = time.perf_counter()
     env = make_env(task)
     made = time.perf_counter() - started
-    actor, steps, episode = UniformExpert(), 0, 0
+    actor, steps, episode = UniformExpert(), 0, 1
+    observation, _ = env.reset(seed=seed_for("collection", 0))  # may read files
+    actor.reset(env, seed_for("collection", 0))
+    env.step(actor.act(env, observation))
     started = time.perf_counter()
     while time.perf_counter() - started < seconds:
         seed = seed_for("collection", episode)
