@@ -135,6 +135,10 @@ TYPED = [
 ]
 
 
+QUICK = ("README.md",)
+"""Pages that continuous integration types, too."""
+
+
 def test_most_commands_run_and_every_reason_is_needed() -> None:
     run = [command for command in SHOWN if reason_not_run(command) is None]
     assert len(run) >= 100 and len(run) >= 0.8 * len(SHOWN)
@@ -228,7 +232,10 @@ def prepared(environments: Environments, tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.xdist_group("fresh")
-@pytest.mark.parametrize("page", TYPED)
+@pytest.mark.parametrize(
+    "page",
+    [page if page in QUICK else pytest.param(page, marks=pytest.mark.fresh) for page in TYPED],
+)
 def test_a_page_can_be_typed(page: str, prepared: Path, environments: Environments) -> None:
     place = prepared.with_name("place")
     shutil.rmtree(place)

@@ -32,6 +32,10 @@ ORDER = (
 """The first one's run is what others start from."""
 
 
+QUICK = ("first_agent", "environment", "data")
+"""Tutorials that continuous integration types, too."""
+
+
 def _small(text: str) -> str:
     for pattern, replacement in SMALL.items():
         text = re.sub(pattern, replacement, text, flags=re.MULTILINE)
@@ -53,7 +57,10 @@ def test_all_are_here() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.xdist_group("fresh")
-@pytest.mark.parametrize("name", ORDER)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.fresh) for name in ORDER],
+)
 def test_a_tutorial_can_be_typed(name: str, folder: Path, environments: Environments) -> None:
     extras: frozenset[str] = frozenset()
     for item in shown((TUTORIALS / f"{name}.md").read_text()):
