@@ -129,16 +129,12 @@ AWAITED: frozenset[str] = frozenset(
     {
         "ablation_instructions",
         "ablation_patches",
-        "attention_memory",
-        "decode_1024",
         "faults",
         "freed_memory",
         "fuzz",
         "held_out",
         "importers",
-        "perplexity",
         "released",
-        "serving",
         "stranger",
         "text_memory",
     }
