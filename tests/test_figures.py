@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -226,10 +227,11 @@ def _kept() -> list[str]:
 def test_results_without_a_key_end_in_one_clear_line(figures, name: str) -> None:
     """Whatever is missing: the block is the same without it, or the error says what lacks."""
     known = figures.measured()
-    block = next(b for b, each in figures.MEASURED.items() if name in each.needs + each.takes)
-    known = dict.fromkeys(figures.MEASURED[block].needs, known[name]) | known  # awaited ones, too
+    blocks = [b for b, each in figures.MEASURED.items() if name in each.needs + each.takes]
+    others = {each: known[name] for block in blocks for each in figures.MEASURED[block].needs}
+    known = others | known  # awaited ones, too
     refused = set()
-    for path in _places(known[name]):
+    for block, path in itertools.product(blocks, list(_places(known[name]))):
         try:
             figures.made(block, {**known, name: _without(known[name], path)})
         except figures.FigureError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .text import table
+from .text import measured_by, table
 
 Results = Mapping[str, Any]
 
@@ -38,7 +38,10 @@ def sizes(results: Results) -> str:
                 gigabytes(kept["recomputed"]),
             ]
         )
-    return table(head, rows)
+    options = (
+        f"--{n.replace('_', '-')} {v}" for n, v in results["assumed"].items() if v is not None
+    )
+    return "\n".join([table(head, rows), f"Assumed: `{' '.join(options)}`.\n"])
 
 
 def states(results: Results) -> str:
@@ -140,7 +143,7 @@ def stores(results: Results) -> str:
         ]
         for found in results["measured"]
     ]
-    return table(head, rows)
+    return "\n".join([table(head, rows), measured_by(results)])
 
 
 def readers(results: Results) -> str:
