@@ -28,7 +28,7 @@ NOTES = {
     "memory": "activations of so many sequences at once (rows): plain, or recomputed in the "
     "backward pass",
     "steps": "rows: sequences of a GPU at once; sent: GB of each GPU, as many received; efficiency "
-    "if communication hides behind computing (overlapped), and if not (in turn). ZeRO: as it runs; "
+    "if communication hides behind computing (overlap), and if not (in turn). ZeRO: as it runs; "
     "db1 takes stage 2 for 1 where a step has several micro-batches. bf16 at stage 0 is refused; "
     "-: the batch cannot be shared equally",
     "limits": "batch: a GPU has one sequence; "
@@ -123,7 +123,7 @@ def _memory(size: Figures) -> Table:
 
 def _steps(size: Figures) -> Table:
     table = narrow_table(
-        "GPUs", "ZeRO", "rows", "sent, GB", "network, s", "compute, s", "overlapped", "in turn",
+        "GPUs", "ZeRO", "rows", "sent, GB", "network, s", "compute, s", "overlap", "in turn",
         title=f"{size['name']}: a step of {size['batch']:,} sequences",
     )  # fmt: skip
     for row in size["rows"]:
