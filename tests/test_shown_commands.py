@@ -185,6 +185,7 @@ MP4 needs `pip install "db1[video]"`.
 
 
 def test_a_package_that_the_page_does_not_name_is_missed(tmp_path: Path) -> None:
+    pytest.importorskip("imageio_ffmpeg", reason="needs bash scripts/test.sh --all-suites")
     write_checkout(tmp_path)
     environments = Environments(tmp_path, base=["numpy"], has_db1=False)
     before, after = MADE_UP.split("MP4")
