@@ -137,7 +137,7 @@ def test_rows(figures) -> None:
     assert "triton 3.9; up to 16 bytes a thread spill." in lines
     row = {"memory_length": 32, "perplexity": 43.581, "bits_per_byte": 1.4911, "ratio": 0.1222,
            "num_tokens": 15_999}  # fmt: skip
-    found = {"target_length": 32, "texts": {"kjv": [row]}}
+    found = {"target_length": 32, "sliding_window": False, "texts": {"kjv": [row]}}
     lines = _lines(figures, "text_memory", text_memory=found)
     assert "| 32 | 43.58 | 1.491 | 0.122 |" in lines
     assert "15,999 held-out tokens, 32 at once." in lines

@@ -137,7 +137,6 @@ AWAITED: frozenset[str] = frozenset(
         "importers",
         "released",
         "stranger",
-        "text_memory",
     }
 )
 """Results that were not measured yet: until then their blocks say so."""

@@ -129,7 +129,8 @@ def text_memory(known: Known) -> str:
     ]
     counts = {row["num_tokens"] for scores in found["texts"].values() for row in scores}
     told = " and ".join(f"{count:,}" for count in sorted(counts))
-    said = f"{told} held-out tokens, {found['target_length']} at once.\n"
+    way = "a window each" if found["sliding_window"] else f"{found['target_length']} at once"
+    said = f"{told} held-out tokens, {way}.\n"
     head = ["memory", "perplexity", "bits per byte", "of unigram"]
     return "\n".join([table(head, rows), said, measured_by(found)])
 
