@@ -67,7 +67,7 @@ def _processor() -> str:
 
 
 def slim(content: Any) -> dict[str, Any]:
-    """What the tables need of a command's JSON: medians, not rounds; parameters, not plans.
+    """Reduces a command's JSON to what tables need: medians, not rounds; parameters, not plans.
 
     Args:
         content: An object, or a list, which becomes `rows`.

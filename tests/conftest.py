@@ -158,6 +158,16 @@ def _why_no_browser() -> str | None:
 
 
 @pytest.fixture(scope="session")
+def figures() -> Any:
+    """The script that writes the figures of pages, as a module."""
+    script = Path(__file__).parents[1] / "scripts" / "figures.py"
+    spec = importlib.util.spec_from_file_location("figures", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
 def environments(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Fresh environments with db1 as a wheel of this checkout, by their extras."""
     from fresh_environment import Environments, distributions, extra_requirements

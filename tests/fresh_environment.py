@@ -76,7 +76,7 @@ def base_requirements() -> list[str]:
 
 
 def extra_requirements(names: Iterable[str]) -> list[str]:
-    """What extras of db1 ask for, by the metadata of the installed db1."""
+    """Requirements of some extras, by the metadata of the installed db1."""
     needed = map(Requirement, _installed()["db1"].requires or [])
     return [
         str(one).split(";")[0]
@@ -173,7 +173,7 @@ class Environments:
 
 
 def _without_dependencies() -> set[str]:
-    """What scripts/setup.sh installs with --no-deps, for want of a build of a dependency."""
+    """Names of what scripts/setup.sh installs with --no-deps, for want of a dependency's build."""
     return {"dm-control"} if sys.version_info >= (3, 13) else set()
 
 

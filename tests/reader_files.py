@@ -20,7 +20,7 @@ _CHECKOUT = ("configs", "csrc", "examples", "scripts", "pyproject.toml", "setup.
 
 
 def write_checkout(folder: Path) -> None:
-    """What a checkout has besides the package: configurations, scripts, recordings."""
+    """Copies what a checkout has besides the package: configurations, scripts, recordings."""
     for name in (*_CHECKOUT, *(path.name for path in ROOT.glob("requirements*.txt"))):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, folder / name)

@@ -10,9 +10,12 @@ environment of `scripts/setup.sh`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -69,8 +72,15 @@ class File:
 Item = Command | Extras | File
 
 
+def typed_pages(names: Iterable[str], quick: Collection[str]) -> list[Any]:
+    """Parameters of a test of pages; all but the quick ones are marked `fresh`."""
+    return [
+        name if name in quick else pytest.param(name, marks=pytest.mark.fresh) for name in names
+    ]
+
+
 def shown(text: str) -> Iterator[Item]:
-    """What a page shows, from top to bottom."""
+    """Yields what a page shows, from top to bottom."""
     for match in _BLOCK.finditer(text):
         if match["extras"]:
             yield _extras(match)

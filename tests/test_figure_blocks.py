@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-SCRIPT = Path(__file__).parents[1] / "scripts" / "figures.py"
 ABOUT = {
     "command": "db1 bench toy",
     "machine": {
@@ -17,14 +12,6 @@ ABOUT = {
     },
 }  # fmt: skip
 BY = "Measured by `db1 bench toy` (2026-01-02, load at the start 0.5)."
-
-
-@pytest.fixture(scope="module")
-def figures():
-    spec = importlib.util.spec_from_file_location("figures", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def _timed(work: str, notes: dict[str, Any], **seconds: float) -> dict[str, Any]:

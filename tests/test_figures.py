@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import itertools
 import json
 import re
@@ -17,14 +16,6 @@ from db1.suites.listing import count_rows, task_rows
 from db1.training.experiment import load_experiment
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "figures.py"
-
-
-@pytest.fixture(scope="module")
-def figures():
-    spec = importlib.util.spec_from_file_location("figures", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def _results(score: float = 0.75) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import pytest
 from fresh_environment import Environments, typed
 from ports import free_port
 from reader_files import write_checkout, write_reader_files
-from shown import PLAIN, ROOT, Command, Extras, File, Item, shown
+from shown import PLAIN, ROOT, Command, Extras, File, Item, shown, typed_pages
 
 NOT_RUN = {
     r"scripts/test\.sh": "runs the tests",
@@ -233,10 +233,7 @@ def prepared(environments: Environments, tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.xdist_group("fresh")
-@pytest.mark.parametrize(
-    "page",
-    [page if page in QUICK else pytest.param(page, marks=pytest.mark.fresh) for page in TYPED],
-)
+@pytest.mark.parametrize("page", typed_pages(TYPED, QUICK))
 def test_a_page_can_be_typed(page: str, prepared: Path, environments: Environments) -> None:
     place = prepared.with_name("place")
     shutil.rmtree(place)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from fresh_environment import Environments, typed
-from shown import ROOT, Extras, File, shown
+from shown import ROOT, Extras, File, shown, typed_pages
 
 TUTORIALS = ROOT / "docs" / "tutorials"
 SMALL = {
@@ -57,10 +57,7 @@ def test_all_are_here() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.xdist_group("fresh")
-@pytest.mark.parametrize(
-    "name",
-    [name if name in QUICK else pytest.param(name, marks=pytest.mark.fresh) for name in ORDER],
-)
+@pytest.mark.parametrize("name", typed_pages(ORDER, QUICK))
 def test_a_tutorial_can_be_typed(name: str, folder: Path, environments: Environments) -> None:
     extras: frozenset[str] = frozenset()
     for item in shown((TUTORIALS / f"{name}.md").read_text()):

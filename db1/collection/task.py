@@ -30,6 +30,7 @@ from db1.ranges import Range, check_number
 from db1.store.episodes import EpisodeStore, EpisodeWriter, StoreHeader
 from db1.store.instructions import write_instruction
 from db1.suites import make_env, parse_task_id
+from db1.suites.base import TaskEnv
 from db1.suites.scores.stored import read_stored, write_stored
 from db1.suites.seeds import COLLECTION, EVALUATION, REFERENCE, check_seed, seed_for
 from db1.tokens.spec import Episode
@@ -126,14 +127,7 @@ def collect(
         check_noise(action_noise, env.step_spec)
         actor = actor or custom_expert(expert, env)
         name = suite.expert_name(task_name) if expert is None else actor.name
-        header = StoreHeader(
-            task=task_id,
-            spec=env.step_spec,
-            environment=suite.environment_version(task_name),
-            expert=name,
-            action_noise=action_noise,
-            max_steps=max_steps,
-        )
+        header = _header(env, name, action_noise, max_steps)
         forbidden = range(REFERENCE.start, EVALUATION.stop)
         with EpisodeWriter(path, header, forbidden_seeds=forbidden) as writer:
             before = writer.num_episodes
@@ -146,6 +140,21 @@ def collect(
     write_instruction(path, suite.instruction(task_name))
     references = _references(task_id, path, reference_episodes, sign, expert, name)
     return summary_of(path, before, given_up, time.monotonic() - started, references)
+
+
+def _header(
+    env: TaskEnv, expert: str | None, action_noise: float, max_steps: int | None
+) -> StoreHeader:
+    """Returns the header of a store of the environment's episodes."""
+    suite, task_name = parse_task_id(env.task_id)
+    return StoreHeader(
+        task=env.task_id,
+        spec=env.step_spec,
+        environment=suite.environment_version(task_name),
+        expert=expert,
+        action_noise=action_noise,
+        max_steps=max_steps,
+    )
 
 
 def _fill(

@@ -21,7 +21,7 @@ Known = Mapping[str, Mapping[str, Any]]
 
 
 def machine(known: Known) -> str:
-    """What all other measurements ran on; one sentence a machine."""
+    """Machines of all other measurements, one sentence each."""
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for results in known.values():
         here = results["machine"]

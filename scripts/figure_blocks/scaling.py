@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from db1.cli.scaling import both_efficiencies, count, gigabytes, percent
+
 from .text import measured_by, table
 
 Results = Mapping[str, Any]
@@ -103,15 +105,8 @@ def best(results: Results) -> str:
     rows = []
     for size in results["sizes"]:
         found = {way["gpus"]: way["step"] for way in size["best"]}
-        rows.append([size["name"], *(_both(found.get(gpus)) for gpus in SHOWN)])
+        rows.append([size["name"], *(both_efficiencies(found.get(gpus)) for gpus in SHOWN)])
     return table(["size", *map(str, SHOWN)], rows)
-
-
-def _both(step: Results | None) -> str:
-    if step is None:
-        return "-"
-    twice = "*" if step["recomputed"] else ""
-    return f"{int(100 * step['overlapped'])}/{int(100 * step['not_overlapped'])}{twice}"
 
 
 def limits(results: Results) -> str:
@@ -165,21 +160,6 @@ def readers(results: Results) -> str:
         for row in results["needed"]
     ]
     return table(head, rows)
-
-
-def gigabytes(num_bytes: float) -> str:
-    """1.5e9 -> `1.50`."""
-    return f"{num_bytes / 1e9:,.2f}"
-
-
-def percent(value: float) -> str:
-    """0.912 -> `91 %`; just below 1 is not 100."""
-    return f"{int(100 * value)} %"
-
-
-def count(value: int | None) -> str:
-    """512 -> `512`; `none` where there is none."""
-    return "none" if value is None else f"{value:,}"
 
 
 def _block(make: Callable[[Results], str]) -> Callable[[Mapping[str, Results]], str]:

@@ -28,7 +28,7 @@ def _all(known: Known) -> list[Mapping[str, Any]]:
 
 
 def _work(comparison: Mapping[str, Any]) -> str:
-    """What was done, without the measurement's name in front."""
+    """Work of a comparison, without the measurement's name in front."""
     return comparison["work"].split(": ", 1)[-1]
 
 
