@@ -144,7 +144,11 @@ def experiment_of(name: str, options: ScalingBenchmark) -> ExperimentConfig:
     settings = [f"model.{key}={value}" for key, value in SHAPES.get(name, {}).items()]
     if options.sequence is not None:
         settings.append(f"sequence.length={options.sequence}")
-    found = load_experiment(config_of("1.2b" if name in SHAPES else name), settings)
+    try:
+        config = config_of("1.2b" if name in SHAPES else name)
+    except ConfigError as error:
+        raise ConfigError(f"{error}, or of the shapes {', '.join(SHAPES)}") from error
+    found = load_experiment(config, settings)
     if options.batch is None:
         return found
     usual = found.training.micro_batch_size

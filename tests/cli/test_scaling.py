@@ -19,7 +19,7 @@ def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "words"),
     [
         (("--gpus", "0"), "--gpus: got '0', expected whole numbers from 1"),
-        (("--sizes", "4b"), "size '4b'"),
+        (("--sizes", "4b"), "of the shapes 3b, 10b"),
         (("--sizes", ","), "--sizes: got ','"),
         (("--sizes", "missing.yaml"), "missing.yaml"),
         (("--mfu", "1.5"), "--mfu"),
