@@ -125,8 +125,6 @@ AWAITED: frozenset[str] = frozenset(
         "freed_memory",
         "fuzz",
         "held_out",
-        "importers",
-        "released",
         "stranger",
     }
 )
