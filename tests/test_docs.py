@@ -113,6 +113,13 @@ def _docs_pages() -> Any:
     return module
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_column_of_a_table_has_a_name(page: Path) -> None:
+    """A screen reader says a cell's column before it."""
+    heads = re.findall(r"^\|(.*)\|\n\|[ :|-]+\|$", page.read_text(), re.MULTILINE)
+    assert [head for head in heads if not all(map(str.strip, head.split("|")))] == []
+
+
 def test_every_page_is_in_the_site() -> None:
     listed = set(re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
     pages = {p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.md")}

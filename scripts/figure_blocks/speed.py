@@ -113,7 +113,7 @@ def decode(known: Known) -> str:
 def attention(known: Known) -> str:
     """One layer's attention by db1's kernel and the others."""
     limit = "limit by bytes and operations, ms"
-    head = ["", "kernel", "ms a pass", "ratio", "peak MB", "least ms of the device"]
+    head = ["work", "kernel", "ms a pass", "ratio", "peak MB", "least ms of the device"]
     rows = []
     for each in _all(known):
         notes = each["notes"]
@@ -178,7 +178,7 @@ def _contenders(comparisons: Iterable[Mapping[str, Any]], starts: tuple[str, ...
             speed = f"{digits(1 / timing['median_seconds'])} {each['unit']}s"
             rows.append([work, told, speed, "" if name == OURS else _ratio(each, name)])
             work = ""
-    return table(["work", "", "a second", "db1 is faster by"], rows)
+    return table(["work", "by", "a second", "db1 is faster by"], rows)
 
 
 def _openings(comparisons: Sequence[Mapping[str, Any]]) -> Iterable[str]:
