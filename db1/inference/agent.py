@@ -100,8 +100,8 @@ class Agent:
         self._device = next(model.parameters()).device
         is_continuous = codec.spec.action.kind == "continuous"
         median = is_continuous and model.config.continuous_choice == "median"
-        if not is_continuous and model.config.discrete_choice == "sampled":
-            greedy = False
+        if greedy and not is_continuous and model.config.discrete_choice == "sampled":
+            greedy, temperature = False, model.config.discrete_temperature
         self._decode = DecodeConfig(greedy=greedy, median=median, temperature=temperature)
         self._seed = seed
         num_tokens = memory_length if prompt_tokens is None else prompt_tokens

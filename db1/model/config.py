@@ -70,6 +70,7 @@ class ModelConfig(Checked):
         discrete_choice: What acting takes for the best value of a discrete action: `best`, the most
             likely one (Gato, DB1), or `sampled`, one drawn by its probability. A model with a short
             memory that always takes the likeliest step turns on the spot.
+        discrete_temperature: Of that draw: divides the scores before the softmax; below 1 sharpens.
         image_channels: Channels of every image.
         pixels: `standardized` by patch and channel (the released model), or `scaled` from 0..255
             to [-1, 1] (Gato), both over sqrt(patch_size). Standardizing hides which of two darker
@@ -116,6 +117,7 @@ class ModelConfig(Checked):
     number_width: Annotated[int, Range(least=1, most=2**16)] = 32
     continuous_choice: str = "best"
     discrete_choice: str = "best"
+    discrete_temperature: Positive = 1.0
     image_channels: Annotated[int, Range(least=1, most=4_096)] = 3
     pixels: str = "standardized"
     num_image_positions: Annotated[int, Range(least=1, most=2**24)] = 128

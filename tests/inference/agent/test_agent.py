@@ -171,14 +171,16 @@ def test_a_model_that_samples_discrete_actions_and_no_others(
     observation, _ = make_env(task).reset(seed=5)
     is_discrete = codec.spec.action.kind == "discrete"
 
-    def played(choice: str, greedy: bool) -> list[object]:
-        model = make_model(discrete_choice=choice)
+    def played(choice: str, greedy: bool, temperature: float = 1.0) -> list[object]:
+        model = make_model(discrete_choice=choice, discrete_temperature=temperature)
         agent = Agent(model, codec, memory_length=0, batch_size=1, greedy=greedy, seed=3)
         agent.reset(np.ones(1, bool))
         return [np.asarray(agent.act([observation])[0]).tolist() for _ in range(64)]
 
     assert played("sampled", True) == played("best", not is_discrete)
     assert (played("sampled", True) != played("best", True)) == is_discrete
+    assert played("sampled", True, 1e-6) == played("best", True)
+    assert played("sampled", False, 1e-6) == played("best", False), "a caller's own temperature"
 
 
 def test_probabilities_for_people_who_watch(
