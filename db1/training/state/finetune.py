@@ -56,9 +56,12 @@ FREE_MODEL_KEYS = frozenset(
         "stochastic_depth_rule",
         "activation_checkpointing",
         "attention",
+        "continuous_choice",
+        "discrete_choice",
+        "discrete_temperature",
     }
 )
-"""Options of a model that may differ from those of `init_from`: they touch training only."""
+"""Options of a model that may differ from those of `init_from`: no weight hangs on them."""
 
 
 @dataclass(frozen=True, kw_only=True)

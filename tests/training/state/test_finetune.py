@@ -232,9 +232,12 @@ def test_refuses(root: Path, overrides: list[str], words: str) -> None:
     assert not (root / "runs/refused").exists()
 
 
-def test_dropout_may_differ(root: Path) -> None:
-    overrides = [f"init_from={root}/runs/base", "task=toy/new", "model.residual_dropout=0.1"]
-    assert load_experiment(root / "tuned.yaml", overrides).model.residual_dropout == 0.1
+@pytest.mark.parametrize(
+    ("key", "value"), [("residual_dropout", 0.1), ("discrete_temperature", 0.5)]
+)
+def test_what_no_weight_hangs_on_may_differ(root: Path, key: str, value: float) -> None:
+    overrides = [f"init_from={root}/runs/base", "task=toy/new", f"model.{key}={value}"]
+    assert getattr(load_experiment(root / "tuned.yaml", overrides).model, key) == value
 
 
 def test_episodes_want_a_task(root: Path) -> None:
