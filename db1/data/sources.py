@@ -20,8 +20,8 @@ from db1.index.index import window_index
 from db1.index.permutation import Permutation
 from db1.sequence.episode import (
     SequenceConfig,
-    check_instruction,
     disturb_history,
+    fit_instruction,
     instruct,
 )
 from db1.sequence.segment import TokenSegment, fit, join
@@ -242,7 +242,8 @@ class EpisodeSource:
             text = str(self.store.metadata(number).get(EPISODE_KEY) or text)
         words = self.codec.encode_instruction(text)
         try:
-            return check_instruction(words, text, self.config.max_instruction)
+            cut = self.config.long_instruction == "cut"
+            return fit_instruction(words, text, self.config.max_instruction, cut)
         except DataError as error:
             raise DataError(f"{self.name} episode {number}: {error}") from None
 

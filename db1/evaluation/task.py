@@ -111,6 +111,7 @@ def spoken(task_id: str, given: str | None, loaded: LoadedRun) -> dict[str, Any]
         "instruction": instruction.text if given is None else given,
         "override_instruction": given is not None,
         "max_instruction": loaded.sequence_config.max_instruction,
+        "cut_instruction": loaded.sequence_config.long_instruction == "cut",
     }
 
 

@@ -27,7 +27,7 @@ from db1.inference.prompting import PROMPT_PARTS, PROMPT_STRATEGIES
 from db1.inference.state import DecodingState
 from db1.model.memory import Memory
 from db1.model.transformer_xl import TransformerXL
-from db1.sequence.episode import check_instruction, encode_episode
+from db1.sequence.episode import encode_episode, fit_instruction
 from db1.sequence.segment import TokenSegment, concatenate, cut
 from db1.sequence.step import MAX_STEP_TOKENS, StepCodec, stack_observations
 from db1.tokens.spec import Episode
@@ -57,6 +57,7 @@ class Agent:
         instruction: The task in words; None: no instruction. Where the codec has an instruction
             field, every episode's own words take its place, unless `override_instruction`.
         max_instruction: Tokens that an instruction may have.
+        cut_instruction: Leave out what a longer one of the task or an episode has at its end.
         override_instruction: Use `instruction` also where an episode brings words of its own.
 
     Attributes:
@@ -86,6 +87,7 @@ class Agent:
         keep_probabilities: bool = False,
         instruction: str | None = None,
         max_instruction: int = 64,
+        cut_instruction: bool = False,
         override_instruction: bool = False,
     ) -> None:
         if memory_length < 0:
@@ -117,6 +119,7 @@ class Agent:
         self._spoken: dict[int, int] = {}
         self._instruction = instruction
         self._max_instruction = max_instruction
+        self._cuts = cut_instruction
         self._overrides = override_instruction
         self._front_prompts: dict[int, TokenSegment] = {}
         self._capacity = memory_length + MAX_STEP_TOKENS + 2 + codec.num_action_tokens
@@ -261,7 +264,8 @@ class Agent:
         if key is not None and not self._overrides:
             text = str(observations[key][index])
         assert text is not None
-        return check_instruction(self.codec.encode_instruction(text), text, self._max_instruction)
+        ids = self.codec.encode_instruction(text)
+        return fit_instruction(ids, text, self._max_instruction, self._cuts and not self._overrides)
 
     def _prompt_piece(self, episode: Episode, num_tokens: int, part: str) -> TokenSegment:
         whole = encode_episode(self.codec, episode, source="prompt")

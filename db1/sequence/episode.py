@@ -15,13 +15,14 @@ from typing import Annotated
 
 import numpy as np
 
-from db1.errors import ConfigError, DataError
+from db1.errors import ConfigError, DataError, check_one_of
 from db1.ranges import Checked, Count, NonNegative, Range, Share
 from db1.sequence.segment import TokenSegment, concatenate
 from db1.sequence.step import StepCodec
 from db1.tokens.spec import Episode
 
 WINDOW_STARTS = ("inside", "clipped")
+LONG_INSTRUCTIONS = ("refused", "cut")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,8 @@ class SequenceConfig(Checked):
             front of the memory when acting: a demonstration's own words (BabyAI's mission, which
             then is not repeated at every step), else those of the suite. Off in Gato and DB1.
         max_instruction: Tokens that an instruction may have.
+        long_instruction: What becomes of a longer one that a task or an episode brings: `refused`,
+            or `cut` at its end.
         window_starts: Which windows of an episode are drawn: `inside`: all that fill a sequence,
             equally likely, so that an episode's first and last steps are seen less often than
             its middle; `clipped`: starts from one window before the episode to its end, moved
@@ -54,14 +57,13 @@ class SequenceConfig(Checked):
     history_noise: NonNegative = 0.0
     instruction: bool = False
     max_instruction: Count = 64
+    long_instruction: str = "refused"
     window_starts: str = "inside"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.window_starts not in WINDOW_STARTS:
-            raise ConfigError(
-                f"window_starts: got {self.window_starts!r}, expected one of {WINDOW_STARTS}"
-            )
+        check_one_of("window_starts", self.window_starts, WINDOW_STARTS)
+        check_one_of("long_instruction", self.long_instruction, LONG_INSTRUCTIONS)
         if self.instruction and self.max_instruction >= self.length:
             raise ConfigError(
                 f"max_instruction: got {self.max_instruction}, expected fewer tokens than length "
@@ -74,18 +76,24 @@ def encode_episode(codec: StepCodec, episode: Episode, source: str) -> TokenSegm
     return codec.encode_steps(episode.observations, episode.actions, source)
 
 
-def check_instruction(ids: np.ndarray, text: str, most: int) -> np.ndarray:
-    """Returns the ids of an instruction, (n,).
+def fit_instruction(ids: np.ndarray, text: str, most: int, cut: bool = False) -> np.ndarray:
+    """Returns the ids of an instruction, (n,), at most `most`.
+
+    Args:
+        ids: int32 (n,).
+        text: What they say.
+        most: Tokens that it may have.
+        cut: Leave out what is too much at its end, in place of an error.
 
     Raises:
         DataError: When there are more than `most`.
     """
-    if len(ids) > most:
+    if len(ids) > most and not cut:
         raise DataError(
-            f"instruction {text[:60]!r} of {len(ids)} tokens, expected at most {most}; shorten it "
-            "or raise sequence.max_instruction"
+            f"instruction {text[:60]!r} of {len(ids)} tokens, expected at most {most}; shorten it, "
+            "raise sequence.max_instruction, or set sequence.long_instruction: cut"
         )
-    return ids
+    return ids[:most]
 
 
 def instruct(words: np.ndarray, sample: TokenSegment) -> TokenSegment:

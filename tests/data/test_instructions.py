@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
@@ -124,6 +125,12 @@ def test_long_words_broken_files_and_missing_tokenizers_are_refused(
     write_instruction(path, Instruction(text="open the door " * 30))
     with pytest.raises(DataError, match=r"toy/long episode \d: instruction .* at most 20; shorten"):
         source(path, tokenizer).sample(0, generator_of(0, 0))
+    config = dataclasses.replace(SPOKEN, long_instruction="cut")
+    shortened = source(path, tokenizer, config).sample(0, generator_of(0, 0))
+    assert shortened.instruction_length == SPOKEN.max_instruction
+    assert spoken_words(shortened, tokenizer).startswith("open the door open the")
+    with pytest.raises(ConfigError, match="long_instruction: got 'drop', expected one of"):
+        SequenceConfig(length=40, long_instruction="drop")
     (path / "instruction.json").write_text(json.dumps({"text": 3}))
     with pytest.raises(DataError, match=r"instruction.json: expected \{\"text\""):
         source(path, tokenizer)

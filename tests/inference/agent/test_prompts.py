@@ -123,12 +123,21 @@ def test_rows_with_instructions_of_different_lengths_are_those_of_each_alone(
 
 
 def test_a_long_instruction_is_refused(make_model: Callable, codec: StepCodec, task: str) -> None:
-    agent = Agent(
-        make_model(), codec, memory_length=40, batch_size=1, instruction="go to it " * 30,
-        max_instruction=16, override_instruction=True,
-    )  # fmt: skip
-    with pytest.raises(DataError, match="tokens, expected at most 16; shorten it"):
-        run_episodes(task, agent, [11], [1], [0])
+    def play(words: str, cut: bool, override: bool) -> Episode:
+        agent = Agent(
+            model, codec, memory_length=40, batch_size=1, instruction=words,
+            max_instruction=16, cut_instruction=cut, override_instruction=override,
+        )  # fmt: skip
+        return run_episodes(task, agent, [11], [4], [0])[0]
+
+    model, words = make_model(), "go to it " * 30
+    for cut, override in ((False, False), (False, True), (True, True)):  # a person's are not cut
+        with pytest.raises(DataError, match="tokens, expected at most 16; shorten it"):
+            play(words, cut, override)
+    shortened = play(words, cut=True, override=False)
+    np.testing.assert_array_equal(
+        shortened.actions, play(words + "and on", cut=True, override=False).actions
+    )
 
 
 @pytest.mark.parametrize("start", ["empty", "zeros"])
