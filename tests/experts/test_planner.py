@@ -229,6 +229,18 @@ def test_a_sequence_that_diverges_never_wins():
     assert best[0, 0] <= 0.3 and best.sum() > 0.0
 
 
+def test_imagined_divergence_is_not_told(caplog):
+    env = _env("dmc/finger-spin")
+    env.reset(seed=1)
+    _data(env).qvel[:] = 1e8
+    Simulator(env).try_out(np.ones((1, 3, 2)))
+    assert caplog.text == ""
+    with pytest.raises(Exception, match="Physics state is invalid"):
+        env.step(np.ones(2, np.float32))
+    assert "simulation is unstable" in caplog.text, "what is lived through still is"
+    env.close()
+
+
 def test_the_suites_name_the_planner_only_where_it_has_an_objective():
     planned = [
         task_id

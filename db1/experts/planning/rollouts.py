@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -101,13 +104,14 @@ class Simulator:
         # One physics step more: sensors come out for the state before each physics step.
         repeated = np.repeat(ctrl, self.substeps, axis=1)
         control = np.concatenate([repeated, repeated[:, -1:]], axis=1)
-        states, sensors = self._rollout.rollout(
-            model,
-            self._workspaces,
-            np.tile(start, (samples, 1)),
-            control,
-            initial_warmstart=np.tile(self._data.qacc_warmstart, (samples, 1)),
-        )
+        with _no_warnings():
+            states, sensors = self._rollout.rollout(
+                model,
+                self._workspaces,
+                np.tile(start, (samples, 1)),
+                control,
+                initial_warmstart=np.tile(self._data.qacc_warmstart, (samples, 1)),
+            )
         states = np.concatenate([np.broadcast_to(start, (samples, 1, len(start))), states], axis=1)
         between = states[:, : -1 : self.substeps]
         velocities = slice(1 + model.nq, 1 + model.nq + model.nv)
@@ -119,6 +123,18 @@ class Simulator:
             ctrl=ctrl,
             step_seconds=model.opt.timestep * self.substeps,
         )
+
+
+@contextlib.contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Without dm_control's warnings of diverging simulations: these are thought of only."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _parts(env: TaskEnv) -> tuple[Any, Any, int, tuple[np.ndarray, np.ndarray]]:
