@@ -14,6 +14,9 @@ from db1.store.episodes import EpisodeStore
 PROGRAM = Path(__file__).with_name("faulty_suite.py")
 
 
+pytestmark = pytest.mark.xdist_group("faulty")  # one process makes the outcome that all look at
+
+
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
     out = tmp_path_factory.mktemp("faulty")

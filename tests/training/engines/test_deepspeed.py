@@ -28,6 +28,7 @@ from db1.training.__main__ import main
 
 pytestmark = [
     pytest.mark.deepspeed,
+    pytest.mark.xdist_group("deepspeed"),  # one process makes the runs that all look at
     pytest.mark.skipif(
         importlib.util.find_spec("deepspeed") is None, reason="pip install deepspeed"
     ),
