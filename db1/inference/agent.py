@@ -25,6 +25,7 @@ from db1.errors import ConfigError, DataError, check_one_of
 from db1.inference.decode import DecodeConfig, draw_ids, probabilities
 from db1.inference.prompting import PROMPT_PARTS, PROMPT_STRATEGIES
 from db1.inference.state import DecodingState
+from db1.model.config import ModelConfig
 from db1.model.memory import Memory
 from db1.model.transformer_xl import TransformerXL
 from db1.sequence.episode import encode_episode, fit_instruction
@@ -100,11 +101,7 @@ class Agent:
         self.prompt_of = dict(prompt_of or {})
         self._model = model
         self._device = next(model.parameters()).device
-        is_continuous = codec.spec.action.kind == "continuous"
-        median = is_continuous and model.config.continuous_choice == "median"
-        if greedy and not is_continuous and model.config.discrete_choice == "sampled":
-            greedy, temperature = False, model.config.discrete_temperature
-        self._decode = DecodeConfig(greedy=greedy, median=median, temperature=temperature)
+        self._decode = _choice(model.config, codec, greedy, temperature)
         self._seed = seed
         num_tokens = memory_length if prompt_tokens is None else prompt_tokens
         self._prompts = [
@@ -335,6 +332,17 @@ class Agent:
         spoken = [self._spoken.get(int(row), 0) for row in self._rows]
         lengths = self.memory_length + torch.tensor(spoken)
         return memory.without_middle(lengths, torch.tensor(fronts))
+
+
+def _choice(
+    config: ModelConfig, codec: StepCodec, greedy: bool, temperature: float
+) -> DecodeConfig:
+    """How actions are chosen: what `greedy` means is the model's to say."""
+    is_continuous = codec.spec.action.kind == "continuous"
+    if greedy and not is_continuous and config.discrete_choice == "sampled":
+        return DecodeConfig(greedy=False, temperature=config.discrete_temperature)
+    median = is_continuous and config.continuous_choice == "median"
+    return DecodeConfig(greedy=greedy, median=median, temperature=temperature)
 
 
 def _last_id(ids: np.ndarray) -> TokenSegment:
