@@ -337,7 +337,7 @@ class Agent:
 def _choice(
     config: ModelConfig, codec: StepCodec, greedy: bool, temperature: float
 ) -> DecodeConfig:
-    """How actions are chosen: what `greedy` means is the model's to say."""
+    """The way actions are chosen: what `greedy` means is the model's to say."""
     is_continuous = codec.spec.action.kind == "continuous"
     if greedy and not is_continuous and config.discrete_choice == "sampled":
         return DecodeConfig(greedy=False, temperature=config.discrete_temperature)
