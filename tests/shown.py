@@ -73,9 +73,9 @@ Item = Command | Extras | File
 
 
 def typed_pages(names: Iterable[str], quick: Collection[str]) -> list[Any]:
-    """Parameters of a test of pages; all but the quick ones are marked `fresh`."""
+    """Parameters of a test of pages; all but the quick ones are marked `release`."""
     return [
-        name if name in quick else pytest.param(name, marks=pytest.mark.fresh) for name in names
+        name if name in quick else pytest.param(name, marks=pytest.mark.release) for name in names
     ]
 
 

@@ -120,6 +120,7 @@ def test_the_lists_name_games_once():
 
 
 @pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("game", HUMAN)
 def test_full_games_beat_the_human_reference(game):
     seeds = [seed_for("reference", index) for index in range(3 if game == "Breakout" else 1)]

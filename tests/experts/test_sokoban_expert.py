@@ -64,6 +64,7 @@ def test_an_unsolvable_level_is_said_so():
 
 
 @pytest.mark.slow
+@pytest.mark.release
 def test_200_boxoban_levels():
     if SUITES["sokoban"].task_missing("boxoban-unfiltered"):
         pytest.skip(SUITES["sokoban"].task_missing("boxoban-unfiltered"))

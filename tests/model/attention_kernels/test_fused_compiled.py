@@ -83,7 +83,14 @@ def test_the_ring_kernels_do_not_spill(variant: Variant) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", [v for v in OTHERS if v not in USUAL], ids=str)
+@pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param(variant, marks=pytest.mark.release if n % 7 else ())
+        for n, variant in enumerate(v for v in OTHERS if v not in USUAL)
+    ],
+    ids=str,
+)
 def test_every_variant_neither_spills_nor_outgrows_the_gpu(variant: Variant) -> None:
     check(variant)
 
