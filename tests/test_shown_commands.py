@@ -35,6 +35,8 @@ NOT_RUN = {
 RELEASED = "--episodes 2 --max-steps 6 --workers 0"
 SMALL = (
     (r"--episodes \d+(?: --episodes \d+)*", "--episodes 3"),
+    (r"^(db1 import frames .*--episodes) 3", r"\1 10"),
+    (r'^(db1 collect "\$TASK" --episodes) 3', r"\1 15"),
     (r"\bepisodes=\d+", "episodes=2"),
     (r"-5-episodes", "-2-episodes"),
     (r"--seeds \d+", "--seeds 2"),
@@ -75,14 +77,15 @@ SMALL = (
 )
 """What makes commands, scripts and files quick; everything else is as it is shown."""
 
+RETRIEVAL = "db1 eval runs/db1_tiny --policy retrieval --out runs/db1_tiny/retrieval"
+
 FIRST = {
     "docs/words_and_pictures.md": (
         "db1 import coco ~/coco --out data/pairs/coco --karpathy",
         "db1 import vqa ~/vqa --out data/pairs/vqa",
     ),
-    "docs/training.md": (
-        "db1 eval runs/db1_tiny --policy retrieval --out runs/db1_tiny/retrieval",
-    ),
+    "docs/evaluation.md": (RETRIEVAL,),
+    "docs/training.md": (RETRIEVAL, "db1 train configs/db1_tiny.yaml name=wide model.width=32"),
 }
 """What a page says is done on another page."""
 
